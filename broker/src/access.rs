@@ -1,0 +1,186 @@
+//! Who may connect, publish and subscribe: the traits that the gateway asks and that connectors, files and the
+//! builtin sources implement.
+//!
+//! Both traits stand off the message path: an [`Authenticator`] is asked once a CONNECT, an [`Authorizer`] once for
+//! each (client, action, topic) that the per-client cache of [`crate::acl`] does not hold.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use nightjar_mqtt::{ProtocolVersion, QoS, ReasonCode};
+
+/// A boxed future of the access traits. They are asked off the message path, so the allocation does not matter.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The protocol a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// MQTT of this version.
+    Mqtt(ProtocolVersion),
+    /// MQTT-SN 1.2.
+    MqttSn,
+}
+
+/// What is known of a client while it is connected: made at CONNECT, shared by everything that judges or lists it.
+#[derive(Debug, Clone)]
+pub struct ClientInfo {
+    /// Client identifier, assigned by the server if the client sent none.
+    pub client_id: Arc<str>,
+    /// User name of CONNECT, or of the client certificate or PROXY header where the listener says so.
+    pub username: Option<Arc<str>>,
+    /// Address of the client: the socket's peer, or what a trusted proxy said of it.
+    pub peer: SocketAddr,
+    /// True if the socket's own peer and the forwarded address, if any, are loopback addresses and no forwarding
+    /// header or PROXY header was needed to know it.
+    pub loopback: bool,
+    /// Name of the listener, such as `tcp:default`.
+    pub listener: Arc<str>,
+    /// Protocol and version.
+    pub protocol: Protocol,
+    /// Common name of the verified client certificate.
+    pub cert_common_name: Option<Arc<str>>,
+    /// Distinguished name of the verified client certificate, RFC 4514 form.
+    pub cert_subject: Option<Arc<str>>,
+    /// Superusers skip authorization.
+    pub superuser: bool,
+    /// Rules that came with the credentials (JWT claim, HTTP answer); `None` if none came. Tried before the sources.
+    pub rules: Option<Arc<crate::acl::RuleSet>>,
+}
+
+/// The question to an [`Authenticator`].
+#[derive(Debug)]
+pub struct AuthRequest {
+    /// The client as far as it is known; `superuser` and `rules` are not yet set.
+    pub client: ClientInfo,
+    /// The password of CONNECT. Never logged: its type has no `Debug` output of the content.
+    pub password: Option<Secret>,
+}
+
+/// Bytes that never show in a log or an error.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Box<[u8]>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// What an authenticator grants.
+#[derive(Debug, Clone, Default)]
+pub struct Grant {
+    /// Skips authorization.
+    pub superuser: bool,
+    /// Rules valid for this connection only.
+    pub rules: Option<Arc<crate::acl::RuleSet>>,
+    /// Takes the place of the user name of CONNECT (certificate, token).
+    pub username: Option<Arc<str>>,
+}
+
+/// The answer of one authenticator.
+#[derive(Debug, Clone)]
+pub enum AuthAnswer {
+    /// Let in; the chain stops.
+    Allow(Grant),
+    /// Known and refused (wrong password): the chain stops. The code goes to the client.
+    Deny(ReasonCode),
+    /// Not known here: the next one is asked.
+    Ignore,
+    /// The backend failed: the chain stops with Server unavailable (0x88, 3.x 0x03). The text goes to the log only.
+    Unavailable(String),
+}
+
+/// One link of the authentication chain.
+pub trait Authenticator: Send + Sync {
+    /// Kind and place, for logs and metrics: `file users`.
+    fn name(&self) -> &str;
+    /// Judges a CONNECT. Errors are answers: [`AuthAnswer::Unavailable`].
+    fn authenticate<'a>(&'a self, request: &'a AuthRequest) -> BoxFuture<'a, AuthAnswer>;
+}
+
+/// One step of an enhanced authentication exchange (MQTT 5.0 section 4.12).
+#[derive(Debug, Clone)]
+pub enum ExchangeStep {
+    /// Send AUTH 0x18 with this data and wait for the client's.
+    Continue(Vec<u8>),
+    /// Done: send this data with CONNACK (or AUTH 0x00 when re-authenticating).
+    Success {
+        /// Authentication Data of the final packet.
+        data: Option<Vec<u8>>,
+        /// What is granted.
+        grant: Grant,
+    },
+    /// Refused with this code.
+    Fail(ReasonCode),
+}
+
+/// A running exchange of one client.
+pub trait Exchange: Send {
+    /// Takes the client's Authentication Data and says what comes next.
+    fn step<'a>(&'a mut self, data: &'a [u8]) -> BoxFuture<'a, ExchangeStep>;
+}
+
+/// An enhanced authentication method, found by the Authentication Method property.
+pub trait ExchangeMethod: Send + Sync {
+    /// The Authentication Method it serves, such as `SCRAM-SHA-256`.
+    fn method(&self) -> &str;
+    /// Begins an exchange for a client.
+    fn begin(&self, client: &ClientInfo) -> Box<dyn Exchange>;
+}
+
+/// What a client wants to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// PUBLISH, or the will at CONNECT.
+    Publish {
+        /// Topic name.
+        topic: &'a str,
+        /// QoS of the message.
+        qos: QoS,
+        /// Retain flag of the message.
+        retain: bool,
+    },
+    /// One topic filter of SUBSCRIBE; of a shared subscription the part behind `$share/name/`.
+    Subscribe {
+        /// Topic filter.
+        filter: &'a str,
+        /// Requested maximum QoS.
+        qos: QoS,
+    },
+}
+
+/// Verdict of an authorization source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Allowed.
+    Allow,
+    /// Denied.
+    Deny,
+    /// A subscription is allowed, but an earlier deny rule overlaps it: each delivery is checked by
+    /// [`Authorizer::may_deliver`].
+    AllowChecked,
+    /// No rule of this source speaks of it: the next source is asked.
+    NoMatch,
+}
+
+/// The answer of a source: at once, or after asking a database.
+pub enum Answer<'a> {
+    /// Known now.
+    Now(Verdict),
+    /// To be awaited; `Err` is the text for the log, and counts as deny.
+    Later(BoxFuture<'a, Result<Verdict, String>>),
+}
+
+/// One authorization source.
+pub trait Authorizer: Send + Sync {
+    /// Kind and place, for logs and `acl test`: `file etc/acl.conf`.
+    fn name(&self) -> &str;
+    /// Judges one action of one client.
+    fn authorize<'a>(&'a self, client: &'a ClientInfo, action: Action<'a>) -> Answer<'a>;
+    /// After [`Verdict::AllowChecked`]: may a message of this topic go to this client?
+    fn may_deliver(&self, client: &ClientInfo, topic: &str) -> bool;
+    /// Says in words which rule decides, for `acl test`: `None` if no rule matches.
+    fn explain(&self, client: &ClientInfo, action: Action<'_>) -> Option<String>;
+}

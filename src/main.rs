@@ -1,0 +1,2 @@
+//! Nightjar
+fn main() {}
