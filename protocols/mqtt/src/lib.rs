@@ -1,1 +1,17 @@
-//! placeholder
+//! The MQTT codec of Nightjar: 3.1, 3.1.1 and 5.0, both directions.
+//!
+//! sans-IO: bytes in, packets out, packets in, bytes out. No socket, no runtime, no clock.
+
+#![forbid(unsafe_code)]
+
+mod packet_type;
+mod qos;
+mod reason;
+pub mod topic;
+mod version;
+
+pub use packet_type::PacketType;
+pub use qos::{InvalidQoS, QoS};
+pub use reason::{ConnectReturnCode, InvalidReasonCode, ReasonCode};
+pub use topic::{TopicError, TopicFilter, TopicName};
+pub use version::{BRIDGE_BIT, ProtocolVersion};
