@@ -4,12 +4,16 @@
 
 #![forbid(unsafe_code)]
 
+mod error;
+pub mod packet;
 mod packet_type;
 mod qos;
 mod reason;
 pub mod topic;
 mod version;
 
+pub use error::{DecodeError, EncodeError};
+pub use packet::Packet;
 pub use packet_type::PacketType;
 pub use qos::{InvalidQoS, QoS};
 pub use reason::{ConnectReturnCode, InvalidReasonCode, ReasonCode};
