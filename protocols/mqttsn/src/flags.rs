@@ -42,6 +42,16 @@ impl QoS {
         }
     }
 
+    /// The QoS of MQTT; `None` for -1, which MQTT has not.
+    pub const fn to_mqtt(self) -> Option<nightjar_mqtt::QoS> {
+        match self {
+            QoS::MinusOne => None,
+            QoS::AtMostOnce => Some(nightjar_mqtt::QoS::AtMostOnce),
+            QoS::AtLeastOnce => Some(nightjar_mqtt::QoS::AtLeastOnce),
+            QoS::ExactlyOnce => Some(nightjar_mqtt::QoS::ExactlyOnce),
+        }
+    }
+
     /// The value for a level of -1 to 2.
     pub const fn from_level(level: i8) -> Option<QoS> {
         match level {
@@ -50,6 +60,16 @@ impl QoS {
             1 => Some(QoS::AtLeastOnce),
             2 => Some(QoS::ExactlyOnce),
             _ => None,
+        }
+    }
+}
+
+impl From<nightjar_mqtt::QoS> for QoS {
+    fn from(qos: nightjar_mqtt::QoS) -> QoS {
+        match qos {
+            nightjar_mqtt::QoS::AtMostOnce => QoS::AtMostOnce,
+            nightjar_mqtt::QoS::AtLeastOnce => QoS::AtLeastOnce,
+            nightjar_mqtt::QoS::ExactlyOnce => QoS::ExactlyOnce,
         }
     }
 }
