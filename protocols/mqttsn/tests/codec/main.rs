@@ -6,4 +6,5 @@ mod examples;
 mod fuzz;
 mod length;
 mod properties;
+mod statements;
 mod tables;
