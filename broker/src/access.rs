@@ -98,6 +98,15 @@ pub trait Authenticator: Send + Sync {
     fn name(&self) -> &str;
     /// Judges a CONNECT. Errors are answers: [`AuthAnswer::Unavailable`].
     fn authenticate<'a>(&'a self, request: &'a AuthRequest) -> BoxFuture<'a, AuthAnswer>;
+    /// After this time the chain stops waiting and answers Server unavailable. `None` for one that bounds its own time:
+    /// waiting for the password hash of others must not count as a slow backend.
+    fn time_limit(&self) -> Option<std::time::Duration> {
+        Some(std::time::Duration::from_secs(5))
+    }
+    /// Reads its file again, if it has one. On an error, whose text is returned, what was in force stays so.
+    fn reload(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// One step of an enhanced authentication exchange (MQTT 5.0 section 4.12).
@@ -151,6 +160,16 @@ pub enum Action<'a> {
     },
 }
 
+impl<'a> Action<'a> {
+    /// The topic name, or of a subscription the topic filter.
+    pub fn topic(self) -> &'a str {
+        match self {
+            Self::Publish { topic, .. } => topic,
+            Self::Subscribe { filter, .. } => filter,
+        }
+    }
+}
+
 /// Verdict of an authorization source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -163,6 +182,16 @@ pub enum Verdict {
     AllowChecked,
     /// No rule of this source speaks of it: the next source is asked.
     NoMatch,
+    /// As [`Verdict::NoMatch`], but a deny rule overlaps the asked filter: if a later source allows the subscription,
+    /// it is [`Verdict::AllowChecked`].
+    NoMatchChecked,
+}
+
+impl Verdict {
+    /// True if the action may be done, with or without checks of each delivery.
+    pub fn allowed(self) -> bool {
+        matches!(self, Self::Allow | Self::AllowChecked)
+    }
 }
 
 /// The answer of a source: at once, or after asking a database.
@@ -179,8 +208,15 @@ pub trait Authorizer: Send + Sync {
     fn name(&self) -> &str;
     /// Judges one action of one client.
     fn authorize<'a>(&'a self, client: &'a ClientInfo, action: Action<'a>) -> Answer<'a>;
-    /// After [`Verdict::AllowChecked`]: may a message of this topic go to this client?
-    fn may_deliver(&self, client: &ClientInfo, topic: &str) -> bool;
+    /// After [`Verdict::AllowChecked`] or [`Verdict::NoMatchChecked`] for a subscription of `filter` with `qos`: may a
+    /// message of this topic go to this client? [`Verdict::NoMatch`] asks the next source.
+    ///
+    /// A source that asks a database answers from what it fetched for the subscription, and denies without it.
+    fn may_deliver(&self, client: &ClientInfo, filter: &str, qos: QoS, topic: &str) -> Verdict;
     /// Says in words which rule decides, for `acl test`: `None` if no rule matches.
     fn explain(&self, client: &ClientInfo, action: Action<'_>) -> Option<String>;
+    /// Reads its file again, if it has one. On an error, whose text is returned, what was in force stays so.
+    fn reload(&self) -> Result<(), String> {
+        Ok(())
+    }
 }

@@ -1,0 +1,214 @@
+//! A compiled list of rules and its verdicts.
+
+use super::filter;
+use super::index::{Index, Lists};
+use super::parse::{self, SyntaxErrors};
+use super::pattern::Subject;
+use super::rule::{Permission, Rule};
+use crate::access::{Action, ClientInfo, Verdict};
+use nightjar_mqtt::QoS;
+
+/// More rules than this are refused: positions are 32 bits wide, and each rule may hold many levels.
+pub const MAX_RULES: usize = 1 << 20;
+
+/// Rules in order, compiled for fast verdicts. The first rule that matches decides.
+///
+/// - An allow rule matches a SUBSCRIBE if it covers the whole asked filter: `t/+` does not allow `t/#`.
+/// - A deny rule matches a SUBSCRIBE if it covers it. If it only overlaps, later rules decide, and a subscription they
+///   allow is [`Verdict::AllowChecked`]: each delivery is judged by [`RuleSet::may_deliver`].
+/// - A rule whose placeholder has no value, or one that holds `+`, `#`, `/` or U+0000, does not match by that topic; nor
+///   does a topic that begins with a placeholder whose value begins with `$`.
+///
+/// ```
+/// use nightjar_broker::acl::RuleSet;
+/// let rules = RuleSet::parse("{allow, {user, \"ops\"}, subscribe, [\"$SYS/#\"]}.\n{deny, all}.\n", "etc/acl.conf")?;
+/// assert_eq!(rules.len(), 2);
+/// let error = RuleSet::parse("{allow, everyone}.", "etc/acl.conf").unwrap_err();
+/// assert!(error.to_string().starts_with("etc/acl.conf:1:9: expected all, {user, _}"));
+/// # Ok::<(), nightjar_broker::acl::SyntaxErrors>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct RuleSet {
+    rules: Vec<Rule>,
+    index: Index,
+}
+
+/// A verdict and the rules behind it.
+#[derive(Debug, Clone, Copy)]
+pub struct Decision<'r> {
+    /// Never [`Verdict::NoMatch`] with a deciding rule.
+    pub verdict: Verdict,
+    /// The rule that decided, if one did.
+    pub rule: Option<&'r Rule>,
+    /// The first deny rule that overlaps the asked filter without covering it, if one stands before the deciding rule.
+    pub overlap: Option<&'r Rule>,
+}
+
+impl RuleSet {
+    /// Reads and compiles the text of an `acl.conf`; `file` names it in errors.
+    ///
+    /// # Errors
+    /// [`SyntaxErrors`] with up to 20 mistakes, each with line and column.
+    pub fn parse(text: &str, file: &str) -> Result<Self, SyntaxErrors> {
+        let rules = parse::rules(text, file)?;
+        if rules.len() > MAX_RULES {
+            return Err(SyntaxErrors(vec![parse::SyntaxError {
+                file: file.to_owned(),
+                line: rules[MAX_RULES].line,
+                column: 1,
+                expected: format!("at most {MAX_RULES} rules"),
+                got: rules.len().to_string(),
+            }]));
+        }
+        Ok(Self::from_rules(rules))
+    }
+
+    /// Compiles rules made by other means (a token's claim, rows of a table). Those behind [`MAX_RULES`] are left out.
+    pub fn from_rules(mut rules: Vec<Rule>) -> Self {
+        rules.truncate(MAX_RULES);
+        Self {
+            index: Index::new(&rules),
+            rules,
+        }
+    }
+
+    /// Number of rules.
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// True if it holds no rule.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The rules, in order.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Judges an action of a client.
+    pub fn judge(&self, client: &ClientInfo, action: Action<'_>) -> Verdict {
+        self.decide(client, action).verdict
+    }
+
+    /// Judges an action of a client and says by which rules.
+    pub fn decide(&self, client: &ClientInfo, action: Action<'_>) -> Decision<'_> {
+        let subject = Subject::new(client);
+        let mut overlap: Option<&Rule> = None;
+        let mut lists = Lists::new();
+        self.index.candidates(&subject, action.topic(), &mut lists);
+        let decided = self.first(&mut lists, |rule| {
+            if !rule.action.matches(action) || !rule.who.matches(&subject) {
+                return false;
+            }
+            match reach(rule, action, &subject) {
+                Reach::Whole => return true,
+                Reach::Part => overlap = overlap.or(Some(rule)),
+                Reach::None => {}
+            }
+            false
+        });
+        let verdict = match decided.map(|rule| rule.permission) {
+            Some(Permission::Deny) => Verdict::Deny,
+            Some(Permission::Allow) if overlap.is_some() => Verdict::AllowChecked,
+            Some(Permission::Allow) => Verdict::Allow,
+            None if overlap.is_some() => Verdict::NoMatchChecked,
+            None => Verdict::NoMatch,
+        };
+        Decision {
+            verdict,
+            rule: decided,
+            overlap,
+        }
+    }
+
+    /// After [`Verdict::AllowChecked`] or [`Verdict::NoMatchChecked`] for a subscription of `filter` with `qos`: may a
+    /// message of this topic go to the client?
+    ///
+    /// The rules up to the one that decided on the subscription are tried on the topic, and the first that matches
+    /// decides. [`Verdict::NoMatch`] if none does: the subscription was decided elsewhere.
+    pub fn may_deliver(&self, client: &ClientInfo, filter: &str, qos: QoS, topic: &str) -> Verdict {
+        let subject = Subject::new(client);
+        let subscription = Action::Subscribe { filter, qos };
+        let delivery = Action::Subscribe { filter: topic, qos };
+        let mut lists = Lists::new();
+        self.index.candidates(&subject, topic, &mut lists);
+        // What covers the filter covers the topic, but for `{eq, filter}`.
+        self.index.literals(&subject, filter, &mut lists);
+        let decided = self.first(&mut lists, |rule| {
+            rule.action.matches(delivery)
+                && rule.who.matches(&subject)
+                && (reach(rule, delivery, &subject) == Reach::Whole
+                    || reach(rule, subscription, &subject) == Reach::Whole)
+        });
+        match decided.map(|rule| rule.permission) {
+            Some(Permission::Allow) => Verdict::Allow,
+            Some(Permission::Deny) => Verdict::Deny,
+            None => Verdict::NoMatch,
+        }
+    }
+
+    /// The first candidate that `matches` accepts, in the order of the rules. Every rule that covers or overlaps
+    /// what is asked for this client is a candidate; others may be.
+    fn first<'r>(
+        &'r self,
+        lists: &mut Lists<'r>,
+        mut matches: impl FnMut(&'r Rule) -> bool,
+    ) -> Option<&'r Rule> {
+        if lists.len() > 32 {
+            // Merging searches all lists at each step; so many are sorted at once instead.
+            let mut ids = lists.concat();
+            ids.sort_unstable();
+            ids.dedup();
+            return ids.into_iter().map(|id| self.rule(id)).find(|r| matches(r));
+        }
+        loop {
+            let next = lists
+                .iter()
+                .filter_map(|list| list.first())
+                .min()
+                .copied()?;
+            for list in lists.iter_mut() {
+                if list.first() == Some(&next) {
+                    *list = &list[1..];
+                }
+            }
+            let rule = self.rule(next);
+            if matches(rule) {
+                return Some(rule);
+            }
+        }
+    }
+
+    fn rule(&self, id: u32) -> &Rule {
+        &self.rules[usize::try_from(id).expect("u32 fits usize")]
+    }
+}
+
+/// How much of the asked topics a rule speaks of.
+#[derive(PartialEq, Eq)]
+enum Reach {
+    Whole,
+    /// Some of them, and the rule denies: what it takes away must be looked at with each delivery.
+    Part,
+    None,
+}
+
+fn reach(rule: &Rule, action: Action<'_>, subject: &Subject<'_>) -> Reach {
+    let Some(topics) = &rule.topics else {
+        return Reach::Whole;
+    };
+    let asked = action.topic();
+    if topics.iter().any(|topic| topic.covers(asked, subject)) {
+        return Reach::Whole;
+    }
+    let wide = matches!(action, Action::Subscribe { .. }) && filter::is_wild(asked);
+    if wide
+        && rule.permission == Permission::Deny
+        && topics.iter().any(|topic| topic.overlaps(asked, subject))
+    {
+        return Reach::Part;
+    }
+    Reach::None
+}

@@ -1,0 +1,12 @@
+//! Authentication: the ordered chain of authenticators, the anonymous rule, enhanced authentication by method name,
+//! and the trait of the store that builtin users live in.
+//!
+//! What asks files, databases and services stands in `connectors`; this module has no runtime and no clock of its own.
+
+mod chain;
+mod counters;
+mod store;
+
+pub use chain::{AuthChain, AuthSettings, Owner, Refusal, Refused, Timer};
+pub use counters::AuthCounters;
+pub use store::{ScramKeys, StoreError, User, UserKind, UserStore};
