@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod decoder;
 mod error;
 pub mod packet;
 mod packet_type;
@@ -11,11 +12,13 @@ mod qos;
 mod reason;
 pub mod topic;
 mod version;
+mod wire;
 
+pub use decoder::{Decoded, Decoder, Role};
 pub use error::{DecodeError, EncodeError};
 pub use packet::Packet;
 pub use packet_type::PacketType;
 pub use qos::{InvalidQoS, QoS};
 pub use reason::{ConnectReturnCode, InvalidReasonCode, ReasonCode};
-pub use topic::{TopicError, TopicFilter, TopicName};
+pub use topic::{TopicError, TopicFilter, TopicName, validate_topic_filter, validate_topic_name};
 pub use version::{BRIDGE_BIT, ProtocolVersion};

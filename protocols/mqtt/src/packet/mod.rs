@@ -9,7 +9,9 @@ mod auth;
 mod connack;
 mod connect;
 mod disconnect;
-mod publish;
+mod encode;
+pub(crate) mod publish;
+mod publish_head;
 mod suback;
 mod subscribe;
 mod unsuback;
@@ -18,9 +20,11 @@ mod unsubscribe;
 pub use ack::{Ack, AckProperties};
 pub use auth::{Auth, AuthProperties};
 pub use connack::{Connack, ConnackProperties};
-pub use connect::{Connect, ConnectProperties, Will, WillProperties};
+pub use connect::{Connect, ConnectProperties, Will, WillProperties, peek_connect_version};
 pub use disconnect::{Disconnect, DisconnectProperties};
+pub use encode::{AckKind, encode_ack, encode_pingreq, encode_pingresp};
 pub use publish::{PayloadFormat, Publish, PublishProperties};
+pub use publish_head::PublishHead;
 pub use suback::Suback;
 pub use subscribe::{
     RetainHandling, Subscribe, SubscribeProperties, Subscription, SubscriptionOptions,
@@ -28,7 +32,9 @@ pub use subscribe::{
 pub use unsuback::Unsuback;
 pub use unsubscribe::{Unsubscribe, UnsubscribeProperties};
 
-use crate::PacketType;
+use crate::wire::read::{self, Parsed, fail};
+use crate::wire::write::Sink;
+use crate::{DecodeError, PacketType, ProtocolVersion, ReasonCode};
 
 /// User properties in the order they were sent; the same name may come more than once [MQTT-3.1.3-10].
 pub type UserProperties<'a> = Vec<(&'a str, &'a str)>;
@@ -89,4 +95,34 @@ impl Packet<'_> {
             Self::Auth(_) => PacketType::Auth,
         }
     }
+}
+
+/// The part of a packet after its fixed header, as it is written.
+trait Body {
+    /// Describes the body, field by field, and whatever keeps it from being written.
+    fn write(&self, version: ProtocolVersion, sink: &mut impl Sink);
+}
+
+/// Reads a packet identifier [MQTT-2.2.1-3].
+fn packet_id(input: &[u8], packet: PacketType) -> Parsed<'_, u16> {
+    match read::two_bytes(input, "packet identifier")? {
+        (_, 0) => Err(fail(DecodeError::ZeroPacketId { packet })),
+        parsed => Ok(parsed),
+    }
+}
+
+/// Reads the reason codes that are the payload of SUBACK and UNSUBACK.
+fn reasons(
+    codes: &[u8],
+    packet: PacketType,
+    is_legal: impl Fn(ReasonCode) -> bool,
+) -> Result<Vec<ReasonCode>, DecodeError> {
+    codes
+        .iter()
+        .map(|&got| {
+            ReasonCode::from_u8(got)
+                .filter(|&code| is_legal(code))
+                .ok_or(DecodeError::ReasonCode { packet, got })
+        })
+        .collect()
 }

@@ -1,7 +1,12 @@
 //! PUBLISH: a message (section 3.3).
 
-use super::UserProperties;
-use crate::QoS;
+use super::{Body, UserProperties, WillProperties};
+use crate::decoder::{Context, Role};
+use crate::topic::{TopicError, validate_topic_name};
+use crate::wire::property::{Property, Slot, WriteProperties, collect, many, once};
+use crate::wire::read::{self, unwrap_error};
+use crate::wire::write::{self, Sink};
+use crate::{DecodeError, EncodeError, PacketType, ProtocolVersion, QoS};
 
 /// PUBLISH.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -53,4 +58,283 @@ pub enum PayloadFormat {
     Unspecified = 0,
     /// UTF-8 text. Whether it really is, is not checked here.
     Utf8 = 1,
+}
+
+/// DUP in the flags of the first byte.
+pub(crate) const DUP: u8 = 0b1000;
+/// RETAIN in the flags of the first byte.
+pub(crate) const RETAIN: u8 = 0b0001;
+
+impl<'a> Publish<'a> {
+    /// Checks the flags of a first byte: all that can be told before the packet is there.
+    #[inline]
+    pub(crate) fn check_flags(
+        flags: u8,
+        version: ProtocolVersion,
+        lenient: bool,
+    ) -> Result<(), DecodeError> {
+        let qos = flags >> 1 & 0b11;
+        if qos == 3 {
+            return Err(DecodeError::PublishQoS);
+        }
+        // Clients of 3.x that send DUP with QoS 0 exist; 5.0 clients are held to the rule.
+        if qos == 0 && flags & DUP != 0 && (version.is_v5() || !lenient) {
+            return Err(DecodeError::DupWithQoS0);
+        }
+        Ok(())
+    }
+
+    /// Decodes the body of a PUBLISH, by hand because it is the packet that counts. The flags are checked already.
+    #[inline]
+    pub(crate) fn decode(context: Context, flags: u8, body: &'a [u8]) -> Result<Self, DecodeError> {
+        let &[high, low, ref rest @ ..] = body else {
+            return Err(DecodeError::Truncated {
+                field: "topic name",
+            });
+        };
+        let topic_len = usize::from(u16::from_be_bytes([high, low]));
+        let Some((topic, mut rest)) = rest.split_at_checked(topic_len) else {
+            return Err(DecodeError::Truncated {
+                field: "topic name",
+            });
+        };
+        let topic = read::utf8(topic, "topic name")?;
+        check_topic(topic, context.version)?;
+        let qos = QoS::from_bits(flags >> 1 & 0b11).unwrap_or_default();
+        let mut packet_id = None;
+        if qos != QoS::AtMostOnce {
+            let &[high, low, ref after @ ..] = rest else {
+                return Err(DecodeError::Truncated {
+                    field: "packet identifier",
+                });
+            };
+            let id = u16::from_be_bytes([high, low]);
+            if id == 0 {
+                return Err(DecodeError::ZeroPacketId {
+                    packet: PacketType::Publish,
+                });
+            }
+            packet_id = Some(id);
+            rest = after;
+        }
+        let mut properties = PublishProperties::default();
+        if context.version.is_v5() {
+            rest = match rest {
+                [0, after @ ..] => after,
+                _ => properties.read(context.role, rest)?,
+            };
+            if topic.is_empty() && properties.topic_alias.is_none() {
+                return Err(DecodeError::NoTopic);
+            }
+        }
+        Ok(Self {
+            dup: flags & DUP != 0,
+            qos,
+            retain: flags & RETAIN != 0,
+            topic,
+            packet_id,
+            properties,
+            payload: rest,
+        })
+    }
+
+    /// The flags of the first byte.
+    #[inline]
+    pub(super) const fn flags(dup: bool, qos: QoS, retain: bool) -> u8 {
+        (dup as u8) << 3 | qos.bits() << 1 | retain as u8
+    }
+}
+
+/// Checks the topic name; an empty one in 5.0 is judged when the properties are known.
+#[inline]
+pub(crate) fn check_topic(topic: &str, version: ProtocolVersion) -> Result<(), DecodeError> {
+    match validate_topic_name(topic) {
+        Ok(()) => Ok(()),
+        Err(TopicError::Empty) if version.is_v5() => Ok(()),
+        Err(TopicError::Null(_)) => Err(DecodeError::NullCharacter {
+            field: "topic name",
+        }),
+        Err(error) => Err(DecodeError::TopicName(error)),
+    }
+}
+
+impl<'a> PublishProperties<'a> {
+    /// Reads length and properties; returns what follows.
+    #[inline(never)]
+    fn read(&mut self, reader: Role, input: &'a [u8]) -> Result<&'a [u8], DecodeError> {
+        let (rest, section) = read::property_section(input).map_err(unwrap_error)?;
+        *self = Self::parse(reader, section)?;
+        Ok(rest)
+    }
+
+    /// Parses a property section without its length.
+    pub(crate) fn parse(reader: Role, section: &'a [u8]) -> Result<Self, DecodeError> {
+        let packet = PacketType::Publish;
+        let mut p = Self::default();
+        collect(packet, section, |property| match property {
+            Property::PayloadFormatIndicator(v) => once(&mut p.payload_format_indicator, v),
+            Property::MessageExpiryInterval(v) => once(&mut p.message_expiry_interval, v),
+            Property::TopicAlias(v) => once(&mut p.topic_alias, v),
+            Property::ResponseTopic(v) => once(&mut p.response_topic, v),
+            Property::CorrelationData(v) => once(&mut p.correlation_data, v),
+            Property::User(v) => many(&mut p.user_properties, v),
+            Property::SubscriptionIdentifier(v) => many(&mut p.subscription_identifiers, v),
+            Property::ContentType(v) => once(&mut p.content_type, v),
+            _ => Slot::Unexpected,
+        })?;
+        if let Some(topic) = p.response_topic {
+            validate_topic_name(topic).map_err(DecodeError::ResponseTopic)?;
+        }
+        if reader == Role::Server && !p.subscription_identifiers.is_empty() {
+            return Err(DecodeError::PropertyDirection {
+                packet,
+                property: "Subscription Identifier",
+            });
+        }
+        Ok(p)
+    }
+
+    /// Appends the properties that a server forwards unaltered to every receiver, in wire form: payload format indicator,
+    /// response topic, correlation data, user properties, content type. A message keeps these bytes and gives them to
+    /// [`PublishHead::forwarded`](super::PublishHead::forwarded); expiry, alias and subscription identifiers change
+    /// with each delivery and are not among them.
+    ///
+    /// # Errors
+    /// A field is too long; then nothing is appended. It cannot happen to decoded properties.
+    pub fn encode_forwarded(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let forwarded = Forwarded(self);
+        out.reserve(forwarded.len()?);
+        forwarded.each(|property| property.write(out));
+        Ok(())
+    }
+
+    /// Parses what [`encode_forwarded`](Self::encode_forwarded) wrote.
+    ///
+    /// # Errors
+    /// The bytes are something else.
+    pub fn from_forwarded(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        Self::parse(Role::Server, bytes)
+    }
+
+    /// True if no property is there.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.payload_format_indicator.is_none()
+            && self.message_expiry_interval.is_none()
+            && self.topic_alias.is_none()
+            && self.response_topic.is_none()
+            && self.correlation_data.is_none()
+            && self.user_properties.is_empty()
+            && self.subscription_identifiers.is_empty()
+            && self.content_type.is_none()
+    }
+
+    /// True if [`encode_forwarded`](Self::encode_forwarded) has something to write.
+    #[inline]
+    pub fn has_forwarded(&self) -> bool {
+        self.payload_format_indicator.is_some()
+            || self.response_topic.is_some()
+            || self.correlation_data.is_some()
+            || !self.user_properties.is_empty()
+            || self.content_type.is_some()
+    }
+}
+
+impl<'a> From<WillProperties<'a>> for PublishProperties<'a> {
+    /// The properties a will is published with: all but the will delay interval.
+    fn from(will: WillProperties<'a>) -> Self {
+        Self {
+            payload_format_indicator: will.payload_format_indicator,
+            message_expiry_interval: will.message_expiry_interval,
+            topic_alias: None,
+            response_topic: will.response_topic,
+            correlation_data: will.correlation_data,
+            user_properties: will.user_properties,
+            subscription_identifiers: Vec::new(),
+            content_type: will.content_type,
+        }
+    }
+}
+
+/// The part of the properties that is forwarded unaltered.
+struct Forwarded<'p, 'a>(&'p PublishProperties<'a>);
+
+impl WriteProperties for Forwarded<'_, '_> {
+    fn each<'s>(&'s self, mut write: impl FnMut(Property<'s>)) {
+        let p = self.0;
+        p.payload_format_indicator
+            .map(Property::PayloadFormatIndicator)
+            .map(&mut write);
+        p.response_topic
+            .map(Property::ResponseTopic)
+            .map(&mut write);
+        p.correlation_data
+            .map(Property::CorrelationData)
+            .map(&mut write);
+        p.user_properties
+            .iter()
+            .copied()
+            .map(Property::User)
+            .for_each(&mut write);
+        p.content_type.map(Property::ContentType).map(&mut write);
+    }
+}
+
+impl WriteProperties for PublishProperties<'_> {
+    fn each<'s>(&'s self, mut write: impl FnMut(Property<'s>)) {
+        self.topic_alias.map(Property::TopicAlias).map(&mut write);
+        self.message_expiry_interval
+            .map(Property::MessageExpiryInterval)
+            .map(&mut write);
+        self.subscription_identifiers
+            .iter()
+            .copied()
+            .map(Property::SubscriptionIdentifier)
+            .for_each(&mut write);
+        // The same order as a delivery has it, see `PublishHead`.
+        self.payload_format_indicator
+            .map(Property::PayloadFormatIndicator)
+            .map(&mut write);
+        self.response_topic
+            .map(Property::ResponseTopic)
+            .map(&mut write);
+        self.correlation_data
+            .map(Property::CorrelationData)
+            .map(&mut write);
+        self.user_properties
+            .iter()
+            .copied()
+            .map(Property::User)
+            .for_each(&mut write);
+        self.content_type.map(Property::ContentType).map(&mut write);
+    }
+}
+
+impl Body for Publish<'_> {
+    fn write(&self, version: ProtocolVersion, sink: &mut impl Sink) {
+        if self.dup && self.qos == QoS::AtMostOnce && version.is_v5() {
+            sink.fail(EncodeError::Value {
+                field: "DUP",
+                expected: "0 with QoS 0",
+                got: 1,
+            });
+        }
+        let unnamed =
+            self.topic.is_empty() && !(version.is_v5() && self.properties.topic_alias.is_some());
+        if unnamed {
+            sink.fail(EncodeError::Value {
+                field: "topic name",
+                expected: "one, or a topic alias",
+                got: 0,
+            });
+        }
+        write::string(sink, "topic name", self.topic);
+        if self.qos != QoS::AtMostOnce {
+            write::packet_id(sink, PacketType::Publish, self.packet_id.unwrap_or(0));
+        }
+        if version.is_v5() {
+            self.properties.write(sink);
+        }
+        sink.put(self.payload);
+    }
 }
