@@ -13,6 +13,8 @@ mod rule;
 mod set;
 mod sources;
 mod term;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use cache::AccessCache;
 pub use file::{AclError, FileSource};
