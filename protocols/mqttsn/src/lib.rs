@@ -31,6 +31,7 @@
 #![forbid(unsafe_code)]
 
 mod classify;
+pub mod client;
 mod error;
 mod flags;
 mod frame;
