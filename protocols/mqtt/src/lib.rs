@@ -6,6 +6,8 @@
 
 mod decoder;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod packet;
 mod packet_type;
 mod qos;

@@ -23,7 +23,7 @@ pub use connack::{Connack, ConnackProperties};
 pub use connect::{Connect, ConnectProperties, Will, WillProperties, peek_connect_version};
 pub use disconnect::{Disconnect, DisconnectProperties};
 pub use encode::{AckKind, encode_ack, encode_pingreq, encode_pingresp};
-pub use publish::{PayloadFormat, Publish, PublishProperties};
+pub use publish::{ForwardedProperties, PayloadFormat, Publish, PublishProperties};
 pub use publish_head::PublishHead;
 pub use suback::Suback;
 pub use subscribe::{

@@ -5,7 +5,7 @@ use crate::decoder::{Context, Role};
 use crate::topic::{TopicError, validate_topic_name};
 use crate::wire::property::{Property, Slot, WriteProperties, collect, many, once};
 use crate::wire::read::{self, unwrap_error};
-use crate::wire::write::{self, Sink};
+use crate::wire::write::{self, Count, Sink};
 use crate::{DecodeError, EncodeError, PacketType, ProtocolVersion, QoS};
 
 /// PUBLISH.
@@ -194,18 +194,23 @@ impl<'a> PublishProperties<'a> {
         Ok(p)
     }
 
-    /// Appends the properties that a server forwards unaltered to every receiver, in wire form: payload format indicator,
-    /// response topic, correlation data, user properties, content type. A message keeps these bytes and gives them to
-    /// [`PublishHead::forwarded`](super::PublishHead::forwarded); expiry, alias and subscription identifiers change
-    /// with each delivery and are not among them.
+    /// Appends the properties that a server forwards unaltered to every receiver, in wire form: payload format
+    /// indicator, response topic, correlation data, user properties, content type. [`PublishHead::forwarded`] takes
+    /// these bytes; expiry, alias and subscription identifiers change with each delivery and are not among them.
     ///
     /// # Errors
     /// A field is too long; then nothing is appended. It cannot happen to decoded properties.
+    ///
+    /// [`PublishHead::forwarded`]: super::PublishHead::forwarded
     pub fn encode_forwarded(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let forwarded = Forwarded(self);
-        out.reserve(forwarded.len()?);
-        forwarded.each(|property| property.write(out));
-        Ok(())
+        ForwardedProperties {
+            payload_format_indicator: self.payload_format_indicator,
+            response_topic: self.response_topic,
+            correlation_data: self.correlation_data,
+            user_properties: self.user_properties.iter().copied(),
+            content_type: self.content_type,
+        }
+        .encode(out)
     }
 
     /// Parses what [`encode_forwarded`](Self::encode_forwarded) wrote.
@@ -256,27 +261,51 @@ impl<'a> From<WillProperties<'a>> for PublishProperties<'a> {
     }
 }
 
-/// The part of the properties that is forwarded unaltered.
-struct Forwarded<'p, 'a>(&'p PublishProperties<'a>);
+/// The properties a server forwards unaltered, from whatever its message keeps them in.
+///
+/// [`PublishProperties::encode_forwarded`] is the same for who has them in that form; here the user properties are any
+/// iterator, so that a delivery need not collect them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ForwardedProperties<'a, U> {
+    /// Whether the payload is UTF-8 [MQTT-3.3.2-4].
+    pub payload_format_indicator: Option<PayloadFormat>,
+    /// Where a response is to go [MQTT-3.3.2-15].
+    pub response_topic: Option<&'a str>,
+    /// What relates a response to its request [MQTT-3.3.2-16].
+    pub correlation_data: Option<&'a [u8]>,
+    /// User properties in their order [MQTT-3.3.2-18]. Walked twice.
+    pub user_properties: U,
+    /// What the payload is [MQTT-3.3.2-20].
+    pub content_type: Option<&'a str>,
+}
 
-impl WriteProperties for Forwarded<'_, '_> {
-    fn each<'s>(&'s self, mut write: impl FnMut(Property<'s>)) {
-        let p = self.0;
-        p.payload_format_indicator
+impl<'a, U: Iterator<Item = (&'a str, &'a str)> + Clone> ForwardedProperties<'a, U> {
+    /// Appends the properties in wire form, for [`PublishHead::forwarded`](super::PublishHead::forwarded).
+    ///
+    /// # Errors
+    /// A field is too long; then nothing is appended.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        out.reserve(Count::of(|count| self.describe(count))?);
+        self.describe(out);
+        Ok(())
+    }
+
+    fn describe(&self, sink: &mut impl Sink) {
+        let mut write = |property: Property<'_>| property.write(sink);
+        self.payload_format_indicator
             .map(Property::PayloadFormatIndicator)
             .map(&mut write);
-        p.response_topic
+        self.response_topic
             .map(Property::ResponseTopic)
             .map(&mut write);
-        p.correlation_data
+        self.correlation_data
             .map(Property::CorrelationData)
             .map(&mut write);
-        p.user_properties
-            .iter()
-            .copied()
+        self.user_properties
+            .clone()
             .map(Property::User)
             .for_each(&mut write);
-        p.content_type.map(Property::ContentType).map(&mut write);
+        self.content_type.map(Property::ContentType).map(&mut write);
     }
 }
 
