@@ -1,0 +1,210 @@
+//! Starting and ending brokers, each in its own temporary folder and on a free port of 127.0.0.1.
+
+mod config;
+
+use crate::options::Options;
+use crate::packet;
+use crate::process;
+use rustix::process::{Pid, Signal, kill_process};
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The longest start: RabbitMQ needs many seconds on two busy cores.
+const START: Duration = Duration::from_secs(90);
+/// How long a broker may take to end by itself.
+const STOP: Duration = Duration::from_secs(20);
+
+/// What can be started.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// This project.
+    Nightjar,
+    /// Eclipse Mosquitto.
+    Mosquitto,
+    /// nats-server with JetStream and its MQTT listener.
+    Nats,
+    /// RabbitMQ with the rabbitmq_mqtt plugin.
+    RabbitMq,
+    /// rumqttd.
+    Rumqttd,
+    /// RMQTT.
+    Rmqttd,
+    /// The floor: no broker, an epoll loop of this program that echoes.
+    Echo,
+    /// Name and command from the command line.
+    Peer(String, String),
+}
+
+impl Kind {
+    /// Name in tables and options.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Nightjar => "nightjar",
+            Self::Mosquitto => "mosquitto",
+            Self::Nats => "nats",
+            Self::RabbitMq => "rabbitmq",
+            Self::Rumqttd => "rumqttd",
+            Self::Rmqttd => "rmqttd",
+            Self::Echo => "echo",
+            Self::Peer(name, _) => name,
+        }
+    }
+}
+
+/// A running broker; dropping it ends all its processes and removes its folder.
+pub struct Broker {
+    /// Which one.
+    pub kind: Kind,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it says of its version.
+    pub version: String,
+    /// Its processes.
+    pub pids: BTreeSet<u32>,
+    child: Child,
+    folder: PathBuf,
+    after: Option<Command>,
+}
+
+/// How one kind is started.
+struct Plan {
+    command: Command,
+    version: String,
+    /// Runs after the end, for what the broker leaves behind.
+    after: Option<Command>,
+}
+
+impl Broker {
+    /// Starts a broker and waits until it accepts a CONNECT.
+    pub fn start(kind: &Kind, options: &Options) -> io::Result<Self> {
+        let port = if *kind == Kind::Echo { 0 } else { free_port()? };
+        let folder = std::env::temp_dir().join(format!(
+            "nightjar-compare-{}-{}-{port}",
+            std::process::id(),
+            kind.name()
+        ));
+        std::fs::create_dir_all(&folder)?;
+        let started = config::plan(kind, options, &folder, port).and_then(|mut plan| {
+            let output = if *kind == Kind::Echo {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            };
+            plan.command
+                .stdin(Stdio::null())
+                .stdout(output)
+                .stderr(Stdio::null());
+            let child = plan.command.spawn()?;
+            Ok((plan, child))
+        });
+        let (plan, child) = started.inspect_err(|_| {
+            // Best effort: an empty folder in /tmp harms nobody.
+            let _removed = std::fs::remove_dir_all(&folder);
+        })?;
+        let mut broker = Self {
+            kind: kind.clone(),
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            version: plan.version,
+            pids: BTreeSet::new(),
+            child,
+            folder,
+            after: plan.after,
+        };
+        broker.wait()?;
+        broker.pids = process::tree(broker.child.id())?;
+        Ok(broker)
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        if self.kind == Kind::Echo {
+            let mut line = String::new();
+            let out = self
+                .child
+                .stdout
+                .take()
+                .ok_or_else(|| io::Error::other("the echo has no stdout"))?;
+            BufReader::new(out).read_line(&mut line)?;
+            self.address
+                .set_port(line.trim().parse().map_err(io::Error::other)?);
+            return Ok(());
+        }
+        let begin = Instant::now();
+        loop {
+            match self.accepts_connect() {
+                Ok(()) => return Ok(()),
+                Err(error) if begin.elapsed() > START => return Err(error),
+                Err(_) => {}
+            }
+            if let Some(status) = self.child.try_wait()? {
+                return Err(io::Error::other(format!(
+                    "{} ended at its start: {status}",
+                    self.kind.name()
+                )));
+            }
+            pause(Duration::from_millis(50));
+        }
+    }
+
+    fn accepts_connect(&self) -> io::Result<()> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(&packet::connect("compare-probe"))?;
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer)?;
+        stream.write_all(&packet::DISCONNECT)?;
+        if answer == [packet::CONNACK << 4, 2, 0, 0] {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!(
+                "{} answered CONNECT with {answer:?}",
+                self.kind.name()
+            )))
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let pids = process::tree(self.child.id()).unwrap_or_default();
+        // Politely first: RabbitMQ's start script ends the node it started. Errors mean that a process is gone already.
+        signal(self.child.id(), Signal::TERM);
+        let begin = Instant::now();
+        while begin.elapsed() < STOP && matches!(self.child.try_wait(), Ok(None)) {
+            pause(Duration::from_millis(20));
+        }
+        let _killed = self.child.kill();
+        for pid in pids.into_iter().filter(|pid| *pid != self.child.id()) {
+            signal(pid, Signal::KILL);
+        }
+        let _status = self.child.wait();
+        if let Some(after) = &mut self.after {
+            let _status = after
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+        }
+        let _removed = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _sent = kill_process(pid, signal);
+    }
+}
+
+/// A port nobody listens on now.
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// Sleeps; this program is a plain thread, no runtime's worker.
+#[allow(clippy::disallowed_methods)]
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}

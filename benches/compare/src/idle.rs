@@ -1,0 +1,76 @@
+//! Resident memory of idle clients.
+
+use crate::broker::{Broker, pause};
+use crate::packet;
+use crate::process;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// Clients connected together: less than any broker's accept backlog.
+const GROUP: usize = 64;
+
+/// Resident bytes of a broker without clients and with each count of them.
+pub struct Idle {
+    /// Before the first client.
+    pub empty: u64,
+    /// One for each count asked for; ends where the broker or the machine refused more.
+    pub with: Vec<(usize, u64)>,
+}
+
+/// Connects clients with one QoS 0 subscription each, to topics of their own, and reads the broker's memory at `counts`.
+pub fn measure(broker: &Broker, counts: &[usize]) -> io::Result<Idle> {
+    settle();
+    let mut idle = Idle {
+        empty: process::resident(&broker.pids)?,
+        with: Vec::new(),
+    };
+    let mut clients: Vec<TcpStream> = Vec::new();
+    for &count in counts {
+        while clients.len() < count {
+            match join(broker, clients.len(), GROUP.min(count - clients.len())) {
+                Ok(group) => clients.extend(group),
+                Err(error) => {
+                    eprintln!(
+                        "idle: {}: {} clients, then: {error}",
+                        broker.kind.name(),
+                        clients.len()
+                    );
+                    return Ok(idle);
+                }
+            }
+        }
+        settle();
+        idle.with.push((count, process::resident(&broker.pids)?));
+    }
+    Ok(idle)
+}
+
+fn join(broker: &Broker, first: usize, count: usize) -> io::Result<Vec<TcpStream>> {
+    let mut group = (0..count)
+        .map(|_| TcpStream::connect(broker.address))
+        .collect::<io::Result<Vec<_>>>()?;
+    for (offset, stream) in group.iter_mut().enumerate() {
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.write_all(&packet::connect(&format!("compare-{:05}", first + offset)))?;
+    }
+    for (offset, stream) in group.iter_mut().enumerate() {
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer)?;
+        if answer != [packet::CONNACK << 4, 2, 0, 0] {
+            return Err(io::Error::other(format!(
+                "CONNECT was answered with {answer:?}"
+            )));
+        }
+        stream.write_all(&packet::subscribe(&packet::topic(first + offset), 0))?;
+    }
+    for stream in &mut group {
+        stream.read_exact(&mut [0; 5])?;
+    }
+    Ok(group)
+}
+
+/// Lets a broker finish what it does after a CONNECT and its allocator give back what it will.
+fn settle() {
+    pause(Duration::from_secs(1));
+}

@@ -1,0 +1,432 @@
+//! The generator: all clients on one thread over epoll, windowed so that a broker need not drop anything.
+
+use crate::broker::{Broker, Kind};
+use crate::packet::{self, Template};
+use crate::process;
+use crate::workload::{Drive, Workload};
+use mio::net::TcpStream;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// After the measured time, how long without a delivery until what is missing counts as lost.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Latencies kept of one run.
+const SAMPLES: usize = 4_000_000;
+const TIMER: Token = Token(usize::MAX);
+
+/// What one run gave.
+pub struct Outcome {
+    /// Messages that reached subscribers in the measured time.
+    pub delivered: u64,
+    /// Measured time.
+    pub wall: Duration,
+    /// CPU time of the broker in it.
+    pub cpu: Duration,
+    /// Median of the time from write to read, microseconds.
+    pub p50: f64,
+    /// 99th percentile of it.
+    pub p99: f64,
+    /// Deliveries that never came, warm-up included.
+    pub lost: u64,
+}
+
+struct Client {
+    stream: TcpStream,
+    topic: usize,
+    /// A packet of which a part was read.
+    partial: Vec<u8>,
+    unsent: Vec<u8>,
+    packet_id: u16,
+}
+
+struct Topic {
+    template: Template,
+    publishers: Vec<usize>,
+    next: usize,
+    published: u64,
+    received: u64,
+    acknowledged: u64,
+}
+
+struct Load<'w> {
+    workload: &'w Workload,
+    poll: Poll,
+    timer: Option<OwnedFd>,
+    clients: Vec<Client>,
+    topics: Vec<Topic>,
+    /// Clients whose socket did not take all they had.
+    blocked: Vec<usize>,
+    origin: Instant,
+    delivered: u64,
+    latencies: Vec<u32>,
+    turn: usize,
+    buffer: Box<[u8]>,
+    /// No publications any more, deliveries are still read.
+    draining: bool,
+}
+
+/// Connects the clients of a workload, drives them for `warm + measured`, waits for what is under way, disconnects.
+pub fn run(
+    broker: &Broker,
+    workload: &Workload,
+    warm: Duration,
+    measured: Duration,
+) -> io::Result<Outcome> {
+    let mut load = Load::connect(broker, workload)?;
+    load.drive(warm)?;
+    load.latencies.clear();
+    let (cpu, begin, delivered) = (process::cpu(&broker.pids)?, Instant::now(), load.delivered);
+    load.drive(measured)?;
+    let (cpu, wall) = (
+        process::cpu(&broker.pids)?.saturating_sub(cpu),
+        begin.elapsed(),
+    );
+    let delivered = load.delivered - delivered;
+    let mut latencies = std::mem::take(&mut load.latencies);
+    latencies.sort_unstable();
+    let percentile = |percent| {
+        f64::from(
+            latencies
+                .get(latencies.len() * percent / 100)
+                .copied()
+                .unwrap_or(0),
+        ) / 1e3
+    };
+    let (p50, p99) = (percentile(50), percentile(99));
+    load.draining = true;
+    while load.missing() > 0 {
+        let before = load.delivered;
+        load.drive(if before == load.delivered {
+            PATIENCE / 8
+        } else {
+            PATIENCE
+        })?;
+        if load.delivered == before {
+            load.drive(PATIENCE)?;
+        }
+        if load.delivered == before {
+            break;
+        }
+    }
+    let lost = load.missing();
+    load.disconnect();
+    Ok(Outcome {
+        delivered,
+        wall,
+        cpu,
+        p50,
+        p99,
+        lost,
+    })
+}
+
+impl<'w> Load<'w> {
+    fn connect(broker: &Broker, workload: &'w Workload) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut topics: Vec<Topic> = (0..workload.topics)
+            .map(|number| Topic {
+                template: Template::new(&packet::topic(number), workload.qos),
+                publishers: Vec::new(),
+                next: 0,
+                published: 0,
+                received: 0,
+                acknowledged: 0,
+            })
+            .collect();
+        let mut clients = Vec::new();
+        for (topic, subscribes) in plan(workload) {
+            let echo = broker.kind == Kind::Echo;
+            if echo && subscribes {
+                // The echo answers the publisher itself.
+                continue;
+            }
+            let stream = if echo {
+                std::net::TcpStream::connect(broker.address)?
+            } else {
+                join(
+                    broker,
+                    clients.len(),
+                    subscribes.then_some((topic, workload.qos)),
+                )?
+            };
+            stream.set_nodelay(true)?;
+            stream.set_nonblocking(true)?;
+            let mut stream = TcpStream::from_std(stream);
+            poll.registry()
+                .register(&mut stream, Token(clients.len()), Interest::READABLE)?;
+            if !subscribes {
+                topics[topic].publishers.push(clients.len());
+            }
+            clients.push(Client {
+                stream,
+                topic,
+                partial: Vec::new(),
+                unsent: Vec::new(),
+                packet_id: 0,
+            });
+        }
+        let timer = match workload.drive {
+            Drive::Saturate { .. } => None,
+            Drive::Pace { per_second } => Some(timer(&poll, per_second)?),
+        };
+        Ok(Self {
+            workload,
+            poll,
+            timer,
+            clients,
+            topics,
+            blocked: Vec::new(),
+            origin: Instant::now(),
+            delivered: 0,
+            latencies: Vec::new(),
+            turn: 0,
+            buffer: vec![0; 256 * 1024].into_boxed_slice(),
+            draining: false,
+        })
+    }
+
+    /// Deliveries that are owed for what was published.
+    fn missing(&self) -> u64 {
+        let owed = |topic: &Topic| topic.published * self.workload.subscribers as u64;
+        self.topics
+            .iter()
+            .map(|topic| owed(topic).saturating_sub(topic.received))
+            .sum()
+    }
+
+    fn drive(&mut self, time: Duration) -> io::Result<()> {
+        let end = Instant::now() + time;
+        let mut events = Events::with_capacity(1024);
+        while Instant::now() < end && !(self.draining && self.missing() == 0) {
+            for id in std::mem::take(&mut self.blocked) {
+                self.flush(id)?;
+            }
+            if let (Drive::Saturate { window, batch }, false) = (self.workload.drive, self.draining)
+            {
+                self.refill(window, batch)?;
+            }
+            // Blocked writers are tried again rather than watched: with these windows they are rare.
+            let timeout = Duration::from_millis(if self.blocked.is_empty() { 20 } else { 1 });
+            if let Err(error) = self.poll.poll(&mut events, Some(timeout))
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                return Err(error);
+            }
+            for event in &events {
+                if event.token() == TIMER {
+                    self.publish_due()?
+                } else {
+                    self.receive(event.token().0)?
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tops up every topic's window, its publishers in turn.
+    fn refill(&mut self, window: u64, batch: u64) -> io::Result<()> {
+        let now = self.origin.elapsed().as_nanos() as u64;
+        for number in 0..self.topics.len() {
+            loop {
+                let topic = &mut self.topics[number];
+                let mut finished = topic.received / self.workload.subscribers as u64;
+                if self.workload.qos > 0 {
+                    finished = finished.min(topic.acknowledged);
+                }
+                let id = topic.publishers[topic.next % topic.publishers.len()];
+                let client = &mut self.clients[id];
+                if topic.published - finished + batch > window || !client.unsent.is_empty() {
+                    break;
+                }
+                topic.next += 1;
+                topic.published += batch;
+                for _ in 0..batch {
+                    client.publish(&topic.template, now);
+                }
+                self.flush(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes what the timer says is due, each publication from another client and in its own write.
+    fn publish_due(&mut self) -> io::Result<()> {
+        let mut count = [0; 8];
+        if let Some(timer) = &self.timer {
+            match rustix::io::read(timer, &mut count) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if self.draining {
+            return Ok(());
+        }
+        // A generator that fell behind must not catch up in one burst: that would be another workload.
+        for _ in 0..u64::from_ne_bytes(count).min(20) {
+            let topics = self.topics.len();
+            let topic = &mut self.topics[self.turn % topics];
+            self.turn += 1;
+            let id = topic.publishers[topic.next % topic.publishers.len()];
+            topic.next += 1;
+            topic.published += 1;
+            let now = self.origin.elapsed().as_nanos() as u64;
+            self.clients[id].publish(&topic.template, now);
+            self.flush(id)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, id: usize) -> io::Result<()> {
+        let client = &mut self.clients[id];
+        let mut written = 0;
+        while written < client.unsent.len() {
+            match client.stream.write(&client.unsent[written..]) {
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked.push(id);
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        client.unsent.drain(..written);
+        Ok(())
+    }
+
+    /// Reads all a socket has: counts deliveries, acknowledges QoS 1 in one write per read.
+    fn receive(&mut self, id: usize) -> io::Result<()> {
+        loop {
+            let client = &mut self.clients[id];
+            let start = client.partial.len();
+            self.buffer[..start].copy_from_slice(&client.partial);
+            let read = match client.stream.read(&mut self.buffer[start..]) {
+                Ok(0) => return Err(io::Error::other("the broker closed a connection")),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let now = self.origin.elapsed().as_nanos() as u64;
+            let (filled, mut at) = (start + read, 0);
+            let topic = &mut self.topics[client.topic];
+            let unsent = client.unsent.len();
+            while let Some(found) = packet::next(&self.buffer[at..filled]) {
+                at += found.length;
+                match found.kind {
+                    packet::PUBLISH => {
+                        let (packet_id, sent) = packet::publish(&found)
+                            .ok_or_else(|| io::Error::other("a delivery was malformed"))?;
+                        if let Some([high, low]) = packet_id {
+                            client
+                                .unsent
+                                .extend_from_slice(&[packet::PUBACK << 4, 2, high, low]);
+                        }
+                        topic.received += 1;
+                        self.delivered += 1;
+                        if self.latencies.len() < SAMPLES {
+                            self.latencies
+                                .push(u32::try_from(now.saturating_sub(sent)).unwrap_or(u32::MAX));
+                        }
+                    }
+                    packet::PUBACK => topic.acknowledged += 1,
+                    kind => return Err(io::Error::other(format!("a packet of type {kind} came"))),
+                }
+            }
+            client.partial.clear();
+            client.partial.extend_from_slice(&self.buffer[at..filled]);
+            if client.unsent.len() > unsent {
+                self.flush(id)?;
+            }
+            if filled < self.buffer.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn disconnect(mut self) {
+        for client in &mut self.clients {
+            // The run is over; a socket that fails here is closed in any case.
+            let _written = client.stream.write(&packet::DISCONNECT);
+        }
+        drop(self);
+        crate::broker::pause(Duration::from_millis(200));
+    }
+}
+
+impl Client {
+    fn publish(&mut self, template: &Template, now: u64) {
+        self.packet_id = self.packet_id % 0xfffe + 1;
+        template.write(&mut self.unsent, self.packet_id, now);
+    }
+}
+
+/// Topic and role of each client, in no particular order: a broker that spreads connections over threads by arrival
+/// must meet pairs on one thread and across two, as in life.
+fn plan(workload: &Workload) -> Vec<(usize, bool)> {
+    let mut plan = Vec::new();
+    for topic in 0..workload.topics {
+        plan.extend((0..workload.publishers).map(|_| (topic, false)));
+        plan.extend((0..workload.subscribers).map(|_| (topic, true)));
+    }
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    for last in (1..plan.len()).rev() {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        plan.swap(last, (seed >> 33) as usize % (last + 1));
+    }
+    plan
+}
+
+/// Connects one client, with a subscription if asked for, and waits for the answers.
+fn join(
+    broker: &Broker,
+    number: usize,
+    subscription: Option<(usize, u8)>,
+) -> io::Result<std::net::TcpStream> {
+    let mut stream = std::net::TcpStream::connect(broker.address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.write_all(&packet::connect(&format!("compare-{number:05}")))?;
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer)?;
+    if answer != [packet::CONNACK << 4, 2, 0, 0] {
+        return Err(io::Error::other(format!(
+            "CONNECT was answered with {answer:?}"
+        )));
+    }
+    if let Some((topic, qos)) = subscription {
+        stream.write_all(&packet::subscribe(&packet::topic(topic), qos))?;
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer)?;
+        if answer != [packet::SUBACK << 4, 3, 0, 1, qos] {
+            return Err(io::Error::other(format!(
+                "SUBSCRIBE was answered with {answer:?}"
+            )));
+        }
+    }
+    Ok(stream)
+}
+
+/// A timer that ticks `per_second` times: epoll's own timeout counts in milliseconds, too coarse.
+fn timer(poll: &Poll, per_second: u64) -> io::Result<OwnedFd> {
+    let timer = rustix::time::timerfd_create(
+        TimerfdClockId::Monotonic,
+        TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+    )?;
+    let step = Timespec {
+        tv_sec: 0,
+        tv_nsec: 1_000_000_000 / i64::try_from(per_second).unwrap_or(1).max(2),
+    };
+    let every = Itimerspec {
+        it_interval: step,
+        it_value: step,
+    };
+    rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &every)?;
+    poll.registry()
+        .register(&mut SourceFd(&timer.as_raw_fd()), TIMER, Interest::READABLE)?;
+    Ok(timer)
+}

@@ -1,0 +1,97 @@
+//! Starts Nightjar and the other brokers this machine has, drives all with the same generator in turns, and prints what
+//! a delivered message and an idle client cost each of them.
+//!
+//! CPU is the broker process's own (all threads; all processes where there are several), so that a busy machine moves
+//! the figures little; ratios are taken within a round. `README.md` beside this crate says how to read the tables.
+
+#![forbid(unsafe_code)]
+
+mod broker;
+mod echo;
+mod idle;
+mod load;
+mod options;
+mod packet;
+mod process;
+mod report;
+mod workload;
+
+use broker::{Broker, Kind};
+use options::Options;
+use report::Report;
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long clients drive before the measured time begins.
+const WARM: Duration = Duration::from_millis(400);
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["echo"] => echo::serve(),
+        words => Options::parse(words)
+            .map_err(io::Error::other)
+            .and_then(|options| run(&options)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// All of it: traffic first, then the idle memory of fresh brokers.
+fn run(options: &Options) -> io::Result<()> {
+    let mut brokers = Vec::new();
+    for kind in options.brokers() {
+        match Broker::start(&kind, options) {
+            Ok(broker) => brokers.push(broker),
+            Err(error) if options.named(&kind) => return Err(error),
+            Err(error) => eprintln!("{} is left out: {error}", kind.name()),
+        }
+    }
+    let mut report = Report::new(options, &brokers);
+    for workload in workload::ALL
+        .iter()
+        .filter(|workload| options.wants(workload.name))
+    {
+        for round in 0..options.rounds {
+            for turn in 0..brokers.len() {
+                // Each round begins at another broker: a slow moment of the machine hits them in turn.
+                let broker = &brokers[(turn + round) % brokers.len()];
+                if broker.kind == Kind::Echo && !workload.has_floor() {
+                    continue;
+                }
+                match load::run(broker, workload, WARM, options.measured) {
+                    Ok(outcome) => report.add(workload, &broker.kind, round, outcome),
+                    Err(error) => {
+                        eprintln!("{}: {}: {error}", workload.name, broker.kind.name());
+                        report.failed(workload, &broker.kind);
+                    }
+                }
+            }
+        }
+        report.print(workload);
+    }
+    drop(brokers);
+    if options.wants("idle") {
+        for kind in options
+            .brokers()
+            .into_iter()
+            .filter(|kind| *kind != Kind::Echo)
+        {
+            let broker = match Broker::start(&kind, options) {
+                Ok(broker) => broker,
+                Err(_) if !options.named(&kind) => continue,
+                Err(error) => return Err(error),
+            };
+            report.idle(&kind, idle::measure(&broker, &options.idle)?);
+        }
+        report.print_idle(&options.idle);
+    }
+    report.save()
+}
