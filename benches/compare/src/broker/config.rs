@@ -47,9 +47,18 @@ fn nightjar(binary: &Path, folder: &Path, port: u16) -> io::Result<Plan> {
     let version = first_line(Command::new(binary).arg("version"))?;
     let file = folder.join("nightjar.toml");
     let data = folder.join("data");
-    let text = format!(
-        "[node]\ndata_dir = {data:?}\n\n[listeners.tcp.default]\nbind = \"127.0.0.1:{port}\"\n\n[auth]\nallow_anonymous = true\n"
+    let mut text = format!(
+        "[node]\ndata_dir = {data:?}\n\n[listeners.tcp.default]\nbind = \"127.0.0.1:{port}\"\n\n\
+         [auth]\nallow_anonymous = true\n\n[acl]\nno_match = \"allow\"\n\n\
+         [mqtt]\nmax_inflight = 1000\nmax_queue_len = 100000\nmax_queue_bytes = \"64MiB\"\n\n\
+         [api]\nenable = false\n"
     );
+    // The other listeners have fixed ports by default and no part in this.
+    for listener in ["tls", "ws", "wss", "mqttsn"] {
+        text.push_str(&format!(
+            "\n[listeners.{listener}.default]\nenable = false\n"
+        ));
+    }
     std::fs::write(&file, text)?;
     let mut command = Command::new(binary);
     command
@@ -57,12 +66,6 @@ fn nightjar(binary: &Path, folder: &Path, port: u16) -> io::Result<Plan> {
         .arg("--config")
         .arg(file)
         .current_dir(folder);
-    // The other listeners have fixed ports by default and no part in this.
-    for listener in ["tls", "ws", "wss", "mqttsn"] {
-        command
-            .arg("--set")
-            .arg(format!("listeners.{listener}.default.enable=false"));
-    }
     Ok(Plan {
         command,
         version,
