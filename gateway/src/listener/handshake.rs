@@ -15,7 +15,7 @@ use super::counters::Refused;
 use super::settings::{ListenerKind, ProxyMode};
 use super::state::{HandshakeSlot, ListenerRef, ListenerState};
 use crate::proxy_protocol::ProxyHeader;
-use crate::proxy_protocol::read::{Outcome, ReadError, read_header};
+use crate::proxy_protocol::read::{Outcome, ReadError, begins_as_header, read_header};
 use crate::sniff::Spoken;
 use crate::tls::PeerIdentity;
 use crate::transport::Transport;
@@ -203,6 +203,17 @@ async fn read_proxy<M>(
             "not a trusted proxy, and proxy_protocol is required",
         ));
     }
+    if !trusted {
+        // Not waited for longer than the handshake may take: this is a direct client, or one that pretends.
+        return match begins_as_header(socket).await {
+            Ok(false) => Ok(None),
+            Ok(true) => Err(Failure::because(
+                Refused::ProxyUntrusted,
+                "PROXY header from an address that is no trusted proxy",
+            )),
+            Err(error) => Err(Failure::because(Refused::HandshakeClosed, error)),
+        };
+    }
     let read = match tokio::time::timeout(proxy.timeout, read_header(socket)).await {
         Ok(read) => read,
         Err(_) => {
@@ -213,10 +224,6 @@ async fn read_proxy<M>(
         }
     };
     match read {
-        Ok(Outcome::Header(_)) if !trusted => Err(Failure::because(
-            Refused::ProxyUntrusted,
-            "PROXY header from an address that is no trusted proxy",
-        )),
         Ok(Outcome::Header(header)) => Ok(Some(header)),
         Ok(Outcome::Closed(true)) => Err(Failure::HealthCheck),
         Ok(Outcome::Closed(false)) => Err(Failure::because(

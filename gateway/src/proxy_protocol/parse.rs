@@ -225,10 +225,15 @@ fn each_tlv<'a>(
 }
 
 fn parse_tlvs(header: &mut ProxyHeader, whole: &[u8], offset: usize) -> Result<(), ProxyError> {
+    let mut checked = false;
     each_tlv(whole, offset, |kind, value, at| {
         match kind {
             0x02 => header.authority = Some(text(value)?),
             0x03 => {
+                // One only: each costs a pass over the whole header.
+                if std::mem::replace(&mut checked, true) {
+                    return Err(ProxyError::V2);
+                }
                 let sum: [u8; 4] = value.try_into().map_err(|_| ProxyError::V2)?;
                 if crc32c(whole, at..at + 4) != u32::from_be_bytes(sum) {
                     return Err(ProxyError::Checksum);
@@ -296,3 +301,7 @@ fn crc32c(bytes: &[u8], zeroed: std::ops::Range<usize>) -> u32 {
     }
     !crc
 }
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;

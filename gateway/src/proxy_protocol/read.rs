@@ -63,6 +63,17 @@ pub async fn read_header(socket: &mut TcpStream) -> Result<Outcome, ReadError> {
     }
 }
 
+/// True if a connection begins as a header does; nothing is consumed. For peers whose headers are not believed, which
+/// need not be waited for.
+///
+/// # Errors
+/// Those of the socket.
+pub async fn begins_as_header(socket: &TcpStream) -> io::Result<bool> {
+    let mut look = [0; 16];
+    let n = socket.peek(&mut look).await?;
+    Ok(n > 0 && !matches!(parse(&look[..n]), Ok(Parsed::NotProxy)))
+}
+
 /// Takes off bytes that were seen, so this does not wait.
 async fn consume(socket: &mut TcpStream, count: usize) -> io::Result<()> {
     let mut sink = [0; LOOK];

@@ -274,3 +274,7 @@ pub fn close(code: u16) -> Vec<u8> {
     let [high, low] = code.to_be_bytes();
     vec![0x80 | CLOSE, 2, high, low]
 }
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

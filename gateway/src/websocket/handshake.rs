@@ -391,3 +391,7 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S, refused: &Refused
     let _ = tokio::time::timeout(Duration::from_secs(1), drained).await;
     WsFailure::Answered(*status)
 }
+
+#[cfg(test)]
+#[path = "handshake_tests.rs"]
+mod tests;

@@ -302,3 +302,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WsStream<S> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;
