@@ -82,7 +82,7 @@ fn run(options: &Options) -> io::Result<()> {
         for kind in options
             .brokers()
             .into_iter()
-            .filter(|kind| *kind != Kind::Echo)
+            .filter(|kind| !matches!(kind, Kind::Echo | Kind::NightjarOneWorker))
         {
             let broker = match Broker::start(&kind, options) {
                 Ok(broker) => broker,

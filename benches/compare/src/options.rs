@@ -7,7 +7,8 @@ use std::time::Duration;
 const USAGE: &str = "\
 usage: nightjar-compare [options]
   --nightjar PATH      the nightjar binary (target/release/nightjar)
-  --brokers A,B        only these: nightjar, mosquitto, nats, rabbitmq, rumqttd, rmqttd, echo (default: all installed)
+  --brokers A,B        only these: nightjar, nightjar-1w, mosquitto, nats, rabbitmq, rumqttd, rmqttd,
+                       echo (default: all installed)
   --peer NAME=COMMAND  one more broker; {port} in COMMAND becomes its port; may be given several times
   --only A,B           only workloads whose name contains one of these words, or idle
   --rounds N           rounds in turns, medians are printed (5)
@@ -85,6 +86,7 @@ impl Options {
     pub fn brokers(&self) -> Vec<Kind> {
         let mut kinds = vec![
             Kind::Nightjar,
+            Kind::NightjarOneWorker,
             Kind::Mosquitto,
             Kind::Nats,
             Kind::RabbitMq,

@@ -71,7 +71,7 @@ impl Report {
             ),
             (
                 "ratios",
-                "this broker's cost by mosquitto's, by the cheapest other broker's, by the echo's; below 1 is cheaper".to_owned(),
+                "this broker's cost by mosquitto's, by the cheapest other broker's, by the echo's, by its own with one worker thread; below 1 is cheaper".to_owned(),
             ),
             (
                 "p50, p99",
@@ -136,13 +136,14 @@ impl Report {
         push(
             &mut table,
             format_args!(
-                "  {:<12} {:>9} {:>8} {:>11} {:>7} {:>7} {:>12} {:>6} {:>9} {:>9} {:>6}",
+                "  {:<12} {:>9} {:>8} {:>11} {:>7} {:>7} {:>6} {:>12} {:>6} {:>9} {:>9} {:>6}",
                 "broker",
                 "us CPU",
                 "min",
                 "/mosquitto",
                 "/best",
                 "/echo",
+                "/1w",
                 "delivered/s",
                 "cores",
                 "p50 us",
@@ -171,13 +172,17 @@ impl Report {
             push(
                 &mut table,
                 format_args!(
-                    "  {:<12} {:>9.3} {:>8.3} {:>11} {:>7} {:>7} {:>12.0} {:>6.2} {:>9.0} {:>9.0} {:>6}{}",
+                    "  {:<12} {:>9.3} {:>8.3} {:>11} {:>7} {:>7} {:>6} {:>12.0} {:>6.2} {:>9.0} {:>9.0} {:>6}{}",
                     broker,
                     median(costs.clone()),
                     costs.iter().copied().fold(f64::INFINITY, f64::min),
                     self.ratio(workload, &runs, |other| other == "mosquitto"),
-                    self.ratio(workload, &runs, |other| other != "echo" && other != broker),
+                    self.ratio(workload, &runs, |other| other != "echo"
+                        && other != broker
+                        && !other.starts_with("nightjar")),
                     self.ratio(workload, &runs, |other| other == "echo"),
+                    self.ratio(workload, &runs, |other| broker == "nightjar"
+                        && other == "nightjar-1w"),
                     median(
                         outcomes()
                             .map(|o| o.delivered as f64 / o.wall.as_secs_f64())

@@ -10,7 +10,8 @@ use std::process::Command;
 /// Writes the files of one broker and says how to start it.
 pub(super) fn plan(kind: &Kind, options: &Options, folder: &Path, port: u16) -> io::Result<Plan> {
     match kind {
-        Kind::Nightjar => nightjar(&options.nightjar, folder, port),
+        Kind::Nightjar => nightjar(&options.nightjar, folder, port, 0),
+        Kind::NightjarOneWorker => nightjar(&options.nightjar, folder, port, 1),
         Kind::Mosquitto => mosquitto(folder, port),
         Kind::Nats => nats(folder, port),
         Kind::RabbitMq => rabbitmq(folder, port),
@@ -43,12 +44,12 @@ pub(super) fn plan(kind: &Kind, options: &Options, folder: &Path, port: u16) -> 
     }
 }
 
-fn nightjar(binary: &Path, folder: &Path, port: u16) -> io::Result<Plan> {
+fn nightjar(binary: &Path, folder: &Path, port: u16, workers: usize) -> io::Result<Plan> {
     let version = first_line(Command::new(binary).arg("version"))?;
     let file = folder.join("nightjar.toml");
     let data = folder.join("data");
     let mut text = format!(
-        "[node]\ndata_dir = {data:?}\n\n[listeners.tcp.default]\nbind = \"127.0.0.1:{port}\"\n\n\
+        "[node]\ndata_dir = {data:?}\nworkers = {workers}\n\n[listeners.tcp.default]\nbind = \"127.0.0.1:{port}\"\n\n\
          [auth]\nallow_anonymous = true\n\n[acl]\nno_match = \"allow\"\n\n\
          [mqtt]\nmax_inflight = 1000\nmax_queue_len = 100000\nmax_queue_bytes = \"64MiB\"\n\n\
          [api]\nenable = false\n"

@@ -23,6 +23,8 @@ const STOP: Duration = Duration::from_secs(20);
 pub enum Kind {
     /// This project.
     Nightjar,
+    /// This project with one worker thread: what the second core costs.
+    NightjarOneWorker,
     /// Eclipse Mosquitto.
     Mosquitto,
     /// nats-server with JetStream and its MQTT listener.
@@ -44,6 +46,7 @@ impl Kind {
     pub fn name(&self) -> &str {
         match self {
             Self::Nightjar => "nightjar",
+            Self::NightjarOneWorker => "nightjar-1w",
             Self::Mosquitto => "mosquitto",
             Self::Nats => "nats",
             Self::RabbitMq => "rabbitmq",
