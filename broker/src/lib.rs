@@ -5,3 +5,33 @@
 
 pub mod access;
 pub mod acl;
+pub mod auth;
+mod broker;
+mod delivery;
+pub mod filter_index;
+mod handle;
+mod message;
+mod metrics;
+mod publish;
+pub mod router;
+pub mod session;
+pub mod settings;
+pub mod shard;
+mod store;
+mod subs;
+mod subscription;
+mod ticket;
+mod time;
+
+pub use broker::{Broker, OpenRequest, Parts};
+pub use delivery::{Delivery, DeliveryExtra, DurableSlot};
+pub use handle::{DropReason, PushOutcome, Pushed, SessionCounts, SessionHandle, Signal};
+pub use message::{Message, MessageHead, MessageProperties};
+pub use metrics::{Counter, Metrics};
+pub use publish::{CachedTopic, PublishBatch, Published, Stall, TopicCache};
+pub use session::{AckPacket, Admission, Session, SessionError, Transmit};
+pub use store::{DurableStore, EffectSink, MemoryStore, OpenReply, Submitted};
+pub use subs::SubTable;
+pub use subscription::{RetainHandling, SubOptions, Subscription};
+pub use ticket::{Completion, Progress, Ticket};
+pub use time::Timestamp;

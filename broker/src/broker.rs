@@ -1,0 +1,558 @@
+//! The broker of one node: clients, router, store, access and metrics in one place that every front-end shares.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use foldhash::fast::RandomState;
+use nightjar_mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
+use parking_lot::Mutex;
+
+use crate::access::ClientInfo;
+use crate::acl::AclSources;
+use crate::auth::AuthChain;
+use crate::handle::{DropReason, SessionHandle, Signal};
+use crate::message::{Message, MessageHead};
+use crate::metrics::{Counter, Metrics};
+use crate::publish::{PublishBatch, Published};
+use crate::router::{Router, Target};
+use crate::session::Session;
+use crate::settings::{MqttSettings, QueueLimits, RetainedSettings};
+use crate::shard::{Effect, Open, Queued, Will};
+use crate::store::{DurableStore, EffectSink};
+use crate::subscription::Subscription;
+use crate::time::Timestamp;
+
+/// What a front-end asks when a client connects.
+#[derive(Debug, Clone)]
+pub struct OpenRequest {
+    /// Who.
+    pub info: Arc<ClientInfo>,
+    /// Clean Start (3.x: clean session).
+    pub clean_start: bool,
+    /// Session Expiry Interval in seconds, capped by the caller; `u32::MAX` never expires.
+    pub expiry: u32,
+    /// Will.
+    pub will: Option<Box<Will>>,
+    /// Limits of the session's queue.
+    pub queue: Arc<QueueLimits>,
+    /// min(max_inflight, the client's receive maximum).
+    pub window: u16,
+    /// QoS 2 messages taken whose PUBREL may be open.
+    pub max_awaiting_rel: usize,
+    /// Receive Maximum announced to the client; a 3.x client has none.
+    pub receive_maximum: Option<u16>,
+}
+
+/// What stands behind all front-ends of one node.
+pub struct Broker {
+    router: Router,
+    store: Arc<dyn DurableStore>,
+    clients: DashMap<Arc<str>, Arc<SessionHandle>, RandomState>,
+    connected: AtomicUsize,
+    metrics: Metrics,
+    settings: ArcSwap<MqttSettings>,
+    retained: ArcSwap<RetainedSettings>,
+    acl: Arc<AclSources>,
+    auth: AuthChain,
+    next_epoch: AtomicU64,
+    deferred: Mutex<Vec<Effect>>,
+    node: Arc<str>,
+    started: Timestamp,
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker")
+            .field("node", &self.node)
+            .field("clients", &self.clients.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a broker is built from.
+pub struct Parts {
+    /// Name of the node.
+    pub node: Arc<str>,
+    /// The durable backend.
+    pub store: Arc<dyn DurableStore>,
+    /// Settings of MQTT.
+    pub settings: MqttSettings,
+    /// Settings of the retained store.
+    pub retained: RetainedSettings,
+    /// Authorization.
+    pub acl: Arc<AclSources>,
+    /// Authentication.
+    pub auth: AuthChain,
+}
+
+/// Epochs of sessions that no shard records lie above this, so that they never meet a shard's.
+const UNRECORDED: u64 = 1 << 62;
+
+impl Broker {
+    /// A broker. The caller makes it the store's [`EffectSink`].
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            router: Router::new(),
+            store: parts.store,
+            clients: DashMap::with_hasher(RandomState::default()),
+            connected: AtomicUsize::new(0),
+            metrics: Metrics::default(),
+            settings: ArcSwap::from_pointee(parts.settings),
+            retained: ArcSwap::from_pointee(parts.retained),
+            acl: parts.acl,
+            auth: parts.auth,
+            next_epoch: AtomicU64::new(UNRECORDED),
+            deferred: Mutex::new(Vec::new()),
+            node: parts.node,
+            started: Timestamp::now(),
+        })
+    }
+
+    /// The router.
+    #[must_use]
+    pub const fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// The durable backend.
+    #[must_use]
+    pub fn store(&self) -> &dyn DurableStore {
+        &*self.store
+    }
+
+    /// Counters.
+    #[must_use]
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Settings of MQTT.
+    #[must_use]
+    pub fn settings(&self) -> arc_swap::Guard<Arc<MqttSettings>> {
+        self.settings.load()
+    }
+
+    /// Puts new settings in force; sessions opened before keep theirs.
+    pub fn set_settings(&self, settings: MqttSettings, retained: RetainedSettings) {
+        self.settings.store(Arc::new(settings));
+        self.retained.store(Arc::new(retained));
+    }
+
+    /// Authorization.
+    #[must_use]
+    pub const fn acl(&self) -> &Arc<AclSources> {
+        &self.acl
+    }
+
+    /// Authentication.
+    #[must_use]
+    pub const fn auth(&self) -> &AuthChain {
+        &self.auth
+    }
+
+    /// Name of this node.
+    #[must_use]
+    pub const fn node(&self) -> &Arc<str> {
+        &self.node
+    }
+
+    /// When it was started.
+    #[must_use]
+    pub const fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// Connected clients.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Sessions on this node, connected or not.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// The session of a client.
+    #[must_use]
+    pub fn client(&self, client_id: &str) -> Option<Arc<SessionHandle>> {
+        self.clients
+            .get(client_id)
+            .map(|entry| entry.value().clone())
+    }
+
+    /// All sessions of this node.
+    #[must_use]
+    pub fn clients(&self) -> Vec<Arc<SessionHandle>> {
+        self.clients
+            .iter()
+            .map(|entry| entry.value().clone())
+            .collect()
+    }
+
+    /// Asks the connection of a client to close with this code.
+    pub fn kick(&self, client_id: &str, code: ReasonCode) -> bool {
+        let Some(handle) = self.client(client_id) else {
+            return false;
+        };
+        handle.signal(handle.epoch(), Signal::Close(code));
+        handle.is_connected()
+    }
+
+    /// Opens a session for a connection: waits until what must be kept of it is committed. `present` of the result
+    /// is Session Present. A connection that another one overtook meanwhile gets
+    /// [`ReasonCode::SessionTakenOver`].
+    ///
+    /// # Errors
+    /// The reason code for CONNACK.
+    pub async fn open(
+        self: &Arc<Self>,
+        request: OpenRequest,
+        now: Timestamp,
+    ) -> Result<(Session, bool), ReasonCode> {
+        let info = request.info.clone();
+        let (ticket, reply) = self.store.open(Open {
+            client_id: info.client_id.clone(),
+            clean_start: request.clean_start,
+            expiry: request.expiry,
+            will: request.will.clone(),
+            limits: (*request.queue).clone(),
+            window: request.window,
+            now,
+        });
+        ticket.wait().await?;
+        let opened = reply.take().ok_or(ReasonCode::ServerUnavailable)?;
+        let epoch = if opened.recorded {
+            opened.epoch
+        } else {
+            self.next_epoch.fetch_add(1, Ordering::Relaxed)
+        };
+        let handle = self.own(&request, opened.durable, epoch)?;
+        self.metrics.count(if opened.present {
+            Counter::SessionsResumed
+        } else {
+            Counter::SessionsCreated
+        });
+        self.connected.fetch_add(1, Ordering::Relaxed);
+        let present = opened.present;
+        if opened.durable {
+            self.restore_routes(&handle, &opened.subs);
+            self.store.stream(&info.client_id, epoch, &handle);
+        }
+        let session = Session::new(self.clone(), handle, &request, &opened, epoch, now);
+        Ok((session, present))
+    }
+
+    /// Makes the connection of `epoch` the owner of the client id on this node.
+    fn own(
+        &self,
+        request: &OpenRequest,
+        durable: bool,
+        epoch: u64,
+    ) -> Result<Arc<SessionHandle>, ReasonCode> {
+        let info = &request.info;
+        let mut displaced = None;
+        let mut overtaken = false;
+        let handle = match self.clients.entry(info.client_id.clone()) {
+            dashmap::Entry::Vacant(entry) => {
+                let handle =
+                    SessionHandle::new(info.clone(), durable, epoch, request.queue.clone());
+                entry.insert(handle.clone());
+                handle
+            }
+            dashmap::Entry::Occupied(mut entry) => {
+                let old = entry.get().clone();
+                if old.is_durable() && durable {
+                    overtaken = old.epoch() > epoch;
+                    old
+                } else {
+                    let handle =
+                        SessionHandle::new(info.clone(), durable, epoch, request.queue.clone());
+                    displaced = Some(entry.insert(handle.clone()));
+                    handle
+                }
+            }
+        };
+        if overtaken {
+            return Err(ReasonCode::SessionTakenOver);
+        }
+        match displaced {
+            Some(old) => {
+                old.signal(old.epoch(), Signal::TakenOver);
+                self.end_handle(&old);
+            }
+            None if handle.epoch() != epoch => {
+                handle.attach(info.clone(), epoch, request.queue.clone())
+            }
+            None => {}
+        }
+        Ok(handle)
+    }
+
+    /// Puts a resumed session's subscriptions into the router where they are missing (after a restart, or when the
+    /// session comes from another node).
+    fn restore_routes(&self, handle: &Arc<SessionHandle>, subs: &[(TopicFilter, Subscription)]) {
+        for (filter, sub) in subs {
+            let known = handle.with_subs(|table| table.insert(filter.clone(), *sub)) == Some(*sub);
+            if !known {
+                self.route_subscription(handle, filter, *sub, false);
+            }
+        }
+    }
+
+    /// Puts one subscription into the router.
+    pub(crate) fn route_subscription(
+        &self,
+        handle: &Arc<SessionHandle>,
+        filter: &TopicFilter,
+        sub: Subscription,
+        existed: bool,
+    ) {
+        match filter.shared() {
+            Some(shared) => {
+                let inner = TopicFilter::from_validated(shared.filter);
+                let strategy = self.settings().shared_strategy;
+                self.router
+                    .join_group(&inner, shared.group, strategy, handle, sub);
+            }
+            None => self.router.subscribe(filter, handle, sub, existed),
+        }
+    }
+
+    /// Takes one subscription out of the router.
+    pub(crate) fn unroute_subscription(&self, handle: &Arc<SessionHandle>, filter: &TopicFilter) {
+        match filter.shared() {
+            Some(shared) => {
+                let inner = TopicFilter::from_validated(shared.filter);
+                self.router.leave_group(&inner, shared.group, handle);
+            }
+            None => self.router.unsubscribe(filter, handle),
+        }
+    }
+
+    /// A connection is over; its session may stay.
+    pub(crate) fn disconnected(&self) {
+        self.connected.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Ends a session on this node and removes it from the client table, unless another took its place.
+    pub(crate) fn remove(&self, handle: &Arc<SessionHandle>) {
+        self.clients
+            .remove_if(handle.client_id(), |_, have| Arc::ptr_eq(have, handle));
+        self.end_handle(handle);
+    }
+
+    /// Takes a session out of the router; what it had queued from shared subscriptions goes to other members. May be
+    /// called more than once.
+    fn end_handle(&self, handle: &Arc<SessionHandle>) {
+        let queued = handle.close();
+        for (filter, _) in handle.with_subs(std::mem::take).take() {
+            self.unroute_subscription(handle, &filter);
+        }
+        let mut batch = PublishBatch::default();
+        let mut lost = 0;
+        for delivery in queued {
+            match delivery.group() {
+                Some(group) if delivery.durable().is_none() => {
+                    self.to_group(
+                        &delivery.message,
+                        group,
+                        Some(handle),
+                        &mut batch,
+                        &mut Published::default(),
+                    );
+                }
+                _ => lost += 1,
+            }
+        }
+        self.metrics.dropped(DropReason::SessionEnded, lost);
+        self.finish_batch(&mut batch);
+    }
+
+    /// Gives what a member had not acknowledged to another one.
+    pub(crate) fn hand_back(&self, handle: &Arc<SessionHandle>, deliveries: Vec<crate::Delivery>) {
+        let mut batch = PublishBatch::default();
+        for delivery in deliveries {
+            if let Some(group) = delivery.group() {
+                self.to_group(
+                    &delivery.message,
+                    group,
+                    Some(handle),
+                    &mut batch,
+                    &mut Published::default(),
+                );
+            }
+        }
+        self.finish_batch(&mut batch);
+    }
+
+    fn hand_back_durable(&self, client_id: &str, shared: Vec<Queued>) {
+        let gone = self.client(client_id);
+        let mut batch = PublishBatch::default();
+        for item in shared {
+            let (Some(message), Some(group)) = (item.message, item.group) else {
+                continue;
+            };
+            let found = self
+                .router
+                .route(message.topic())
+                .lists()
+                .iter()
+                .flat_map(|list| list.as_slice())
+                .find_map(|target| match target {
+                    Target::Group(have)
+                        if have.name() == &*group.0 && *have.filter() == group.1 =>
+                    {
+                        Some(have.clone())
+                    }
+                    _ => None,
+                });
+            match found {
+                Some(found) => {
+                    self.to_group(
+                        &message,
+                        &found,
+                        gone.as_ref(),
+                        &mut batch,
+                        &mut Published::default(),
+                    );
+                }
+                None => self.metrics.dropped(DropReason::SessionEnded, 1),
+            }
+        }
+        self.finish_batch(&mut batch);
+    }
+
+    /// Counts dropped deliveries for the broker and for the session.
+    pub(crate) fn count_drop(&self, handle: &SessionHandle, reason: DropReason, count: u64) {
+        self.metrics.dropped(reason, count);
+        handle
+            .counts
+            .dropped
+            .fetch_add(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Do the limits of the retained store admit this message?
+    pub(crate) fn may_retain(&self, message: &Message) -> bool {
+        let settings = self.retained.load();
+        if message.payload().is_empty() {
+            return true;
+        }
+        if settings
+            .max_payload
+            .is_some_and(|max| message.payload().len() > max)
+        {
+            return false;
+        }
+        settings.max_messages.is_none_or(|max| {
+            let mut known = false;
+            self.store.retained_size().0 < max || {
+                self.store
+                    .read_retained(message.topic(), message.head().received_at, &mut |_| {
+                        known = true
+                    });
+                known
+            }
+        })
+    }
+
+    /// The message as it is retained: its life capped by the setting.
+    pub(crate) fn as_retained(&self, message: &Message) -> Message {
+        let Some(cap) = self.retained.load().expiry else {
+            return message.clone();
+        };
+        let cap = message.head().received_at.plus_secs(u64::from(cap));
+        if message.head().expires_at.is_some_and(|at| at <= cap) {
+            return message.clone();
+        }
+        let head = MessageHead {
+            expires_at: Some(cap),
+            ..message.head().clone()
+        };
+        Message::new(head, message.payload())
+    }
+
+    /// Time passed: wills, expiry and retained messages that are due.
+    pub fn tick(&self, now: Timestamp) {
+        self.store.tick(now);
+    }
+
+    /// Publishes a message of the broker itself.
+    pub fn publish_own(&self, topic: &str, payload: &[u8], retain: bool, now: Timestamp) {
+        let message = Message::new(
+            MessageHead {
+                topic: TopicName::from_validated(topic),
+                qos: QoS::AtMostOnce,
+                retain,
+                publisher: None,
+                received_at: now,
+                expires_at: None,
+                properties: None,
+            },
+            payload,
+        );
+        self.publish_now(&message);
+    }
+
+    fn carry_out(&self, effect: Effect) {
+        match effect {
+            Effect::Will { message, .. } => {
+                self.metrics.count(Counter::WillsPublished);
+                self.publish_now(&message);
+            }
+            Effect::Ended {
+                client_id,
+                epoch,
+                shared,
+                undelivered,
+                ..
+            } => {
+                self.metrics.count(Counter::SessionsEnded);
+                self.metrics.dropped(DropReason::SessionEnded, undelivered);
+                if let Some(handle) = self.client(&client_id)
+                    && handle.epoch() == epoch
+                {
+                    handle.signal(epoch, Signal::TakenOver);
+                    self.remove(&handle);
+                }
+                self.hand_back_durable(&client_id, shared);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl EffectSink for Broker {
+    fn effect(&self, shard: u16, effect: Effect) {
+        match effect {
+            Effect::RouteAdded(filter) => self.router.add_shard(&filter, shard),
+            Effect::RouteRemoved(filter) => self.router.remove_shard(&filter, shard),
+            Effect::Dropped {
+                client_id,
+                reason,
+                count,
+            } => match self.client(&client_id) {
+                Some(handle) => self.count_drop(&handle, reason, count),
+                None => self.metrics.dropped(reason, count),
+            },
+            Effect::Ready { .. } => {}
+            effect => self.deferred.lock().push(effect),
+        }
+    }
+
+    fn settled(&self) {
+        loop {
+            let deferred = std::mem::take(&mut *self.deferred.lock());
+            if deferred.is_empty() {
+                return;
+            }
+            for effect in deferred {
+                self.carry_out(effect);
+            }
+        }
+    }
+}

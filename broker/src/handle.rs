@@ -1,0 +1,490 @@
+//! The node-local, shared part of a session: its outbox, its subscriptions, and who is connected.
+//!
+//! The router's targets point here. One task (the connection) drains it; any thread may push.
+//! Lock order: a router lock is never held when `outbox` is taken; `subs` is taken before the router's locks.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::Waker;
+
+use nightjar_mqtt::{QoS, ReasonCode, TopicFilter};
+use parking_lot::Mutex;
+
+use crate::access::ClientInfo;
+use crate::delivery::Delivery;
+use crate::settings::{QueueLimits, QueuePolicy};
+use crate::subs::SubTable;
+use crate::subscription::Subscription;
+use crate::ticket::Completion;
+
+/// Why a message was not delivered: each has a counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// The session's queue was full.
+    QueueFull,
+    /// A QoS 0 message met a full queue.
+    QueueFullQoS0,
+    /// The message expiry interval passed while it waited.
+    Expired,
+    /// Larger than the client's Maximum Packet Size.
+    TooLarge,
+    /// The session ended with the message in its queue.
+    SessionEnded,
+    /// A QoS 0 message for a client that is offline, with `queue_qos0` off.
+    Offline,
+    /// A deny rule that overlaps the subscription.
+    Denied,
+}
+
+/// What another part of the broker asks of the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signal {
+    /// Another connection took this client id: 0x8E.
+    TakenOver,
+    /// Close with this code: kick, ban, shutdown, drain.
+    Close(ReasonCode),
+}
+
+/// The outcome of [`SessionHandle::push`].
+#[derive(Debug)]
+pub struct Pushed {
+    /// To be woken when the publisher's batch ends.
+    pub waker: Option<Waker>,
+    /// What became of the queue.
+    pub outcome: PushOutcome,
+}
+
+/// What became of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushOutcome {
+    /// Queued.
+    Queued,
+    /// Queued, and the queue of a connected receiver is more than half full: QoS 1/2 publishers should wait.
+    Pressed,
+    /// Queued, and an older message had to go.
+    DroppedOldest(DropReason),
+    /// Not queued.
+    Dropped(DropReason),
+    /// Not queued, and the publisher is to be told (queue_policy = "reject").
+    Rejected,
+    /// The session is gone.
+    Closed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Connected,
+    Offline,
+    Closed,
+}
+
+#[derive(Debug)]
+struct Outbox {
+    state: State,
+    /// The session cannot take QoS 1/2 now (window full): pushes of those need no wake.
+    blocked: bool,
+    /// A publisher waited in vain for room: until the queue is below half again, the policy applies at once.
+    gave_up: bool,
+    stamp: u32,
+    bytes: usize,
+    qos0: VecDeque<Delivery>,
+    qos12: VecDeque<Delivery>,
+    waker: Option<Waker>,
+    signal: Option<Box<Signal>>,
+    /// Publishers that wait for room.
+    stalled: Vec<Arc<Completion>>,
+    limits: Arc<QueueLimits>,
+}
+
+/// Message counts of one session, for its list entry.
+#[derive(Debug, Default)]
+pub struct SessionCounts {
+    /// PUBLISH packets taken from the client.
+    pub received: AtomicU64,
+    /// PUBLISH packets sent to the client.
+    pub sent: AtomicU64,
+    /// Messages dropped, all reasons.
+    pub dropped: AtomicU32,
+}
+
+/// The shared part of one session on this node.
+#[derive(Debug)]
+pub struct SessionHandle {
+    client_id: Arc<str>,
+    durable: bool,
+    /// Raised with each connection that owns the session.
+    epoch: AtomicU64,
+    outbox: Mutex<Outbox>,
+    subs: Mutex<SubTable>,
+    info: Mutex<Arc<ClientInfo>>,
+    /// Counts of this session.
+    pub counts: SessionCounts,
+}
+
+impl SessionHandle {
+    /// A handle for a session that a connection is about to own.
+    #[must_use]
+    pub fn new(
+        info: Arc<ClientInfo>,
+        durable: bool,
+        epoch: u64,
+        limits: Arc<QueueLimits>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            client_id: info.client_id.clone(),
+            durable,
+            epoch: AtomicU64::new(epoch),
+            outbox: Mutex::new(Outbox {
+                state: State::Connected,
+                blocked: false,
+                gave_up: false,
+                stamp: 0,
+                bytes: 0,
+                qos0: VecDeque::new(),
+                qos12: VecDeque::new(),
+                waker: None,
+                signal: None,
+                stalled: Vec::new(),
+                limits,
+            }),
+            subs: Mutex::new(SubTable::default()),
+            info: Mutex::new(info),
+            counts: SessionCounts::default(),
+        })
+    }
+
+    /// Client identifier.
+    #[must_use]
+    pub const fn client_id(&self) -> &Arc<str> {
+        &self.client_id
+    }
+
+    /// Is the session's queue of QoS 1/2 messages kept by a durable shard?
+    #[must_use]
+    #[inline]
+    pub const fn is_durable(&self) -> bool {
+        self.durable
+    }
+
+    /// Epoch of the connection that owns it.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Who is, or was last, connected.
+    #[must_use]
+    pub fn info(&self) -> Arc<ClientInfo> {
+        self.info.lock().clone()
+    }
+
+    /// Is a connection attached?
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.outbox.lock().state == State::Connected
+    }
+
+    /// Attaches a new connection to a durable session's handle. What durable deliveries the old connection had not
+    /// taken are forgotten here: the shard sends them again.
+    pub fn attach(&self, info: Arc<ClientInfo>, epoch: u64, limits: Arc<QueueLimits>) {
+        *self.info.lock() = info;
+        self.epoch.store(epoch, Ordering::Release);
+        let old = {
+            let mut outbox = self.outbox.lock();
+            outbox.state = State::Connected;
+            outbox.signal = None;
+            outbox.blocked = false;
+            outbox.limits = limits;
+            outbox.clear_qos12();
+            outbox.waker.take()
+        };
+        if let Some(waker) = old {
+            waker.wake();
+        }
+    }
+
+    /// The connection of `epoch` left; the session stays. False if another connection owns it meanwhile.
+    pub fn detach(&self, epoch: u64) -> bool {
+        let mut outbox = self.outbox.lock();
+        if self.epoch() != epoch || outbox.state != State::Connected {
+            return false;
+        }
+        outbox.state = State::Offline;
+        outbox.waker = None;
+        outbox.clear_qos12();
+        outbox.release_stalled();
+        true
+    }
+
+    /// The session ended: returns what was queued. Later pushes are answered with [`PushOutcome::Closed`].
+    pub fn close(&self) -> Vec<Delivery> {
+        let mut outbox = self.outbox.lock();
+        outbox.state = State::Closed;
+        outbox.bytes = 0;
+        outbox.release_stalled();
+        let mut left: Vec<Delivery> = std::mem::take(&mut outbox.qos12).into();
+        left.extend(std::mem::take(&mut outbox.qos0));
+        left
+    }
+
+    /// Queues a delivery. Never blocks for long, never allocates beyond the queue's own growth.
+    #[inline]
+    pub fn push(&self, mut delivery: Delivery) -> Pushed {
+        let mut outbox = self.outbox.lock();
+        let outbox = &mut *outbox;
+        let connected = match outbox.state {
+            State::Connected => true,
+            State::Offline => false,
+            State::Closed => {
+                return Pushed {
+                    waker: None,
+                    outcome: PushOutcome::Closed,
+                };
+            }
+        };
+        let mut outcome = PushOutcome::Queued;
+        let cost = delivery.message.cost();
+        let len = outbox.qos0.len() + outbox.qos12.len();
+        if len >= outbox.limits.max_len || outbox.bytes + cost > outbox.limits.max_bytes {
+            match outbox.make_room(&delivery, connected, cost) {
+                Ok(reason) => outcome = PushOutcome::DroppedOldest(reason),
+                Err(outcome) => {
+                    return Pushed {
+                        waker: None,
+                        outcome,
+                    };
+                }
+            }
+        } else if !connected && delivery.qos == QoS::AtMostOnce && !outbox.limits.queue_qos0 {
+            return Pushed {
+                waker: None,
+                outcome: PushOutcome::Dropped(DropReason::Offline),
+            };
+        } else if delivery.qos != QoS::AtMostOnce
+            && connected
+            && !outbox.gave_up
+            && outbox.is_pressed(len + 1)
+        {
+            outcome = PushOutcome::Pressed;
+        }
+        outbox.stamp = outbox.stamp.wrapping_add(1);
+        delivery.stamp = outbox.stamp;
+        outbox.bytes += cost;
+        let quiet = if delivery.qos == QoS::AtMostOnce {
+            outbox.qos0.push_back(delivery);
+            false
+        } else {
+            outbox.qos12.push_back(delivery);
+            outbox.blocked
+        };
+        let waker = if quiet { None } else { outbox.waker.take() };
+        Pushed { waker, outcome }
+    }
+
+    /// Queues a delivery of the durable shard; its credit bounds these, so no limit applies.
+    /// False if that connection is gone.
+    pub fn push_durable(&self, epoch: u64, mut delivery: Delivery) -> (bool, Option<Waker>) {
+        let mut outbox = self.outbox.lock();
+        if outbox.state != State::Connected || self.epoch() != epoch {
+            return (false, None);
+        }
+        outbox.stamp = outbox.stamp.wrapping_add(1);
+        delivery.stamp = outbox.stamp;
+        outbox.bytes += delivery.message.cost();
+        outbox.qos12.push_back(delivery);
+        (
+            true,
+            if outbox.blocked {
+                None
+            } else {
+                outbox.waker.take()
+            },
+        )
+    }
+
+    /// Makes a publisher wait until this queue is below half. `false`: there is room already.
+    pub fn stall(&self, completion: &Arc<Completion>) -> bool {
+        let mut outbox = self.outbox.lock();
+        let len = outbox.qos0.len() + outbox.qos12.len();
+        if outbox.state == State::Connected && !outbox.gave_up && outbox.is_pressed(len) {
+            outbox.stalled.push(completion.clone());
+            return true;
+        }
+        false
+    }
+
+    /// A stall lasted for `backpressure_timeout`: nobody waits for this queue again before it is below half.
+    pub fn give_up(&self) {
+        let mut outbox = self.outbox.lock();
+        let len = outbox.qos0.len() + outbox.qos12.len();
+        if outbox.is_pressed(len) {
+            outbox.gave_up = true;
+            outbox.release_stalled();
+        }
+    }
+
+    /// Moves at most `max` deliveries into `out`, of QoS 1/2 at most `window`, in order. With nothing more to take
+    /// now, `waker` is kept and called at the next push. Returns true if more could be taken.
+    pub fn drain(
+        &self,
+        out: &mut VecDeque<Delivery>,
+        max: usize,
+        window: usize,
+        waker: &Waker,
+    ) -> bool {
+        let mut guard = self.outbox.lock();
+        let outbox = &mut *guard;
+        let mut window = window;
+        let mut freed = 0;
+        for _ in 0..max {
+            let next = match (outbox.qos0.front(), outbox.qos12.front()) {
+                (Some(zero), Some(first)) if window > 0 => {
+                    if (first.stamp.wrapping_sub(zero.stamp) as i32) < 0 {
+                        &mut outbox.qos12
+                    } else {
+                        &mut outbox.qos0
+                    }
+                }
+                (None, Some(_)) if window > 0 => &mut outbox.qos12,
+                (Some(_), _) => &mut outbox.qos0,
+                _ => break,
+            };
+            let Some(delivery) = next.pop_front() else {
+                break;
+            };
+            if delivery.qos != QoS::AtMostOnce {
+                window -= 1;
+            }
+            freed += delivery.message.cost();
+            out.push_back(delivery);
+        }
+        outbox.bytes = outbox.bytes.saturating_sub(freed);
+        outbox.blocked = window == 0;
+        let more = !outbox.qos0.is_empty() || (!outbox.qos12.is_empty() && window > 0);
+        if !more {
+            if !outbox
+                .waker
+                .as_ref()
+                .is_some_and(|old| old.will_wake(waker))
+            {
+                outbox.waker = Some(waker.clone());
+            }
+            if outbox.qos0.is_empty() && outbox.qos0.capacity() > 64 {
+                outbox.qos0 = VecDeque::new();
+            }
+            if outbox.qos12.is_empty() && outbox.qos12.capacity() > 64 {
+                outbox.qos12 = VecDeque::new();
+            }
+        }
+        let len = outbox.qos0.len() + outbox.qos12.len();
+        if (outbox.gave_up || !outbox.stalled.is_empty()) && !outbox.is_pressed(len) {
+            outbox.gave_up = false;
+            outbox.release_stalled();
+        }
+        more
+    }
+
+    /// Asks the connection of `epoch` to do something and wakes it.
+    pub fn signal(&self, epoch: u64, signal: Signal) {
+        let waker = {
+            let mut outbox = self.outbox.lock();
+            if self.epoch() != epoch {
+                return;
+            }
+            outbox.signal = Some(Box::new(signal));
+            outbox.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Takes the signal for the connection of `epoch`. A connection whose epoch is over was taken over.
+    pub fn take_signal(&self, epoch: u64) -> Option<Signal> {
+        let mut outbox = self.outbox.lock();
+        if self.epoch() != epoch {
+            return Some(Signal::TakenOver);
+        }
+        outbox.signal.take().map(|signal| *signal)
+    }
+
+    /// Number of queued messages.
+    #[must_use]
+    pub fn queue_len(&self) -> usize {
+        let outbox = self.outbox.lock();
+        outbox.qos0.len() + outbox.qos12.len()
+    }
+
+    /// Runs `f` on the subscriptions.
+    pub fn with_subs<T>(&self, f: impl FnOnce(&mut SubTable) -> T) -> T {
+        f(&mut self.subs.lock())
+    }
+
+    /// A copy of the subscriptions.
+    #[must_use]
+    pub fn subscriptions(&self) -> Vec<(TopicFilter, Subscription)> {
+        self.subs
+            .lock()
+            .iter()
+            .map(|(filter, sub)| (filter.clone(), *sub))
+            .collect()
+    }
+}
+
+impl Outbox {
+    fn is_pressed(&self, len: usize) -> bool {
+        len * 2 > self.limits.max_len || self.bytes * 2 > self.limits.max_bytes
+    }
+
+    fn release_stalled(&mut self) {
+        for completion in self.stalled.drain(..) {
+            completion.finish();
+        }
+        if self.stalled.capacity() > 8 {
+            self.stalled = Vec::new();
+        }
+    }
+
+    fn clear_qos12(&mut self) {
+        for delivery in self.qos12.drain(..) {
+            self.bytes = self.bytes.saturating_sub(delivery.message.cost());
+        }
+    }
+
+    /// Applies the queue policy to a full queue. `Ok` if the new message now fits.
+    fn make_room(
+        &mut self,
+        new: &Delivery,
+        connected: bool,
+        cost: usize,
+    ) -> Result<DropReason, PushOutcome> {
+        let qos0 = new.qos == QoS::AtMostOnce;
+        if qos0 && (connected || self.limits.policy != QueuePolicy::DropOldest) {
+            return Err(PushOutcome::Dropped(DropReason::QueueFullQoS0));
+        }
+        match self.limits.policy {
+            QueuePolicy::DropNewest => return Err(PushOutcome::Dropped(DropReason::QueueFull)),
+            QueuePolicy::Reject => return Err(PushOutcome::Rejected),
+            QueuePolicy::DropOldest => {}
+        }
+        if cost > self.limits.max_bytes {
+            return Err(PushOutcome::Dropped(DropReason::QueueFull));
+        }
+        let mut reason = DropReason::QueueFullQoS0;
+        while self.qos0.len() + self.qos12.len() >= self.limits.max_len
+            || self.bytes + cost > self.limits.max_bytes
+        {
+            let old = if let Some(old) = self.qos0.pop_front() {
+                old
+            } else if let Some(old) = self.qos12.pop_front() {
+                reason = DropReason::QueueFull;
+                old
+            } else {
+                return Err(PushOutcome::Dropped(DropReason::QueueFull));
+            };
+            self.bytes = self.bytes.saturating_sub(old.message.cost());
+        }
+        Ok(reason)
+    }
+}

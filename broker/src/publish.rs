@@ -1,0 +1,502 @@
+//! From a message to everybody who wants it: the straight line between decode and push.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use nightjar_mqtt::{QoS, TopicName};
+use smallvec::SmallVec;
+
+use crate::broker::Broker;
+use crate::delivery::Delivery;
+use crate::handle::{DropReason, PushOutcome, SessionHandle};
+use crate::message::Message;
+use crate::metrics::Counter;
+use crate::router::{Group, Member, Route, Target};
+use crate::settings::QueuePolicy;
+use crate::shard::{Enqueue, RetainedEntry, SessionEntry};
+use crate::subscription::{SubOptions, Subscription};
+use crate::ticket::{Completion, Ticket};
+
+/// What publishes of one read batch leave to do at its end: receivers to wake, entries to submit, queues that ask
+/// the publisher to wait.
+#[derive(Debug, Default)]
+pub struct PublishBatch {
+    wakers: SmallVec<[Waker; 8]>,
+    entries: SmallVec<[(u16, Vec<SessionEntry>); 2]>,
+    tickets: SmallVec<[Ticket; 2]>,
+    stall: Option<Stall>,
+    rejected: bool,
+}
+
+/// A wait for slow receivers.
+#[derive(Debug)]
+pub struct Stall {
+    completion: Arc<Completion>,
+    handles: SmallVec<[Arc<SessionHandle>; 1]>,
+    shards: SmallVec<[u16; 1]>,
+}
+
+impl Stall {
+    /// Done when every receiver has room again.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        Ticket::on(self.completion.clone())
+    }
+
+    /// Waited long enough: from here the queue policy decides.
+    pub fn give_up(&self, broker: &Broker) {
+        for handle in &self.handles {
+            handle.give_up();
+        }
+        for shard in &self.shards {
+            broker.store().give_up(*shard, &self.completion);
+        }
+        self.completion.finish();
+    }
+}
+
+/// What became of one publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Published {
+    /// Somebody wanted it.
+    pub matched: bool,
+    /// A queue under the policy `reject` was full.
+    pub rejected: bool,
+}
+
+impl PublishBatch {
+    /// Should the publisher stop here until receivers have room?
+    #[must_use]
+    #[inline]
+    pub const fn is_stalled(&self) -> bool {
+        self.stall.is_some()
+    }
+
+    /// Nothing left to do?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.wakers.is_empty()
+            && self.entries.is_empty()
+            && self.tickets.is_empty()
+            && self.stall.is_none()
+    }
+
+    fn entry(&mut self, shard: u16, entry: SessionEntry) {
+        match self.entries.iter_mut().find(|(have, _)| *have == shard) {
+            Some((_, entries)) => entries.push(entry),
+            None => self.entries.push((shard, vec![entry])),
+        }
+    }
+
+    fn stalled_on(&mut self) -> &mut Stall {
+        self.stall.get_or_insert_with(|| Stall {
+            completion: Completion::new(1),
+            handles: SmallVec::new(),
+            shards: SmallVec::new(),
+        })
+    }
+}
+
+impl Broker {
+    /// Publishes a message to everybody its route names. What is left to do is in `batch`: call
+    /// [`Self::finish_batch`] before anything waits.
+    pub fn publish(&self, message: &Message, route: &Route, batch: &mut PublishBatch) -> Published {
+        if message.retain() {
+            self.retain(message, batch);
+        }
+        let mut published = Published::default();
+        match route.lists() {
+            [] => self.metrics().count(Counter::MessagesUnmatched),
+            [only] => {
+                for target in only.as_slice() {
+                    self.to_target(message, target, batch, &mut published);
+                }
+            }
+            _ => self.to_merged(message, route, batch, &mut published),
+        }
+        if self.rejects() && !batch.entries.is_empty() {
+            self.submit_entries(batch);
+            published.rejected |= std::mem::take(&mut batch.rejected);
+        }
+        published
+    }
+
+    /// Ends a batch: submits what goes to shards, wakes the receivers. The ticket is done when everything the batch
+    /// published is committed; the stall, if there is one, asks the publisher to wait.
+    pub fn finish_batch(&self, batch: &mut PublishBatch) -> (Ticket, Option<Stall>) {
+        self.submit_entries(batch);
+        for waker in batch.wakers.drain(..) {
+            waker.wake();
+        }
+        let ticket = join(&mut batch.tickets);
+        (ticket, batch.stall.take())
+    }
+
+    fn rejects(&self) -> bool {
+        self.settings().queue.policy == QueuePolicy::Reject
+    }
+
+    fn submit_entries(&self, batch: &mut PublishBatch) {
+        if batch.entries.is_empty() {
+            return;
+        }
+        for (shard, entries) in std::mem::take(&mut batch.entries) {
+            let completion = batch
+                .stall
+                .as_ref()
+                .map_or_else(|| Completion::new(1), |stall| stall.completion.clone());
+            let submitted = self.store().submit(shard, entries, Some(&completion));
+            if submitted.stalled {
+                let stall = batch.stall.get_or_insert_with(|| Stall {
+                    completion,
+                    handles: SmallVec::new(),
+                    shards: SmallVec::new(),
+                });
+                stall.shards.push(shard);
+            }
+            batch.rejected |= submitted.rejected;
+            if !submitted.ticket.is_done() {
+                batch.tickets.push(submitted.ticket);
+            }
+        }
+    }
+
+    fn retain(&self, message: &Message, batch: &mut PublishBatch) {
+        if !self.may_retain(message) {
+            self.metrics().count(Counter::RetainedRefused);
+            return;
+        }
+        let kept = self.as_retained(message);
+        let ticket = self.store().retain(RetainedEntry::Set(kept));
+        if !ticket.is_done() {
+            batch.tickets.push(ticket);
+        }
+    }
+
+    fn to_target(
+        &self,
+        message: &Message,
+        target: &Target,
+        batch: &mut PublishBatch,
+        published: &mut Published,
+    ) {
+        match target {
+            Target::Session {
+                options,
+                id,
+                handle,
+            } => {
+                self.to_session(message, handle, *options, *id, None, batch, published);
+            }
+            Target::Shard(shard) => to_shard(message, *shard, batch, published),
+            Target::Group(group) => self.to_group(message, group, None, batch, published),
+        }
+    }
+
+    /// Overlapping filters: each session gets the message once [MQTT-3.3.4-2..-5], each shard one entry, each group
+    /// counts on its own.
+    fn to_merged(
+        &self,
+        message: &Message,
+        route: &Route,
+        batch: &mut PublishBatch,
+        published: &mut Published,
+    ) {
+        struct Hit<'a> {
+            handle: &'a Arc<SessionHandle>,
+            options: SubOptions,
+            ids: SmallVec<[u32; 2]>,
+        }
+        let mut hits: Vec<Hit<'_>> = Vec::with_capacity(route.len());
+        let mut shards: SmallVec<[u16; 4]> = SmallVec::new();
+        for target in route.lists().iter().flat_map(|list| list.as_slice()) {
+            match target {
+                Target::Session {
+                    options,
+                    id,
+                    handle,
+                } => hits.push(Hit {
+                    handle,
+                    options: *options,
+                    ids: (*id != 0).then_some(*id).into_iter().collect(),
+                }),
+                Target::Shard(shard) => shards.push(*shard),
+                Target::Group(group) => self.to_group(message, group, None, batch, published),
+            }
+        }
+        hits.sort_by_key(|hit| Arc::as_ptr(hit.handle));
+        hits.dedup_by(|next, kept| {
+            if !Arc::ptr_eq(next.handle, kept.handle) {
+                return false;
+            }
+            let (a, b) = (kept.options, next.options);
+            kept.options = SubOptions::new(a.qos().max(b.qos()))
+                .with_no_local(a.no_local() && b.no_local())
+                .with_retain_as_published(a.retain_as_published() || b.retain_as_published())
+                .with_checked(a.checked() && b.checked());
+            kept.ids.append(&mut next.ids);
+            true
+        });
+        for hit in hits {
+            let (first, more) = hit
+                .ids
+                .split_first()
+                .map_or((0, &[][..]), |(first, more)| (*first, more));
+            self.to_session(
+                message,
+                hit.handle,
+                hit.options,
+                first,
+                Some(more),
+                batch,
+                published,
+            );
+        }
+        shards.sort_unstable();
+        shards.dedup();
+        for shard in shards {
+            to_shard(message, shard, batch, published);
+        }
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the hot path passes what it has, without building a struct"
+    )]
+    #[inline]
+    fn to_session(
+        &self,
+        message: &Message,
+        handle: &Arc<SessionHandle>,
+        options: SubOptions,
+        id: u32,
+        more_ids: Option<&[u32]>,
+        batch: &mut PublishBatch,
+        published: &mut Published,
+    ) {
+        if options.no_local() && message.head().publisher.as_deref() == Some(&**handle.client_id())
+        {
+            return;
+        }
+        published.matched = true;
+        let qos = options.qos().min(message.qos());
+        if qos != QoS::AtMostOnce && handle.is_durable() {
+            return; // Its shard delivers it.
+        }
+        let mut delivery = Delivery::new(
+            message.clone(),
+            qos,
+            options.retain_as_published() && message.retain(),
+            id,
+        );
+        delivery.checked = options.checked();
+        if let Some(more @ [_, ..]) = more_ids {
+            delivery.extra_mut().more_ids = more.to_vec();
+        }
+        self.push(handle, delivery, batch, published);
+    }
+
+    fn push(
+        &self,
+        handle: &Arc<SessionHandle>,
+        delivery: Delivery,
+        batch: &mut PublishBatch,
+        published: &mut Published,
+    ) -> bool {
+        let pushed = handle.push(delivery);
+        if let Some(waker) = pushed.waker {
+            batch.wakers.push(waker);
+        }
+        match pushed.outcome {
+            PushOutcome::Queued => true,
+            PushOutcome::Pressed => {
+                let stall = batch.stalled_on();
+                if handle.stall(&stall.completion) {
+                    stall.handles.push(handle.clone());
+                } else if stall.handles.is_empty() && stall.shards.is_empty() {
+                    batch.stall = None;
+                }
+                true
+            }
+            PushOutcome::DroppedOldest(reason) => {
+                self.count_drop(handle, reason, 1);
+                true
+            }
+            PushOutcome::Dropped(reason) => {
+                self.count_drop(handle, reason, 1);
+                false
+            }
+            PushOutcome::Rejected => {
+                self.count_drop(handle, DropReason::QueueFull, 1);
+                published.rejected = true;
+                false
+            }
+            PushOutcome::Closed => false,
+        }
+    }
+
+    /// Gives a message to one member of a shared subscription; `not` is a member whose session just ended.
+    pub(crate) fn to_group(
+        &self,
+        message: &Message,
+        group: &Arc<Group>,
+        not: Option<&Arc<SessionHandle>>,
+        batch: &mut PublishBatch,
+        published: &mut Published,
+    ) {
+        let Some(member) = group.pick(message) else {
+            return;
+        };
+        published.matched = true;
+        let skip = |member: &Member| not.is_some_and(|not| Arc::ptr_eq(not, &member.handle));
+        if !skip(&member)
+            && member.handle.is_connected()
+            && self.to_member(message, group, &member, batch, published)
+        {
+            return;
+        }
+        for other in group.others(&member.handle) {
+            if !skip(&other) && self.to_member(message, group, &other, batch, published) {
+                return;
+            }
+        }
+        self.metrics().dropped(DropReason::QueueFull, 1);
+    }
+
+    fn to_member(
+        &self,
+        message: &Message,
+        group: &Arc<Group>,
+        member: &Member,
+        batch: &mut PublishBatch,
+        published: &mut Published,
+    ) -> bool {
+        let Subscription { options, id } = member.sub;
+        let qos = options.qos().min(message.qos());
+        let retain = options.retain_as_published() && message.retain();
+        let handle = &member.handle;
+        if qos != QoS::AtMostOnce && handle.is_durable() {
+            let shard = self.store().shard_of(handle.client_id());
+            batch.entry(
+                shard,
+                SessionEntry::Enqueue(Box::new(Enqueue {
+                    client_id: handle.client_id().clone(),
+                    message: message.clone(),
+                    qos,
+                    retain,
+                    sub_id: id,
+                    checked: options.checked(),
+                    group: Some((group.name().into(), group.filter().clone())),
+                })),
+            );
+            group.chosen(handle);
+            return true;
+        }
+        let mut delivery = Delivery::new(message.clone(), qos, retain, id);
+        delivery.checked = options.checked();
+        if qos != QoS::AtMostOnce {
+            delivery.extra_mut().group = Some(group.clone());
+        }
+        let taken = self.push(handle, delivery, batch, published);
+        if taken {
+            group.chosen(handle);
+        }
+        taken
+    }
+
+    /// Publishes a message of the broker itself (will, `$SYS`, API) by the same way.
+    pub fn publish_now(&self, message: &Message) -> (Published, Ticket) {
+        let route = self.router().route(message.topic());
+        let mut batch = PublishBatch::default();
+        let published = self.publish(message, &route, &mut batch);
+        let (ticket, stall) = self.finish_batch(&mut batch);
+        if let Some(stall) = stall {
+            stall.completion.finish();
+        }
+        (published, ticket)
+    }
+}
+
+fn to_shard(message: &Message, shard: u16, batch: &mut PublishBatch, published: &mut Published) {
+    published.matched = true;
+    if message.qos() != QoS::AtMostOnce {
+        batch.entry(shard, SessionEntry::Publish(message.clone()));
+    }
+}
+
+fn join(tickets: &mut SmallVec<[Ticket; 2]>) -> Ticket {
+    match tickets.len() {
+        0 => Ticket::DONE,
+        1 => tickets.pop().unwrap_or_default(),
+        _ => Ticket::all(tickets.drain(..)),
+    }
+}
+
+/// What a publisher keeps of its last topics, so that a repeated topic costs no search and no authorization.
+#[derive(Debug, Default)]
+pub struct TopicCache {
+    slots: Vec<CachedTopic>,
+    next: usize,
+}
+
+/// One topic a publisher used.
+#[derive(Debug)]
+pub struct CachedTopic {
+    /// The name, validated.
+    pub name: TopicName,
+    /// Who wants it.
+    pub route: Route,
+    /// Generation of the access rules under which publishing was allowed, with the QoS and retain flag asked.
+    pub allowed: Option<(u64, QoS, bool)>,
+}
+
+const CACHED_TOPICS: usize = 8;
+/// A route to more than this is found anew each time rather than kept alive by every publisher.
+const CACHED_TARGETS: usize = 1024;
+
+impl TopicCache {
+    /// The entry of a topic that was used before, its route brought up to date.
+    #[inline]
+    pub fn find(&mut self, broker: &Broker, topic: &str) -> Option<usize> {
+        let at = self
+            .slots
+            .iter()
+            .position(|slot| slot.name.as_str() == topic)?;
+        let slot = &mut self.slots[at];
+        if !broker.router().is_current(&slot.route) {
+            slot.route = broker.router().route(topic);
+        }
+        Some(at)
+    }
+
+    /// Takes in a topic (already validated), in place of the oldest one.
+    pub fn insert(&mut self, broker: &Broker, name: TopicName) -> usize {
+        let route = broker.router().route(&name);
+        let slot = CachedTopic {
+            name,
+            route,
+            allowed: None,
+        };
+        if self.slots.len() < CACHED_TOPICS {
+            self.slots.push(slot);
+            return self.slots.len() - 1;
+        }
+        self.next = (self.next + 1) % CACHED_TOPICS;
+        self.slots[self.next] = slot;
+        self.next
+    }
+
+    /// An entry found by [`Self::find`] or made by [`Self::insert`].
+    #[must_use]
+    pub fn get(&mut self, at: usize) -> &mut CachedTopic {
+        &mut self.slots[at]
+    }
+
+    /// Lets go of routes that keep many receivers alive; called when a read batch ends.
+    pub fn trim(&mut self) {
+        self.slots.retain(|slot| slot.route.len() <= CACHED_TARGETS);
+        if self.next >= self.slots.len() {
+            self.next = 0;
+        }
+    }
+}

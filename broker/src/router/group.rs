@@ -1,0 +1,171 @@
+//! A shared subscription on this node: one message goes to one member.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use nightjar_mqtt::TopicFilter;
+use parking_lot::Mutex;
+
+use crate::handle::SessionHandle;
+use crate::message::Message;
+use crate::settings::SharedStrategy;
+use crate::subscription::Subscription;
+
+/// A member of a shared subscription.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Its session.
+    pub handle: Arc<SessionHandle>,
+    /// Its options.
+    pub sub: Subscription,
+}
+
+/// A shared subscription: `$share/<name>/<filter>` [MQTT-4.8.2-1].
+#[derive(Debug)]
+pub struct Group {
+    name: Box<str>,
+    filter: TopicFilter,
+    strategy: SharedStrategy,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    members: Vec<Member>,
+    next: usize,
+    sticky: Option<Arc<SessionHandle>>,
+    random: u64,
+}
+
+impl Group {
+    /// An empty group.
+    #[must_use]
+    pub fn new(name: &str, filter: TopicFilter, strategy: SharedStrategy) -> Self {
+        Self {
+            name: name.into(),
+            filter,
+            strategy,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Share name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Topic filter behind the share name.
+    #[must_use]
+    pub const fn filter(&self) -> &TopicFilter {
+        &self.filter
+    }
+
+    /// Adds or replaces a member.
+    pub fn join(&self, handle: &Arc<SessionHandle>, sub: Subscription) {
+        let mut state = self.state.lock();
+        match state
+            .members
+            .iter_mut()
+            .find(|member| Arc::ptr_eq(&member.handle, handle))
+        {
+            Some(member) => member.sub = sub,
+            None => state.members.push(Member {
+                handle: handle.clone(),
+                sub,
+            }),
+        }
+    }
+
+    /// Removes a member; true if none is left.
+    pub fn leave(&self, handle: &Arc<SessionHandle>) -> bool {
+        let mut state = self.state.lock();
+        state
+            .members
+            .retain(|member| !Arc::ptr_eq(&member.handle, handle));
+        if state
+            .sticky
+            .as_ref()
+            .is_some_and(|sticky| Arc::ptr_eq(sticky, handle))
+        {
+            state.sticky = None;
+        }
+        state.members.is_empty()
+    }
+
+    /// The member whose turn it is for this message.
+    #[must_use]
+    pub fn pick(&self, message: &Message) -> Option<Member> {
+        let mut state = self.state.lock();
+        let at = self.turn(&mut state, message)?;
+        state.members.get(at).cloned()
+    }
+
+    /// All members in the order in which they are tried after [`Self::pick`]'s could not take the message:
+    /// connected ones first.
+    #[must_use]
+    pub fn others(&self, first: &Arc<SessionHandle>) -> Vec<Member> {
+        let members = self.members();
+        let at = members
+            .iter()
+            .position(|member| Arc::ptr_eq(&member.handle, first))
+            .unwrap_or(0);
+        let len = members.len();
+        let mut order: Vec<Member> = (0..len).map(|n| members[(at + n) % len].clone()).collect();
+        order.sort_by_key(|member| !member.handle.is_connected());
+        order
+    }
+
+    fn turn(&self, state: &mut State, message: &Message) -> Option<usize> {
+        let len = state.members.len();
+        if len == 0 {
+            return None;
+        }
+        Some(match self.strategy {
+            SharedStrategy::RoundRobin | SharedStrategy::Local => {
+                state.next = (state.next + 1) % len;
+                state.next
+            }
+            SharedStrategy::Random => {
+                // xorshift64*: which member gets a message is no secret.
+                let mut x = state.random | 1;
+                x ^= x >> 12;
+                x ^= x << 25;
+                x ^= x >> 27;
+                state.random = x;
+                (x.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % len
+            }
+            SharedStrategy::Sticky => state
+                .sticky
+                .as_ref()
+                .and_then(|sticky| {
+                    state
+                        .members
+                        .iter()
+                        .position(|member| Arc::ptr_eq(&member.handle, sticky))
+                })
+                .unwrap_or(0),
+            SharedStrategy::HashClientId => {
+                let publisher = message.head().publisher.as_deref().unwrap_or_default();
+                (FixedState::default().hash_one(publisher) % len as u64) as usize
+            }
+            SharedStrategy::HashTopic => {
+                (FixedState::default().hash_one(message.topic().as_str()) % len as u64) as usize
+            }
+        })
+    }
+
+    /// Remembers the member that took a message, for `sticky`.
+    pub fn chosen(&self, handle: &Arc<SessionHandle>) {
+        if self.strategy == SharedStrategy::Sticky {
+            self.state.lock().sticky = Some(handle.clone());
+        }
+    }
+
+    /// The members.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        self.state.lock().members.clone()
+    }
+}

@@ -1,0 +1,486 @@
+//! `Session`: one connection's side of a session, as a state machine without sockets, packets or a clock of its own.
+//!
+//! The front-end decodes, calls a method for each packet, and sends what [`Session::next_transmit`] yields. A
+//! transient session lives here and in its [`SessionHandle`]; of a durable session this is a window on the record
+//! that its shard keeps, and never the only copy of anything acknowledged.
+
+mod inbound;
+mod outbound;
+mod subscribe;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use nightjar_mqtt::{QoS, ReasonCode};
+
+use crate::broker::{Broker, OpenRequest};
+use crate::delivery::Delivery;
+use crate::handle::{DropReason, SessionHandle, Signal};
+use crate::publish::{PublishBatch, Stall};
+use crate::shard::{Ack, AckKind, Close, CloseKind, Opened, SessionEntry};
+use crate::ticket::{Progress, Ticket};
+use crate::time::Timestamp;
+
+pub use inbound::Admission;
+use inbound::Inbound;
+use outbound::Outbound;
+use subscribe::RetainedRead;
+
+/// What the client did that ends its connection, with the code of DISCONNECT for 5.0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// More QoS 1/2 messages without acknowledgement than the announced Receive Maximum [MQTT-3.3.4-9].
+    #[error("more than the announced Receive Maximum of {0} unacknowledged QoS 1/2 messages")]
+    ReceiveMaximumExceeded(u16),
+    /// More QoS 2 messages without PUBREL than `mqtt.max_awaiting_rel`.
+    #[error("more than mqtt.max_awaiting_rel = {0} QoS 2 messages without PUBREL")]
+    TooManyAwaitingRelease(usize),
+    /// What had to be committed was not.
+    #[error("the durable backend could not commit ({0:?})")]
+    NotCommitted(ReasonCode),
+}
+
+impl SessionError {
+    /// The code of DISCONNECT.
+    #[must_use]
+    pub const fn reason_code(self) -> ReasonCode {
+        match self {
+            Self::ReceiveMaximumExceeded(_) | Self::TooManyAwaitingRelease(_) => {
+                ReasonCode::ReceiveMaximumExceeded
+            }
+            Self::NotCommitted(code) => code,
+        }
+    }
+}
+
+/// The acknowledgements of a QoS 1/2 exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AckPacket {
+    /// PUBACK.
+    Puback,
+    /// PUBREC.
+    Pubrec,
+    /// PUBREL.
+    Pubrel,
+    /// PUBCOMP.
+    Pubcomp,
+}
+
+/// The next thing to send to the client.
+#[derive(Debug)]
+pub enum Transmit {
+    /// An acknowledgement.
+    Ack {
+        /// Which.
+        packet: AckPacket,
+        /// Packet identifier.
+        id: u16,
+        /// Reason code.
+        reason: ReasonCode,
+    },
+    /// SUBACK.
+    Suback {
+        /// Packet identifier of the SUBSCRIBE.
+        id: u16,
+        /// One code for each topic filter.
+        codes: Vec<ReasonCode>,
+    },
+    /// UNSUBACK.
+    Unsuback {
+        /// Packet identifier of the UNSUBSCRIBE.
+        id: u16,
+        /// One code for each topic filter.
+        codes: Vec<ReasonCode>,
+    },
+    /// A message.
+    Publish {
+        /// The delivery.
+        delivery: Delivery,
+        /// Packet identifier; 0 for QoS 0.
+        id: u16,
+        /// Sent before, perhaps [MQTT-3.3.1-1].
+        dup: bool,
+    },
+}
+
+/// Something owed to the client, in the order of the packets that asked for it.
+#[derive(Debug)]
+struct Owed {
+    transmit: OwedPacket,
+    ticket: Ticket,
+    /// Belongs to the read batch that is not finished yet.
+    open: bool,
+}
+
+#[derive(Debug)]
+enum OwedPacket {
+    Ack {
+        packet: AckPacket,
+        id: u16,
+        reason: ReasonCode,
+    },
+    Suback {
+        id: u16,
+        codes: Vec<ReasonCode>,
+    },
+    Unsuback {
+        id: u16,
+        codes: Vec<ReasonCode>,
+    },
+}
+
+/// One connection's side of a session.
+#[derive(Debug)]
+pub struct Session {
+    broker: Arc<Broker>,
+    handle: Arc<SessionHandle>,
+    epoch: u64,
+    durable: bool,
+    recorded: bool,
+    inbound: Inbound,
+    outbound: Outbound,
+    owed: VecDeque<Owed>,
+    stall: Option<Box<(Stall, Timestamp)>>,
+    reads: Vec<RetainedRead>,
+    closed: bool,
+}
+
+impl Session {
+    pub(crate) fn new(
+        broker: Arc<Broker>,
+        handle: Arc<SessionHandle>,
+        request: &OpenRequest,
+        opened: &Opened,
+        epoch: u64,
+        now: Timestamp,
+    ) -> Self {
+        let session = Self {
+            inbound: Inbound::new(request, opened),
+            outbound: Outbound::new(request.window, opened),
+            durable: opened.durable,
+            recorded: opened.recorded,
+            broker,
+            handle,
+            epoch,
+            owed: VecDeque::new(),
+            stall: None,
+            reads: Vec::new(),
+            closed: false,
+        };
+        if session.durable {
+            let credit = session.outbound.free_window();
+            session
+                .broker
+                .store()
+                .grant(session.handle.client_id(), epoch, credit as u32, now);
+        }
+        session
+    }
+
+    /// The shared part.
+    #[must_use]
+    pub const fn handle(&self) -> &Arc<SessionHandle> {
+        &self.handle
+    }
+
+    /// The broker it belongs to.
+    #[must_use]
+    pub const fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Is it kept by a shard?
+    #[must_use]
+    pub const fn is_durable(&self) -> bool {
+        self.durable
+    }
+
+    /// What another part of the broker asks of this connection.
+    #[must_use]
+    pub fn take_signal(&self) -> Option<Signal> {
+        self.handle.take_signal(self.epoch)
+    }
+
+    /// Must the front-end stop reading? A slow receiver asks this publisher to wait, or too much is unacknowledged.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.stall.is_some() || self.owed.len() >= MAX_OWED
+    }
+
+    /// When [`Self::handle_timeout`] has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        self.stall.as_ref().map(|stall| stall.1)
+    }
+
+    /// A stall that lasted too long ends.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        if self.stall.as_ref().is_some_and(|stall| stall.1 <= now)
+            && let Some(stall) = self.stall.take()
+        {
+            stall.0.give_up(&self.broker);
+        }
+    }
+
+    /// Ends a read batch: submits what it published and acknowledged. Acknowledgements of this batch leave when that
+    /// is committed.
+    pub fn finish_batch(&mut self, batch: &mut PublishBatch, now: Timestamp) {
+        let own = self.submit_own(now);
+        if batch.is_empty() && own.is_done() {
+            self.settle(&Ticket::DONE);
+            return;
+        }
+        let (ticket, stall) = self.broker.finish_batch(batch);
+        self.settle(&Ticket::all([own, ticket]));
+        if let Some(stall) = stall
+            && self.stall.is_none()
+        {
+            self.broker.metrics().count(crate::Counter::Stalls);
+            let until = now.plus_millis(self.broker.settings().backpressure_timeout_ms);
+            self.stall = Some(Box::new((stall, until)));
+        }
+    }
+
+    fn settle(&mut self, ticket: &Ticket) {
+        for owed in self.owed.iter_mut().rev().take_while(|owed| owed.open) {
+            owed.open = false;
+            owed.ticket = ticket.clone();
+        }
+    }
+
+    fn owe_ack(&mut self, packet: AckPacket, id: u16, reason: ReasonCode) {
+        let transmit = OwedPacket::Ack { packet, id, reason };
+        self.owed.push_back(Owed {
+            transmit,
+            ticket: Ticket::DONE,
+            open: true,
+        });
+    }
+
+    /// Submits what this client acknowledged and what QoS 2 ids it used, and returns the credit.
+    fn submit_own(&mut self, now: Timestamp) -> Ticket {
+        if !self.durable {
+            return Ticket::DONE;
+        }
+        let client_id = self.handle.client_id();
+        let (acks, credit) = self.outbound.take_acks();
+        let (received, released) = self.inbound.take_changes();
+        if acks.is_empty() && received.is_empty() && released.is_empty() {
+            return Ticket::DONE;
+        }
+        let epoch = self.epoch;
+        let mut entries = Vec::with_capacity(3);
+        if !received.is_empty() {
+            entries.push(SessionEntry::Received {
+                client_id: client_id.clone(),
+                epoch,
+                ids: received,
+            });
+        }
+        if !released.is_empty() {
+            entries.push(SessionEntry::Released {
+                client_id: client_id.clone(),
+                epoch,
+                ids: released,
+            });
+        }
+        if !acks.is_empty() {
+            entries.push(SessionEntry::Acks {
+                client_id: client_id.clone(),
+                epoch,
+                acks,
+            });
+        }
+        let store = self.broker.store();
+        let ticket = store
+            .submit(store.shard_of(client_id), entries, None)
+            .ticket;
+        if credit > 0 {
+            store.grant(client_id, epoch, credit, now);
+        }
+        self.outbound.releases_wait_for(&ticket);
+        ticket
+    }
+
+    /// The next thing to send, or `None` for now; then `waker` is called when there is more.
+    ///
+    /// # Errors
+    /// [`SessionError::NotCommitted`]: the connection must end without the acknowledgement.
+    pub fn next_transmit(
+        &mut self,
+        now: Timestamp,
+        waker: &Waker,
+    ) -> Result<Option<Transmit>, SessionError> {
+        if let Some(transmit) = self.next_owed(waker)? {
+            return Ok(Some(transmit));
+        }
+        if let Some((id, reason)) = self.outbound.next_release(waker)? {
+            return Ok(Some(Transmit::Ack {
+                packet: AckPacket::Pubrel,
+                id,
+                reason,
+            }));
+        }
+        if !self.reads.is_empty() {
+            self.read_retained(now, waker);
+        }
+        loop {
+            let Some(delivery) = self.outbound.next_delivery(&self.handle, waker) else {
+                return Ok(None);
+            };
+            if delivery.message.is_expired(now) {
+                self.discard(&delivery, DropReason::Expired);
+                continue;
+            }
+            let (id, dup) = self.outbound.send(&delivery);
+            return Ok(Some(Transmit::Publish { delivery, id, dup }));
+        }
+    }
+
+    fn next_owed(&mut self, waker: &Waker) -> Result<Option<Transmit>, SessionError> {
+        let Some(first) = self.owed.front() else {
+            return Ok(None);
+        };
+        if first.open {
+            return Ok(None);
+        }
+        if let Some(stall) = &self.stall {
+            if stall.0.ticket().poll(Some(waker)) == Progress::Pending {
+                return Ok(None);
+            }
+            self.stall = None;
+        }
+        match first.ticket.poll(Some(waker)) {
+            Progress::Pending => return Ok(None),
+            Progress::Failed(code) => return Err(SessionError::NotCommitted(code)),
+            Progress::Done => {}
+        }
+        let Some(owed) = self.owed.pop_front() else {
+            return Ok(None);
+        };
+        if self.owed.is_empty() && self.owed.capacity() > 64 {
+            self.owed = VecDeque::new();
+        }
+        Ok(Some(match owed.transmit {
+            OwedPacket::Ack { packet, id, reason } => {
+                self.inbound.acknowledged(packet, reason);
+                Transmit::Ack { packet, id, reason }
+            }
+            OwedPacket::Suback { id, codes } => Transmit::Suback { id, codes },
+            OwedPacket::Unsuback { id, codes } => Transmit::Unsuback { id, codes },
+        }))
+    }
+
+    /// Ends a stall whose receivers have room again; `waker` is called when that happens.
+    pub fn poll_stall(&mut self, waker: &Waker) {
+        if self
+            .stall
+            .as_ref()
+            .is_some_and(|stall| stall.0.ticket().poll(Some(waker)) != Progress::Pending)
+        {
+            self.stall = None;
+        }
+    }
+
+    /// A delivery that [`Self::next_transmit`] yielded cannot be sent: it counts as acknowledged.
+    pub fn not_sent(&mut self, delivery: &Delivery, id: u16, reason: DropReason) {
+        if delivery.qos != QoS::AtMostOnce {
+            self.outbound.forget(id);
+        }
+        self.discard(delivery, reason);
+    }
+
+    fn discard(&mut self, delivery: &Delivery, reason: DropReason) {
+        match delivery.durable() {
+            Some(slot) => self.outbound.done(Ack {
+                seq: slot.seq,
+                kind: AckKind::Discarded(reason),
+            }),
+            None => self.broker.count_drop(&self.handle, reason, 1),
+        }
+    }
+
+    /// Has the client acknowledged something that is not yet submitted? Then a batch must be finished.
+    #[must_use]
+    pub fn has_unsubmitted(&self) -> bool {
+        self.outbound.has_acks() || self.inbound.has_changes()
+    }
+
+    /// Must this delivery be checked against deny rules, and what do they say?
+    #[must_use]
+    pub fn may_deliver(&self, delivery: &Delivery, cache: &mut crate::acl::AccessCache) -> bool {
+        let topic = delivery.message.topic();
+        let info = self.handle.info();
+        let now = std::time::Instant::now();
+        let filters: Vec<_> = self.handle.with_subs(|subs| {
+            subs.iter()
+                .filter(|(_, sub)| sub.options.checked())
+                .map(|(filter, sub)| (filter.clone(), *sub))
+                .collect()
+        });
+        filters.iter().any(|(filter, sub)| {
+            let inner = filter.routing_filter();
+            nightjar_mqtt::topic::matches(inner, topic)
+                && self
+                    .broker
+                    .acl()
+                    .may_deliver(&info, cache, inner, sub.options.qos(), topic, now)
+        })
+    }
+
+    /// The connection is over. `expiry` is the Session Expiry Interval of DISCONNECT. Returns what must be committed.
+    pub fn close(&mut self, kind: CloseKind, expiry: Option<u32>, now: Timestamp) -> Ticket {
+        if std::mem::replace(&mut self.closed, true) {
+            return Ticket::DONE;
+        }
+        let mut batch = PublishBatch::default();
+        self.finish_batch(&mut batch, now);
+        if let Some(stall) = self.stall.take() {
+            drop(stall);
+        }
+        self.broker.disconnected();
+        let mut ticket = Ticket::DONE;
+        if self.recorded {
+            let client_id = self.handle.client_id().clone();
+            let shard = self.broker.store().shard_of(&client_id);
+            let close = Close {
+                client_id,
+                epoch: self.epoch,
+                kind,
+                expiry,
+                now,
+            };
+            ticket = self
+                .broker
+                .store()
+                .submit(shard, vec![SessionEntry::Close(close)], None)
+                .ticket;
+        }
+        let unacknowledged = self.outbound.take_unacknowledged();
+        if self.durable {
+            self.handle.detach(self.epoch);
+        } else {
+            self.broker.remove(&self.handle);
+            let (back, lost): (Vec<_>, Vec<_>) = unacknowledged.into_iter().partition(|delivery| {
+                delivery.qos == QoS::AtLeastOnce && delivery.group().is_some()
+            });
+            self.broker
+                .metrics()
+                .dropped(DropReason::SessionEnded, lost.len() as u64);
+            self.broker.hand_back(&self.handle, back);
+        }
+        ticket
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // A task that is dropped (runtime shutdown, panic) must not leave the client connected for ever.
+        self.close(CloseKind::Abnormal, None, Timestamp::now());
+    }
+}
+
+/// Packets owed before the front-end stops reading.
+const MAX_OWED: usize = 1000;

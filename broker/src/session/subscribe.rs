@@ -1,0 +1,169 @@
+//! SUBSCRIBE and UNSUBSCRIBE, and the retained messages that a new subscription brings.
+
+use std::task::Waker;
+
+use nightjar_mqtt::{QoS, ReasonCode, TopicFilter};
+
+use super::{Owed, OwedPacket, Session};
+use crate::delivery::Delivery;
+use crate::publish::PublishBatch;
+use crate::shard::{Enqueue, SessionEntry};
+use crate::subscription::{RetainHandling, Subscription};
+use crate::ticket::{Progress, Ticket};
+use crate::time::Timestamp;
+
+/// A read of retained messages that waits until the subscription is in force everywhere.
+#[derive(Debug)]
+pub(super) struct RetainedRead {
+    ticket: Ticket,
+    filter: TopicFilter,
+    sub: Subscription,
+}
+
+impl Session {
+    /// SUBSCRIBE: what the front-end granted, and all codes of the SUBACK. The SUBACK leaves after the subscriptions
+    /// are committed and routed. The caller finished its batch before.
+    pub fn subscribe(
+        &mut self,
+        id: u16,
+        granted: Vec<(TopicFilter, Subscription)>,
+        codes: Vec<ReasonCode>,
+        now: Timestamp,
+    ) {
+        let mut reads = Vec::new();
+        for (filter, sub) in &granted {
+            let old = self
+                .handle
+                .with_subs(|subs| subs.insert(filter.clone(), *sub));
+            self.broker
+                .route_subscription(&self.handle, filter, *sub, old.is_some());
+            let wanted = match sub.options.retain_handling() {
+                RetainHandling::Always => true,
+                RetainHandling::IfNew => old.is_none(),
+                RetainHandling::Never => false,
+            };
+            if wanted && filter.shared().is_none() {
+                reads.push((filter.clone(), *sub));
+            }
+        }
+        let mut ticket = Ticket::DONE;
+        if self.durable && !granted.is_empty() {
+            let client_id = self.handle.client_id().clone();
+            let shard = self.broker.store().shard_of(&client_id);
+            let entry = SessionEntry::Subscribe {
+                client_id,
+                epoch: self.epoch,
+                subs: granted,
+            };
+            ticket = self.broker.store().submit(shard, vec![entry], None).ticket;
+        }
+        self.owed.push_back(Owed {
+            transmit: OwedPacket::Suback { id, codes },
+            ticket: ticket.clone(),
+            open: false,
+        });
+        for (filter, sub) in reads {
+            let ticket = Ticket::all([ticket.clone(), self.broker.store().retained_barrier()]);
+            self.reads.push(RetainedRead {
+                ticket,
+                filter,
+                sub,
+            });
+        }
+        let _ = now;
+    }
+
+    /// UNSUBSCRIBE: removes subscriptions; UNSUBACK says for each whether it existed.
+    pub fn unsubscribe(
+        &mut self,
+        id: u16,
+        filters: Vec<TopicFilter>,
+        refused: impl Fn(&TopicFilter) -> Option<ReasonCode>,
+    ) {
+        let mut codes = Vec::with_capacity(filters.len());
+        let mut removed = Vec::new();
+        for filter in filters {
+            if let Some(code) = refused(&filter) {
+                codes.push(code);
+                continue;
+            }
+            if self.handle.with_subs(|subs| subs.remove(&filter)).is_some() {
+                self.broker.unroute_subscription(&self.handle, &filter);
+                codes.push(ReasonCode::Success);
+                removed.push(filter);
+            } else {
+                codes.push(ReasonCode::NoSubscriptionExisted);
+            }
+        }
+        let mut ticket = Ticket::DONE;
+        if self.durable && !removed.is_empty() {
+            let client_id = self.handle.client_id().clone();
+            let shard = self.broker.store().shard_of(&client_id);
+            let entry = SessionEntry::Unsubscribe {
+                client_id,
+                epoch: self.epoch,
+                filters: removed,
+            };
+            ticket = self.broker.store().submit(shard, vec![entry], None).ticket;
+        }
+        self.owed.push_back(Owed {
+            transmit: OwedPacket::Unsuback { id, codes },
+            ticket,
+            open: false,
+        });
+    }
+
+    /// Reads what subscriptions in force ask for. QoS 0 and transient deliveries go out directly; QoS 1/2 of a
+    /// durable session take a place in its queue.
+    pub(super) fn read_retained(&mut self, now: Timestamp, waker: &Waker) {
+        let mut entries = Vec::new();
+        let mut at = 0;
+        while at < self.reads.len() {
+            if self.reads[at].ticket.poll(Some(waker)) == Progress::Pending {
+                at += 1;
+                continue;
+            }
+            let read = self.reads.remove(at);
+            let (sub, client_id) = (read.sub, self.handle.client_id().clone());
+            let (durable, outbound) = (self.durable, &mut self.outbound);
+            self.broker
+                .store()
+                .read_retained(&read.filter, now, &mut |message| {
+                    if sub.options.no_local()
+                        && message.head().publisher.as_deref() == Some(&*client_id)
+                    {
+                        return;
+                    }
+                    let qos = sub.options.qos().min(message.qos());
+                    if durable && qos != QoS::AtMostOnce {
+                        entries.push(SessionEntry::Enqueue(Box::new(Enqueue {
+                            client_id: client_id.clone(),
+                            message: message.clone(),
+                            qos,
+                            retain: true,
+                            sub_id: sub.id,
+                            checked: sub.options.checked(),
+                            group: None,
+                        })));
+                    } else {
+                        let mut delivery = Delivery::new(message.clone(), qos, true, sub.id);
+                        delivery.checked = sub.options.checked();
+                        outbound.queue_retained(delivery);
+                    }
+                });
+        }
+        if !entries.is_empty() {
+            let shard = self.broker.store().shard_of(self.handle.client_id());
+            self.broker.store().submit(shard, entries, None);
+        }
+        if self.reads.is_empty() {
+            self.reads = Vec::new();
+        }
+    }
+
+    /// Publishes outside of a connection's read batch (a verdict that was waited for).
+    #[must_use]
+    pub fn new_batch() -> PublishBatch {
+        PublishBatch::default()
+    }
+}

@@ -1,0 +1,31 @@
+//! The durable half of the backend as pure state machines: `apply(entry) -> reply` with effects.
+//!
+//! They read no clock, no randomness and no configuration: each entry carries the time and the limits it needs, so
+//! that the same entries give the same state on every replica and after every restart.
+
+mod entry;
+mod record;
+mod retained;
+mod session;
+mod streams;
+
+pub use entry::{Ack, AckKind, Close, CloseKind, Enqueue, Open, Opened, Reply, SessionEntry, Will};
+pub use record::Queued;
+pub use retained::{RetainedEntry, RetainedShard};
+pub use session::{Effect, SessionShard};
+pub use streams::Streams;
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+
+/// Fixed number of slots that keys hash into; slots map to groups, so that groups can be split later.
+pub const SLOTS: u32 = 1024;
+
+/// The slot of a key (client id, topic name, share name with filter).
+#[must_use]
+pub fn slot_of(key: &str) -> u32 {
+    // The seed is fixed: every node and every restart must agree.
+    (FixedState::with_seed(0x6e69_6768_746a_6172).hash_one(key.as_bytes()) % u64::from(SLOTS))
+        as u32
+}

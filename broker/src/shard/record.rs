@@ -1,0 +1,194 @@
+//! The record of one session.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use nightjar_mqtt::{QoS, TopicFilter};
+use smallvec::SmallVec;
+
+use super::entry::{Ack, AckKind, Will};
+use crate::handle::DropReason;
+use crate::message::Message;
+use crate::settings::{QueueLimits, QueuePolicy};
+use crate::subs::SubTable;
+use crate::time::Timestamp;
+
+/// One message in a durable queue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Queued {
+    /// Delivery sequence of the session.
+    pub seq: u64,
+    /// The message; `None` after PUBREC, when only PUBREL is owed.
+    pub message: Option<Message>,
+    /// QoS of the delivery.
+    pub qos: QoS,
+    /// Retain flag of the delivery.
+    pub retain: bool,
+    /// Check against deny rules.
+    pub checked: bool,
+    /// Subscription Identifiers.
+    pub sub_ids: SmallVec<[u32; 2]>,
+    /// Shared subscription it came through.
+    pub group: Option<Box<(Box<str>, TopicFilter)>>,
+}
+
+/// What is kept of one session.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub client_id: Arc<str>,
+    pub epoch: u64,
+    pub connected: bool,
+    /// Expiry 0 at its Open and no record before: holds a will, nothing else.
+    pub transient: bool,
+    pub expiry: u32,
+    pub expires_at: Timestamp,
+    pub will: Option<Box<Will>>,
+    pub will_at: Timestamp,
+    /// The deadline that stands in the shard's timer set.
+    pub timer: Timestamp,
+    pub subs: SubTable,
+    pub queue: VecDeque<Queued>,
+    pub bytes: usize,
+    pub next_seq: u64,
+    pub received: Vec<u16>,
+    pub limits: QueueLimits,
+    pub window: u16,
+    pub dropped: u64,
+}
+
+impl Record {
+    pub fn new(client_id: Arc<str>, limits: QueueLimits, window: u16) -> Self {
+        Self {
+            client_id,
+            epoch: 0,
+            connected: true,
+            transient: false,
+            expiry: 0,
+            expires_at: Timestamp::NEVER,
+            will: None,
+            will_at: Timestamp::NEVER,
+            timer: Timestamp::NEVER,
+            subs: SubTable::default(),
+            queue: VecDeque::new(),
+            bytes: 0,
+            next_seq: 0,
+            received: Vec::new(),
+            limits,
+            window,
+            dropped: 0,
+        }
+    }
+
+    /// When something is due next.
+    pub fn deadline(&self) -> Timestamp {
+        self.expires_at.min(self.will_at)
+    }
+
+    /// Puts a message at the end of the queue under the session's limits. `Err` says what was dropped and whether
+    /// the new message is among it.
+    pub fn enqueue(&mut self, mut item: Queued) -> Enqueued {
+        let cost = item.message.as_ref().map_or(0, Message::cost);
+        let (room, reserved) = if self.connected {
+            (
+                self.limits.max_len + usize::from(self.window),
+                usize::from(self.window),
+            )
+        } else {
+            (self.limits.max_len, 0)
+        };
+        let mut dropped = 0;
+        if self.queue.len() >= room || self.bytes + cost > self.limits.max_bytes {
+            match self.limits.policy {
+                QueuePolicy::DropNewest => return Enqueued::Dropped,
+                QueuePolicy::Reject => return Enqueued::Rejected,
+                QueuePolicy::DropOldest => {}
+            }
+            if cost > self.limits.max_bytes {
+                return Enqueued::Dropped;
+            }
+            while self.queue.len() >= room || self.bytes + cost > self.limits.max_bytes {
+                // What may be in flight stays, and so does what only waits for its PUBCOMP.
+                let Some(at) = (reserved.min(self.queue.len())..self.queue.len())
+                    .find(|&at| self.queue[at].message.is_some())
+                else {
+                    self.dropped += dropped + 1;
+                    return if dropped == 0 {
+                        Enqueued::Dropped
+                    } else {
+                        Enqueued::DroppedToo(dropped + 1)
+                    };
+                };
+                self.remove_at(at);
+                dropped += 1;
+            }
+        }
+        item.seq = self.next_seq;
+        self.next_seq += 1;
+        self.bytes += cost;
+        self.queue.push_back(item);
+        self.dropped += dropped;
+        if dropped == 0 {
+            Enqueued::Queued
+        } else {
+            Enqueued::DroppedOldest(dropped)
+        }
+    }
+
+    fn remove_at(&mut self, at: usize) -> Option<Queued> {
+        let item = self.queue.remove(at)?;
+        self.bytes = self
+            .bytes
+            .saturating_sub(item.message.as_ref().map_or(0, Message::cost));
+        if self.queue.is_empty() && self.queue.capacity() > 64 {
+            self.queue = VecDeque::new();
+        }
+        Some(item)
+    }
+
+    /// Place of a sequence in the queue. Sequences rise along the queue, with gaps where messages were removed.
+    pub fn position(&self, seq: u64) -> Option<usize> {
+        self.queue.binary_search_by_key(&seq, |item| item.seq).ok()
+    }
+
+    /// Applies one acknowledgement; says whether the sequence was known and why it went, if undelivered.
+    pub fn ack(&mut self, ack: Ack) -> Option<DropReason> {
+        let at = self.position(ack.seq)?;
+        match ack.kind {
+            AckKind::Done => {
+                self.remove_at(at);
+                None
+            }
+            AckKind::Received => {
+                let item = &mut self.queue[at];
+                if let Some(message) = item.message.take() {
+                    self.bytes = self.bytes.saturating_sub(message.cost());
+                }
+                None
+            }
+            AckKind::Discarded(reason) => {
+                self.remove_at(at);
+                self.dropped += 1;
+                Some(reason)
+            }
+        }
+    }
+
+    /// More than half full: publishers into a connected session should wait.
+    pub fn is_pressed(&self) -> bool {
+        let len = self.queue.len().saturating_sub(usize::from(self.window));
+        self.connected && (len * 2 > self.limits.max_len || self.bytes * 2 > self.limits.max_bytes)
+    }
+}
+
+/// The outcome of [`Record::enqueue`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Enqueued {
+    Queued,
+    /// Queued; so many older ones went.
+    DroppedOldest(u64),
+    /// The new one was dropped.
+    Dropped,
+    /// The new one was dropped with older ones; so many in all.
+    DroppedToo(u64),
+    Rejected,
+}

@@ -1,0 +1,644 @@
+//! A shard of durable sessions: who owns them, their subscriptions, queues, QoS 2 ids, wills and expiry.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use nightjar_mqtt::{QoS, TopicFilter};
+use smallvec::SmallVec;
+
+use super::entry::{Ack, Close, CloseKind, Enqueue, Open, Opened, Reply, SessionEntry, Will};
+use super::record::{Enqueued, Queued, Record};
+use crate::filter_index::FilterIndex;
+use crate::handle::DropReason;
+use crate::message::Message;
+use crate::subscription::Subscription;
+use crate::time::Timestamp;
+
+/// What an entry makes the node do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// The shard's first subscription of QoS 1/2 on this filter.
+    RouteAdded(TopicFilter),
+    /// Its last one went.
+    RouteRemoved(TopicFilter),
+    /// A will is due: publish it.
+    Will {
+        /// Whose.
+        client_id: Arc<str>,
+        /// The message, its times set.
+        message: Message,
+    },
+    /// A session ended.
+    Ended {
+        /// Client identifier.
+        client_id: Arc<str>,
+        /// Last epoch.
+        epoch: u64,
+        /// Slot it had.
+        slot: u32,
+        /// What it held from shared subscriptions and had not sent completely: QoS 1 goes to another member.
+        shared: Vec<Queued>,
+        /// Other messages that end with it.
+        undelivered: u64,
+    },
+    /// A session's queue has something new.
+    Ready {
+        /// Slot of the session.
+        slot: u32,
+    },
+    /// Messages were removed undelivered.
+    Dropped {
+        /// Client identifier.
+        client_id: Arc<str>,
+        /// Why.
+        reason: DropReason,
+        /// How many.
+        count: u64,
+    },
+}
+
+type Subscribers = SmallVec<[(u32, Subscription); 1]>;
+
+/// The state machine of one shard.
+#[derive(Debug, Default)]
+pub struct SessionShard {
+    slots: Vec<Option<Box<Record>>>,
+    free: Vec<u32>,
+    by_client: HashMap<Arc<str>, u32, RandomState>,
+    index: FilterIndex<Subscribers>,
+    timers: BTreeSet<(Timestamp, u32)>,
+}
+
+struct Hit {
+    slot: u32,
+    qos: QoS,
+    no_local: bool,
+    retain_as_published: bool,
+    checked: bool,
+    ids: SmallVec<[u32; 2]>,
+}
+
+impl SessionShard {
+    /// Applies one entry.
+    pub fn apply(&mut self, entry: SessionEntry, effects: &mut Vec<Effect>) -> Reply {
+        match entry {
+            SessionEntry::Open(open) => Reply::Opened(Box::new(self.open(*open, effects))),
+            SessionEntry::Close(close) => self.close(&close, effects),
+            SessionEntry::Subscribe {
+                client_id,
+                epoch,
+                subs,
+            } => self.subscribe(&client_id, epoch, subs, effects),
+            SessionEntry::Unsubscribe {
+                client_id,
+                epoch,
+                filters,
+            } => self.unsubscribe(&client_id, epoch, &filters, effects),
+            SessionEntry::Publish(message) => self.publish(&message, effects),
+            SessionEntry::Enqueue(enqueue) => self.enqueue(*enqueue, effects),
+            SessionEntry::Acks {
+                client_id,
+                epoch,
+                acks,
+            } => self.acks(&client_id, epoch, &acks, effects),
+            SessionEntry::Received {
+                client_id,
+                epoch,
+                ids,
+            } => self.with(&client_id, epoch, |record| {
+                for id in ids {
+                    if !record.received.contains(&id) {
+                        record.received.push(id);
+                    }
+                }
+            }),
+            SessionEntry::Released {
+                client_id,
+                epoch,
+                ids,
+            } => self.with(&client_id, epoch, |record| {
+                record.received.retain(|id| !ids.contains(id))
+            }),
+            SessionEntry::End { client_id } => {
+                if let Some(slot) = self.slot(&client_id) {
+                    self.end(slot, Timestamp::NEVER, effects);
+                }
+                Reply::None
+            }
+            SessionEntry::Tick { now } => {
+                self.tick(now, effects);
+                Reply::None
+            }
+        }
+    }
+
+    /// Must this Open be an entry? A transient session without a will that finds no record changes nothing.
+    #[must_use]
+    pub fn needs_entry(&self, open: &Open) -> bool {
+        open.expiry > 0 || open.will.is_some() || self.by_client.contains_key(&open.client_id)
+    }
+
+    /// Slot of a client.
+    #[must_use]
+    pub fn slot(&self, client_id: &str) -> Option<u32> {
+        self.by_client.get(client_id).copied()
+    }
+
+    /// Is something due at `now`?
+    #[must_use]
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.timers.first().is_some_and(|(at, _)| *at <= now)
+    }
+
+    /// The first message of a slot's queue at or behind `seq` that still has a body.
+    #[must_use]
+    pub fn next_from(&self, slot: u32, seq: u64) -> Option<&Queued> {
+        let record = self.record(slot)?;
+        let at = record.queue.partition_point(|item| item.seq < seq);
+        record.queue.range(at..).find(|item| item.message.is_some())
+    }
+
+    /// Is a connected session's queue more than half full?
+    #[must_use]
+    pub fn is_pressed(&self, slot: u32) -> bool {
+        self.record(slot).is_some_and(Record::is_pressed)
+    }
+
+    /// Client id and epoch of a slot.
+    #[must_use]
+    pub fn owner(&self, slot: u32) -> Option<(&Arc<str>, u64)> {
+        self.record(slot)
+            .map(|record| (&record.client_id, record.epoch))
+    }
+
+    /// Queue length and messages dropped so far, of a client.
+    #[must_use]
+    pub fn queue_len(&self, client_id: &str) -> Option<(usize, u64)> {
+        let record = self.record(self.slot(client_id)?)?;
+        Some((record.queue.len(), record.dropped))
+    }
+
+    /// Number of sessions that stay without a connection.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.slots
+            .iter()
+            .flatten()
+            .filter(|record| !record.transient)
+            .count()
+    }
+
+    fn record(&self, slot: u32) -> Option<&Record> {
+        self.slots.get(slot as usize)?.as_deref()
+    }
+
+    fn with(&mut self, client_id: &str, epoch: u64, f: impl FnOnce(&mut Record)) -> Reply {
+        match self.current(client_id, epoch) {
+            Some((_, record)) => {
+                f(record);
+                Reply::None
+            }
+            None => Reply::Stale,
+        }
+    }
+
+    fn current(&mut self, client_id: &str, epoch: u64) -> Option<(u32, &mut Record)> {
+        let slot = self.slot(client_id)?;
+        let record = self.slots.get_mut(slot as usize)?.as_deref_mut()?;
+        (record.epoch == epoch && record.connected).then_some((slot, record))
+    }
+
+    fn open(&mut self, open: Open, effects: &mut Vec<Effect>) -> Opened {
+        let mut last_epoch = 0;
+        let mut resumed = None;
+        if let Some(slot) = self.slot(&open.client_id) {
+            let record = self
+                .record(slot)
+                .expect("a slot in the client table has a record");
+            last_epoch = record.epoch;
+            let gone = open.clean_start
+                || record.transient
+                || record.expires_at <= open.now
+                || (record.connected && record.expiry == 0);
+            if gone {
+                self.end(slot, open.now, effects);
+            } else {
+                resumed = Some(slot);
+            }
+        }
+        let slot = match resumed {
+            Some(slot) => slot,
+            None if open.expiry == 0 && open.will.is_none() => {
+                return Opened {
+                    epoch: last_epoch + 1,
+                    ..Opened::default()
+                };
+            }
+            None => self.insert(Record::new(
+                open.client_id.clone(),
+                open.limits.clone(),
+                open.window,
+            )),
+        };
+        let record = self.slots[slot as usize]
+            .as_deref_mut()
+            .expect("the slot was just found or filled");
+        let present = resumed.is_some();
+        // A will of the old connection: with delay 0 it is due the moment that connection is over; with a delay
+        // this resumption cancels it [MQTT-3.1.3-9].
+        let old_will = record
+            .will
+            .take()
+            .filter(|will| present && record.connected && will.delay == 0);
+        record.epoch = last_epoch + 1;
+        record.connected = true;
+        record.transient = !present && open.expiry == 0;
+        record.expiry = open.expiry;
+        record.expires_at = Timestamp::NEVER;
+        record.will = open.will;
+        record.will_at = Timestamp::NEVER;
+        record.limits = open.limits;
+        record.window = open.window;
+        let opened = Opened {
+            present,
+            recorded: true,
+            durable: !record.transient,
+            epoch: record.epoch,
+            subs: record
+                .subs
+                .iter()
+                .map(|(filter, sub)| (filter.clone(), *sub))
+                .collect(),
+            received: record.received.clone(),
+            released: record
+                .queue
+                .iter()
+                .filter(|item| item.message.is_none())
+                .map(|item| item.seq)
+                .collect(),
+        };
+        self.arm(slot);
+        if let Some(will) = old_will {
+            effects.push(fire(&open.client_id, &will, open.now));
+        }
+        opened
+    }
+
+    fn close(&mut self, close: &Close, effects: &mut Vec<Effect>) -> Reply {
+        let Some((slot, record)) = self.current(&close.client_id, close.epoch) else {
+            return Reply::Stale;
+        };
+        if let Some(expiry) = close.expiry {
+            record.expiry = expiry;
+        }
+        if close.kind == CloseKind::Normal {
+            record.will = None;
+        }
+        record.connected = false;
+        let grace = match close.kind {
+            CloseKind::Restart(seconds) => Some(seconds),
+            _ => None,
+        };
+        if record.expiry == 0 && (grace.is_none() || record.will.is_none()) {
+            self.end(slot, close.now, effects);
+            return Reply::None;
+        }
+        let expiry = record.expiry;
+        let expires_at = if expiry == u32::MAX {
+            Timestamp::NEVER
+        } else {
+            close.now.plus_secs(u64::from(expiry))
+        };
+        if let Some(will) = &record.will {
+            let delay = grace.map_or(will.delay.min(expiry), |grace| {
+                grace.max(will.delay.min(expiry))
+            });
+            if delay == 0 {
+                let will = record.will.take().expect("the will was just seen");
+                effects.push(fire(&close.client_id, &will, close.now));
+            } else {
+                record.will_at = close.now.plus_secs(u64::from(delay));
+            }
+        }
+        // A transient session whose will waits for the restart goes with that will.
+        record.expires_at = if expiry == 0 {
+            record.will_at
+        } else {
+            expires_at
+        };
+        self.arm(slot);
+        Reply::None
+    }
+
+    fn subscribe(
+        &mut self,
+        client_id: &str,
+        epoch: u64,
+        subs: Vec<(TopicFilter, Subscription)>,
+        effects: &mut Vec<Effect>,
+    ) -> Reply {
+        let Some((slot, _)) = self.current(client_id, epoch) else {
+            return Reply::Stale;
+        };
+        for (filter, sub) in subs {
+            let record = self.slots[slot as usize]
+                .as_deref_mut()
+                .expect("the slot was just found");
+            let old = record.subs.insert(filter.clone(), sub);
+            if filter.shared().is_some() {
+                continue;
+            }
+            let indexed = old.is_some_and(|old| old.options.qos() != QoS::AtMostOnce);
+            if sub.options.qos() == QoS::AtMostOnce {
+                if indexed {
+                    self.unindex(slot, &filter, effects);
+                }
+                continue;
+            }
+            let subscribers = self.index.get_or_insert(&filter);
+            if subscribers.is_empty() {
+                effects.push(Effect::RouteAdded(filter));
+            }
+            match subscribers
+                .iter_mut()
+                .find(|(have, _)| indexed && *have == slot)
+            {
+                Some((_, have)) => *have = sub,
+                None => subscribers.push((slot, sub)),
+            }
+        }
+        Reply::None
+    }
+
+    fn unsubscribe(
+        &mut self,
+        client_id: &str,
+        epoch: u64,
+        filters: &[TopicFilter],
+        effects: &mut Vec<Effect>,
+    ) -> Reply {
+        let Some((slot, _)) = self.current(client_id, epoch) else {
+            return Reply::Stale;
+        };
+        for filter in filters {
+            let record = self.slots[slot as usize]
+                .as_deref_mut()
+                .expect("the slot was just found");
+            if record
+                .subs
+                .remove(filter)
+                .is_some_and(|old| old.options.qos() != QoS::AtMostOnce)
+                && filter.shared().is_none()
+            {
+                self.unindex(slot, filter, effects);
+            }
+        }
+        Reply::None
+    }
+
+    fn unindex(&mut self, slot: u32, filter: &TopicFilter, effects: &mut Vec<Effect>) {
+        let Some(subscribers) = self.index.get_mut(filter) else {
+            return;
+        };
+        subscribers.retain(|(have, _)| *have != slot);
+        if subscribers.is_empty() {
+            self.index.remove(filter);
+            effects.push(Effect::RouteRemoved(filter.clone()));
+        }
+    }
+
+    fn publish(&mut self, message: &Message, effects: &mut Vec<Effect>) -> Reply {
+        let mut hits: SmallVec<[Hit; 8]> = SmallVec::new();
+        let mut lists = 0;
+        self.index.matches(message.topic(), |subscribers| {
+            lists += 1;
+            hits.extend(subscribers.iter().map(|(slot, sub)| Hit {
+                slot: *slot,
+                qos: sub.options.qos(),
+                no_local: sub.options.no_local(),
+                retain_as_published: sub.options.retain_as_published(),
+                checked: sub.options.checked(),
+                ids: (sub.id != 0).then_some(sub.id).into_iter().collect(),
+            }));
+        });
+        if lists > 1 {
+            merge(&mut hits);
+        }
+        let publisher = message.head().publisher.as_deref();
+        let mut reply = Reply::None;
+        for hit in hits {
+            let record = self.slots[hit.slot as usize]
+                .as_deref_mut()
+                .expect("an indexed slot has a record");
+            if hit.no_local && publisher == Some(&*record.client_id) {
+                continue;
+            }
+            let item = Queued {
+                seq: 0,
+                message: Some(message.clone()),
+                qos: hit.qos.min(message.qos()),
+                retain: hit.retain_as_published && message.retain(),
+                checked: hit.checked,
+                sub_ids: hit.ids,
+                group: None,
+            };
+            if queue_up(record, hit.slot, item, effects) {
+                reply = Reply::Rejected;
+            }
+        }
+        reply
+    }
+
+    fn enqueue(&mut self, enqueue: Enqueue, effects: &mut Vec<Effect>) -> Reply {
+        let Some(slot) = self.slot(&enqueue.client_id) else {
+            return Reply::Stale;
+        };
+        let record = self.slots[slot as usize]
+            .as_deref_mut()
+            .expect("a slot in the client table has a record");
+        let item = Queued {
+            seq: 0,
+            message: Some(enqueue.message),
+            qos: enqueue.qos,
+            retain: enqueue.retain,
+            checked: enqueue.checked,
+            sub_ids: (enqueue.sub_id != 0)
+                .then_some(enqueue.sub_id)
+                .into_iter()
+                .collect(),
+            group: enqueue.group.map(Box::new),
+        };
+        if queue_up(record, slot, item, effects) {
+            Reply::Rejected
+        } else {
+            Reply::None
+        }
+    }
+
+    fn acks(
+        &mut self,
+        client_id: &str,
+        epoch: u64,
+        acks: &[Ack],
+        effects: &mut Vec<Effect>,
+    ) -> Reply {
+        let Some((slot, record)) = self.current(client_id, epoch) else {
+            return Reply::Stale;
+        };
+        for ack in acks {
+            if let Some(reason) = record.ack(*ack) {
+                effects.push(Effect::Dropped {
+                    client_id: record.client_id.clone(),
+                    reason,
+                    count: 1,
+                });
+            }
+        }
+        effects.push(Effect::Ready { slot });
+        Reply::None
+    }
+
+    fn tick(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        while let Some(&(at, slot)) = self.timers.first() {
+            if at > now {
+                break;
+            }
+            let record = self.slots[slot as usize]
+                .as_deref_mut()
+                .expect("a slot with a timer has a record");
+            if record.will_at <= now {
+                record.will_at = Timestamp::NEVER;
+                if let Some(will) = record.will.take() {
+                    effects.push(fire(&record.client_id, &will, now));
+                }
+            }
+            if record.expires_at <= now {
+                self.end(slot, now, effects);
+            } else {
+                self.arm(slot);
+            }
+        }
+    }
+
+    fn insert(&mut self, record: Record) -> u32 {
+        let client_id = record.client_id.clone();
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = Some(Box::new(record));
+                slot
+            }
+            None => {
+                self.slots.push(Some(Box::new(record)));
+                u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 sessions fit in memory")
+            }
+        };
+        self.by_client.insert(client_id, slot);
+        slot
+    }
+
+    /// Ends a session: its will, if it still has one, is due now ([MQTT-3.1.2-8]: at the session's end at the
+    /// latest). `now` of `NEVER` means that an operator ended it: no will.
+    fn end(&mut self, slot: u32, now: Timestamp, effects: &mut Vec<Effect>) {
+        let Some(mut record) = self.slots[slot as usize].take() else {
+            return;
+        };
+        self.free.push(slot);
+        self.by_client.remove(&record.client_id);
+        self.timers.remove(&(record.timer, slot));
+        for (filter, sub) in record.subs.take() {
+            if sub.options.qos() != QoS::AtMostOnce && filter.shared().is_none() {
+                self.unindex(slot, &filter, effects);
+            }
+        }
+        if let Some(will) = record.will.take()
+            && now != Timestamp::NEVER
+        {
+            effects.push(fire(&record.client_id, &will, now));
+        }
+        let (shared, rest): (Vec<_>, Vec<_>) = record
+            .queue
+            .drain(..)
+            .filter(|item| item.message.is_some())
+            .partition(|item| item.group.is_some());
+        effects.push(Effect::Ended {
+            client_id: record.client_id.clone(),
+            epoch: record.epoch,
+            slot,
+            shared,
+            undelivered: rest.len() as u64,
+        });
+    }
+
+    fn arm(&mut self, slot: u32) {
+        let record = self.slots[slot as usize]
+            .as_deref_mut()
+            .expect("only live slots are armed");
+        let deadline = record.deadline();
+        if record.timer == deadline {
+            return;
+        }
+        self.timers.remove(&(record.timer, slot));
+        record.timer = deadline;
+        if deadline != Timestamp::NEVER {
+            self.timers.insert((deadline, slot));
+        }
+    }
+}
+
+/// Puts a message into a queue and says so; true if the policy rejects it.
+fn queue_up(record: &mut Record, slot: u32, item: Queued, effects: &mut Vec<Effect>) -> bool {
+    let outcome = record.enqueue(item);
+    let mut dropped = |count| {
+        effects.push(Effect::Dropped {
+            client_id: record.client_id.clone(),
+            reason: DropReason::QueueFull,
+            count,
+        });
+    };
+    match outcome {
+        Enqueued::Queued => {}
+        Enqueued::DroppedOldest(count) => dropped(count),
+        Enqueued::Dropped => {
+            dropped(1);
+            return false;
+        }
+        Enqueued::DroppedToo(count) => {
+            dropped(count);
+            return false;
+        }
+        Enqueued::Rejected => {
+            dropped(1);
+            return true;
+        }
+    }
+    effects.push(Effect::Ready { slot });
+    false
+}
+
+/// One delivery for a session whose subscriptions overlap [MQTT-3.3.4-2..-4].
+fn merge(hits: &mut SmallVec<[Hit; 8]>) {
+    hits.sort_by_key(|hit| hit.slot);
+    hits.dedup_by(|next, kept| {
+        if next.slot != kept.slot {
+            return false;
+        }
+        kept.qos = kept.qos.max(next.qos);
+        kept.no_local &= next.no_local;
+        kept.retain_as_published |= next.retain_as_published;
+        kept.checked &= next.checked;
+        kept.ids.append(&mut next.ids);
+        true
+    });
+}
+
+fn fire(client_id: &Arc<str>, will: &Will, now: Timestamp) -> Effect {
+    let mut head = will.message.head().clone();
+    head.received_at = now;
+    head.expires_at = will.expiry.map(|seconds| now.plus_secs(u64::from(seconds)));
+    Effect::Will {
+        client_id: client_id.clone(),
+        message: Message::new(head, will.message.payload()),
+    }
+}

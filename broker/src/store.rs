@@ -1,0 +1,372 @@
+//! `DurableStore`: the seam between the broker and the durable backend.
+//!
+//! The broker submits entries for a shard and gets a [`Ticket`]; the store applies them (at once here, behind a log
+//! in the cluster crate), carries out what is the shard's own business (delivery streams) and hands every other
+//! effect to the broker's [`EffectSink`].
+
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::handle::SessionHandle;
+use crate::message::Message;
+use crate::shard::{
+    Effect, Opened, Reply, RetainedEntry, RetainedShard, SessionEntry, SessionShard, Streams,
+    slot_of,
+};
+use crate::ticket::{Completion, Ticket};
+use crate::time::Timestamp;
+
+/// Takes effects on the node. Called while the shard is locked, in the order of the log: it must not call the store.
+/// What has to (publishing a will) is queued by the sink and done after.
+pub trait EffectSink: Send + Sync {
+    /// One effect of `shard`.
+    fn effect(&self, shard: u16, effect: Effect);
+
+    /// The shard is unlocked again: what the effects asked for may be done now.
+    fn settled(&self);
+}
+
+/// What a submission gave.
+#[derive(Debug, Default)]
+pub struct Submitted {
+    /// Done when the entries are committed.
+    pub ticket: Ticket,
+    /// A queue under the policy `reject` was full.
+    pub rejected: bool,
+    /// The completion given as `stall` now waits for a queue to empty.
+    pub stalled: bool,
+}
+
+/// The durable backend as the broker sees it.
+pub trait DurableStore: Send + Sync {
+    /// Number of session shards; a client id belongs to `slot_of(client_id) % shards`.
+    fn shards(&self) -> u16;
+
+    /// Shard of a client id.
+    fn shard_of(&self, client_id: &str) -> u16 {
+        (slot_of(client_id) % u32::from(self.shards())) as u16
+    }
+
+    /// Submits entries in order. With `stall`, a queue of a connected session that is more than half full makes that
+    /// completion wait.
+    fn submit(
+        &self,
+        shard: u16,
+        entries: Vec<SessionEntry>,
+        stall: Option<&Arc<Completion>>,
+    ) -> Submitted;
+
+    /// Submits an Open; when the ticket is done, [`OpenReply::take`] has the answer. An Open that changes nothing
+    /// (see [`SessionShard::needs_entry`]) is not logged.
+    fn open(&self, open: crate::shard::Open) -> (Ticket, OpenReply);
+
+    /// Starts the delivery stream of an opened session to this handle.
+    fn stream(&self, client_id: &str, epoch: u64, handle: &Arc<SessionHandle>);
+
+    /// The connection can take so many more deliveries.
+    fn grant(&self, client_id: &str, epoch: u64, credit: u32, now: Timestamp);
+
+    /// A publisher waited too long on this completion.
+    fn give_up(&self, shard: u16, completion: &Arc<Completion>);
+
+    /// Submits a retained entry.
+    fn retain(&self, entry: RetainedEntry) -> Ticket;
+
+    /// Done when everything submitted to the retained shards before is applied here.
+    fn retained_barrier(&self) -> Ticket;
+
+    /// Reads retained messages that a filter matches.
+    fn read_retained(&self, filter: &str, now: Timestamp, each: &mut dyn FnMut(&Message));
+
+    /// Messages and bytes retained.
+    fn retained_size(&self) -> (usize, usize);
+
+    /// Number of durable sessions.
+    fn sessions(&self) -> usize;
+
+    /// Queue length and drops of a durable session.
+    fn queue_len(&self, client_id: &str) -> Option<(usize, u64)>;
+
+    /// Time passed: submits what is due.
+    fn tick(&self, now: Timestamp);
+}
+
+/// Where the answer to an Open arrives.
+#[derive(Debug, Clone, Default)]
+pub struct OpenReply(Arc<OnceLock<Opened>>);
+
+impl OpenReply {
+    /// Sets the answer; the first one counts.
+    pub fn set(&self, opened: Opened) {
+        let _ = self.0.set(opened);
+    }
+
+    /// The answer, when the ticket is done.
+    #[must_use]
+    pub fn take(&self) -> Option<Opened> {
+        self.0.get().cloned()
+    }
+}
+
+const RETAINED_SHARDS: usize = 16;
+
+struct MemoryShard {
+    state: SessionShard,
+    streams: Streams,
+}
+
+/// A store that applies at once and keeps everything in memory: `durability = "memory"`.
+pub struct MemoryStore {
+    shards: Box<[Mutex<MemoryShard>]>,
+    retained: Box<[RwLock<RetainedShard>]>,
+    sink: OnceLock<Arc<dyn EffectSink>>,
+}
+
+impl std::fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("shards", &self.shards.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl MemoryStore {
+    /// An empty store with so many session shards.
+    #[must_use]
+    pub fn new(shards: u16) -> Self {
+        let shard = || {
+            Mutex::new(MemoryShard {
+                state: SessionShard::default(),
+                streams: Streams::default(),
+            })
+        };
+        Self {
+            shards: (0..shards.max(1)).map(|_| shard()).collect(),
+            retained: (0..RETAINED_SHARDS).map(|_| RwLock::default()).collect(),
+            sink: OnceLock::new(),
+        }
+    }
+
+    /// Says where effects go. Before that they are dropped; set once.
+    pub fn set_sink(&self, sink: Arc<dyn EffectSink>) {
+        let _ = self.sink.set(sink);
+    }
+
+    fn run(
+        &self,
+        shard: u16,
+        entries: Vec<SessionEntry>,
+        stall: Option<&Arc<Completion>>,
+        now: Timestamp,
+    ) -> (Vec<Reply>, Submitted) {
+        let mut replies = Vec::with_capacity(entries.len());
+        let mut submitted = Submitted::default();
+        let mut wakers = Vec::new();
+        {
+            let mut guard = self.shards[usize::from(shard)].lock();
+            let MemoryShard { state, streams } = &mut *guard;
+            let mut effects = Vec::new();
+            let mut ready = Vec::new();
+            for entry in entries {
+                let reply = state.apply(entry, &mut effects);
+                submitted.rejected |= reply == Reply::Rejected;
+                replies.push(reply);
+                for effect in effects.drain(..) {
+                    match effect {
+                        Effect::Ready { slot } => {
+                            if ready.last() != Some(&slot) {
+                                ready.push(slot);
+                            }
+                        }
+                        effect => {
+                            if let Effect::Ended { slot, .. } = &effect {
+                                streams.end(*slot);
+                            }
+                            if let Some(sink) = self.sink.get() {
+                                sink.effect(shard, effect);
+                            }
+                        }
+                    }
+                }
+            }
+            ready.sort_unstable();
+            ready.dedup();
+            for slot in ready {
+                self.pump(shard, state, streams, slot, now, &mut wakers);
+                if let Some(completion) = stall {
+                    submitted.stalled |= streams.stall(state, slot, completion);
+                }
+            }
+        }
+        wakers.into_iter().for_each(std::task::Waker::wake);
+        if let Some(sink) = self.sink.get() {
+            sink.settled();
+        }
+        (replies, submitted)
+    }
+
+    fn pump(
+        &self,
+        shard: u16,
+        state: &mut SessionShard,
+        streams: &mut Streams,
+        slot: u32,
+        now: Timestamp,
+        wakers: &mut Vec<std::task::Waker>,
+    ) {
+        let expired = streams.pump(state, slot, now, wakers);
+        if expired.is_empty() {
+            return;
+        }
+        let Some((client_id, epoch)) = state.owner(slot) else {
+            return;
+        };
+        let entry = SessionEntry::Acks {
+            client_id: client_id.clone(),
+            epoch,
+            acks: expired,
+        };
+        let mut effects = Vec::new();
+        state.apply(entry, &mut effects);
+        for effect in effects {
+            if let (Effect::Dropped { .. }, Some(sink)) = (&effect, self.sink.get()) {
+                sink.effect(shard, effect);
+            }
+        }
+    }
+
+    fn retained_shard(&self, topic: &str) -> &RwLock<RetainedShard> {
+        &self.retained[slot_of(topic) as usize % RETAINED_SHARDS]
+    }
+}
+
+impl DurableStore for MemoryStore {
+    fn shards(&self) -> u16 {
+        self.shards.len() as u16
+    }
+
+    fn submit(
+        &self,
+        shard: u16,
+        entries: Vec<SessionEntry>,
+        stall: Option<&Arc<Completion>>,
+    ) -> Submitted {
+        self.run(shard, entries, stall, Timestamp::now()).1
+    }
+
+    fn open(&self, open: crate::shard::Open) -> (Ticket, OpenReply) {
+        let reply = OpenReply::default();
+        let shard = self.shard_of(&open.client_id);
+        if !self.shards[usize::from(shard)]
+            .lock()
+            .state
+            .needs_entry(&open)
+        {
+            reply.set(Opened::default());
+            return (Ticket::DONE, reply);
+        }
+        let now = open.now;
+        let (replies, _) = self.run(shard, vec![SessionEntry::Open(Box::new(open))], None, now);
+        for answer in replies {
+            if let Reply::Opened(opened) = answer {
+                reply.set(*opened);
+            }
+        }
+        (Ticket::DONE, reply)
+    }
+
+    fn stream(&self, client_id: &str, epoch: u64, handle: &Arc<SessionHandle>) {
+        let mut guard = self.shards[usize::from(self.shard_of(client_id))].lock();
+        let MemoryShard { state, streams } = &mut *guard;
+        if let Some(slot) = state.slot(client_id) {
+            streams.open(slot, epoch, handle.clone(), 0);
+        }
+    }
+
+    fn grant(&self, client_id: &str, epoch: u64, credit: u32, now: Timestamp) {
+        let shard = self.shard_of(client_id);
+        let mut wakers = Vec::new();
+        {
+            let mut guard = self.shards[usize::from(shard)].lock();
+            let MemoryShard { state, streams } = &mut *guard;
+            if let Some(slot) = state.slot(client_id) {
+                streams.grant(slot, epoch, credit);
+                self.pump(shard, state, streams, slot, now, &mut wakers);
+            }
+        }
+        wakers.into_iter().for_each(std::task::Waker::wake);
+    }
+
+    fn give_up(&self, shard: u16, completion: &Arc<Completion>) {
+        self.shards[usize::from(shard)]
+            .lock()
+            .streams
+            .give_up(completion);
+    }
+
+    fn retain(&self, entry: RetainedEntry) -> Ticket {
+        match &entry {
+            RetainedEntry::Set(message) => {
+                self.retained_shard(message.topic()).write().apply(entry)
+            }
+            RetainedEntry::Remove(topic) => self.retained_shard(topic).write().apply(entry),
+            RetainedEntry::Tick { .. } => self
+                .retained
+                .iter()
+                .for_each(|shard| shard.write().apply(entry.clone())),
+        }
+        Ticket::DONE
+    }
+
+    fn retained_barrier(&self) -> Ticket {
+        Ticket::DONE
+    }
+
+    fn read_retained(&self, filter: &str, now: Timestamp, each: &mut dyn FnMut(&Message)) {
+        if !crate::filter_index::is_wild(filter) {
+            if let Some(message) = self.retained_shard(filter).read().get(filter, now) {
+                each(message);
+            }
+            return;
+        }
+        for shard in &self.retained {
+            shard.read().read(filter, now, each);
+        }
+    }
+
+    fn retained_size(&self) -> (usize, usize) {
+        self.retained.iter().fold((0, 0), |(len, bytes), shard| {
+            let shard = shard.read();
+            (len + shard.len(), bytes + shard.bytes())
+        })
+    }
+
+    fn sessions(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| shard.lock().state.sessions())
+            .sum()
+    }
+
+    fn queue_len(&self, client_id: &str) -> Option<(usize, u64)> {
+        self.shards[usize::from(self.shard_of(client_id))]
+            .lock()
+            .state
+            .queue_len(client_id)
+    }
+
+    fn tick(&self, now: Timestamp) {
+        for shard in 0..self.shards() {
+            let due = self.shards[usize::from(shard)].lock().state.is_due(now);
+            if due {
+                self.run(shard, vec![SessionEntry::Tick { now }], None, now);
+            }
+        }
+        for shard in &self.retained {
+            if shard.read().is_due(now) {
+                shard.write().apply(RetainedEntry::Tick { now });
+            }
+        }
+    }
+}
