@@ -1,0 +1,231 @@
+//! The configuration: four layers, one schema, one typed tree.
+//!
+//! Defaults, the file, the environment (`NIGHTJAR_` and `__` between parts) and `--set` are laid over each other by
+//! figment, in this order. Every layer is checked against [`schema`] by itself before that, so that a problem is
+//! reported where it was written, with line and column, and all of them at once. [`Loaded`] remembers who gave which
+//! value: one owner for each key.
+
+mod diff;
+mod error;
+mod layer;
+pub mod model;
+mod read;
+mod rules;
+pub mod schema;
+mod show;
+mod sources;
+mod suggest;
+pub mod units;
+
+use std::path::PathBuf;
+
+use figment::value::{Dict, Value};
+use figment::{Figment, Profile, Provider};
+
+pub use diff::{Changes, diff};
+pub use error::{ConfigErrors, Origin, Problem};
+pub use model::Config;
+pub use rules::missing_features;
+pub use show::{explain, json_schema, print, reference};
+
+use layer::Layer;
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// `--config`: this file, which must exist; else the first of the usual places, if any exists.
+    pub file: Option<PathBuf>,
+    /// `--set`, in order; later ones win.
+    pub set: Vec<String>,
+    /// The environment; [`Options::with_environment`] takes the process's own.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Options {
+    /// These options with the variables of this process. Names and values that are not UTF-8 are no settings of ours.
+    #[must_use]
+    pub fn with_environment(mut self) -> Self {
+        self.environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        self
+    }
+
+    /// The file that is read.
+    fn path(&self) -> Option<PathBuf> {
+        let usual = || {
+            sources::SEARCH
+                .into_iter()
+                .map(PathBuf::from)
+                .find(|path| path.exists())
+        };
+        self.file.clone().or_else(usual)
+    }
+}
+
+/// A configuration and where each of its values came from.
+pub struct Loaded {
+    /// The typed tree.
+    pub config: Config,
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+    /// The merged values, secrets included: never printed as they are.
+    tree: Value,
+    /// Tags of the merged values, by layer.
+    figment: Figment,
+    /// The layers, by their number.
+    layers: Vec<Layer>,
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded")
+            .field("file", &self.file)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Loaded {
+    /// Who gave the value at a path such as `auth.chain[0].path`.
+    pub fn origin(&self, path: &str) -> Origin {
+        let exact = |path: &str| {
+            let value = lookup(&self.tree, path)?;
+            let number: usize = self.figment.get_metadata(value.tag())?.name.parse().ok()?;
+            self.layers.get(number)?.given.get(path).cloned()
+        };
+        // An element of a list of values was written where the list was.
+        let above = || {
+            path.rfind(['.', '['])
+                .and_then(|at| path.get(..at))
+                .filter(|above| matches!(schema::find(above), Some(schema::Place::Leaf(_))))
+        };
+        exact(path)
+            .or_else(|| above().and_then(exact))
+            .unwrap_or_default()
+    }
+
+    /// The merged value at a path. It may be a secret.
+    fn value(&self, path: &str) -> Option<&Value> {
+        lookup(&self.tree, path)
+    }
+}
+
+/// Walks down a path of names and `[index]`.
+fn lookup<'v>(tree: &'v Value, path: &str) -> Option<&'v Value> {
+    let mut value = tree;
+    for part in path.split('.') {
+        let mut pieces = part.split('[');
+        let name = pieces.next()?;
+        value = value.as_dict_ref()?.get(name)?;
+        for index in pieces {
+            let index: usize = index.strip_suffix(']')?.parse().ok()?;
+            value = value.as_array_ref()?.get(index)?;
+        }
+    }
+    Some(value)
+}
+
+/// Borrowing views of a figment value.
+trait ValueRef {
+    /// The table, if it is one.
+    fn as_dict_ref(&self) -> Option<&Dict>;
+    /// The array, if it is one.
+    fn as_array_ref(&self) -> Option<&[Value]>;
+}
+
+impl ValueRef for Value {
+    fn as_dict_ref(&self) -> Option<&Dict> {
+        match self {
+            Self::Dict(_, dict) => Some(dict),
+            _ => None,
+        }
+    }
+
+    fn as_array_ref(&self) -> Option<&[Value]> {
+        match self {
+            Self::Array(_, list) => Some(list),
+            _ => None,
+        }
+    }
+}
+
+/// Reads all layers; keys that contradict each other come back beside the result, for commands that show the
+/// configuration whatever its faults.
+///
+/// # Errors
+/// Everything in a layer that does not fit the schema.
+pub fn read(options: &Options) -> Result<(Loaded, Vec<Problem>), ConfigErrors> {
+    let mut problems = Vec::new();
+    let mut written = Vec::new();
+    let file = options.path();
+    if let Some(path) = &file {
+        match sources::file(path) {
+            Ok(layer) => written.push(layer),
+            Err(more) => problems.extend(more),
+        }
+    }
+    let (layers, more) = sources::environment(options.environment.iter().cloned());
+    written.extend(layers);
+    problems.extend(more);
+    for argument in &options.set {
+        match sources::set(argument) {
+            Ok(layer) => written.push(layer),
+            Err(more) => problems.extend(more),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(ConfigErrors(problems));
+    }
+    merge(file, written)
+}
+
+/// Lays the layers over each other and gives the result its types.
+fn merge(
+    file: Option<PathBuf>,
+    written: Vec<Layer>,
+) -> Result<(Loaded, Vec<Problem>), ConfigErrors> {
+    let mut layers = vec![sources::defaults(&written)];
+    layers.extend(written);
+    let mut figment = Figment::new();
+    for (number, layer) in layers.iter_mut().enumerate() {
+        layer.number = number;
+        figment = figment.merge(&*layer);
+    }
+    let internal = |error: figment::Error| {
+        let key = error.path.join(".");
+        ConfigErrors(vec![
+            Problem::new(Origin::Default, key, error.to_string())
+                .help("this is a fault of the schema: please report it"),
+        ])
+    };
+    let mut data = figment.data().map_err(internal)?;
+    let tree = Value::from(data.remove(&Profile::Default).unwrap_or_default());
+    let problems = rules::unset(&tree, &layers);
+    if !problems.is_empty() {
+        return Err(ConfigErrors(problems));
+    }
+    let config: Config = tree.deserialize().map_err(internal)?;
+    let loaded = Loaded {
+        config,
+        file,
+        tree,
+        figment,
+        layers,
+    };
+    let problems = rules::check(&loaded);
+    Ok((loaded, problems))
+}
+
+/// Reads and checks the configuration.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(options: &Options) -> Result<Loaded, ConfigErrors> {
+    let (loaded, problems) = read(options)?;
+    if problems.is_empty() {
+        Ok(loaded)
+    } else {
+        Err(ConfigErrors(problems))
+    }
+}
