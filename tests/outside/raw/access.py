@@ -121,7 +121,7 @@ async def other_dollar_topics_are_ordinary(t):
     await conn.message(f"$data/{t.key}", b"x")
 
 
-@row(v="45", limit=80)
+@row(v="45", limit=80, phase="slow")
 async def sys_topics_can_be_read_from_loopback(t):
     """Broker version, uptime and client counts come at once (retained) or within a minute."""
     conn = await t.connect()

@@ -31,6 +31,7 @@ class Conn:
         self.next_pid = 0
         self.connack = None
         self.log = []
+        self.stash = []
 
     # ---- bytes and packets ----
 
@@ -45,6 +46,11 @@ class Conn:
 
     async def recv(self, timeout=ANSWER):
         """The next packet, or None when the connection is closed."""
+        if self.stash:
+            return self.stash.pop(0)
+        return await self._fresh(timeout)
+
+    async def _fresh(self, timeout):
         try:
             packet = await asyncio.wait_for(self._read(), timeout)
         except asyncio.TimeoutError:
@@ -88,6 +94,20 @@ class Conn:
         packet = await self.recv(timeout)
         if packet is None:
             raise Failed(f"{self.name}: closed instead of {wire.NAMES[kind]}; before: {self.log[-4:]}")
+        return self._fits(packet, kind, fields)
+
+    async def answer(self, kind, **fields):
+        """As `expect`, but deliveries that come before the answer are kept for later: the standard sets no order
+        between the two."""
+        packet = await self._fresh(ANSWER)
+        while packet is not None and packet.kind == wire.PUBLISH:
+            self.stash.append(packet)
+            packet = await self._fresh(ANSWER)
+        if packet is None:
+            raise Failed(f"{self.name}: closed instead of {wire.NAMES[kind]}; before: {self.log[-4:]}")
+        return self._fits(packet, kind, fields)
+
+    def _fits(self, packet, kind, fields):
         if packet.kind != kind:
             raise Failed(f"{self.name}: {packet} instead of {wire.NAMES[kind]}")
         for field, want in fields.items():
@@ -132,7 +152,7 @@ class Conn:
         pairs = [f if isinstance(f, tuple) else (f, options) for f in filters]
         pid = self.pid()
         self.send(wire.subscribe(pid, pairs, self.v, {"subscription_id": ident} if ident else None))
-        suback = await self.expect(wire.SUBACK, pid=pid)
+        suback = await self.answer(wire.SUBACK, pid=pid)
         wanted = [o & 3 for _, o in pairs] if want is None else want
         if suback.rcs != wanted:
             raise Failed(f"{self.name}: {suback}: codes are not {[hex(w) for w in wanted]}")
@@ -141,7 +161,7 @@ class Conn:
     async def unsubscribe(self, *filters, want=None):
         pid = self.pid()
         self.send(wire.unsubscribe(pid, filters, self.v))
-        unsuback = await self.expect(wire.UNSUBACK, pid=pid)
+        unsuback = await self.answer(wire.UNSUBACK, pid=pid)
         wanted = ([0] * len(filters) if want is None else want) if self.v == 5 else []
         if unsuback.rcs != wanted:
             raise Failed(f"{self.name}: {unsuback}: codes are not {wanted}")
@@ -159,11 +179,11 @@ class Conn:
         if qos == 0:
             return None
         if qos == 1:
-            return await self.expect(wire.PUBACK, pid=pid, rc=rc)
-        packet = await self.expect(wire.PUBREC, pid=pid, rc=rc)
+            return await self.answer(wire.PUBACK, pid=pid, rc=rc)
+        packet = await self.answer(wire.PUBREC, pid=pid, rc=rc)
         if packet.rc < 0x80:
             self.send(wire.ack(wire.PUBREL, pid))
-            await self.expect(wire.PUBCOMP, pid=pid, rc=0)
+            await self.answer(wire.PUBCOMP, pid=pid, rc=0)
         return packet
 
     async def message(self, topic=None, payload=None, qos=None, retain=False, dup=False, ack=True, timeout=ANSWER):
@@ -181,7 +201,7 @@ class Conn:
             self.send(wire.ack(wire.PUBACK, packet.pid))
         elif packet.qos == 2:
             self.send(wire.ack(wire.PUBREC, packet.pid))
-            await self.expect(wire.PUBREL, pid=packet.pid, rc=0)
+            await self.answer(wire.PUBREL, pid=packet.pid, rc=0)
             self.send(wire.ack(wire.PUBCOMP, packet.pid))
 
     async def messages(self, count, timeout=ANSWER):

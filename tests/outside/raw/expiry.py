@@ -3,7 +3,7 @@
 from rows import check, row
 
 
-@row(v="5", s5="3.3.2-6")
+@row(v="5", s5="3.3.2-6", phase="timed")
 async def passed_on_at_once(t):
     sub = await t.connect("sub")
     await sub.subscribe(t.topic(), qos=1)
@@ -13,7 +13,7 @@ async def passed_on_at_once(t):
     check(left in (99, 100), f"{left} s")
 
 
-@row(v="5", s5="3.3.2-6")
+@row(v="5", s5="3.3.2-6", phase="timed")
 async def counted_down_while_waiting(t):
     sub = await t.keeper("sub")
     await sub.subscribe(t.topic(), qos=1)
@@ -35,7 +35,7 @@ async def none_is_added(t):
     check("message_expiry" not in (await sub.message(t.topic(), b"x")).properties, "an expiry out of nowhere")
 
 
-@row(v="5", s5="3.3.2-5")
+@row(v="5", s5="3.3.2-5", phase="timed")
 async def expired_messages_are_not_delivered(t):
     """The others of the queue are, in their order."""
     sub = await t.keeper("sub")
@@ -51,7 +51,7 @@ async def expired_messages_are_not_delivered(t):
     await sub.quiet()
 
 
-@row(v="5", s5="3.3.2-5")
+@row(v="5", s5="3.3.2-5", phase="timed")
 async def expired_behind_a_full_window(t):
     """A message that waits for a free place in the window expires there too."""
     sub = await t.connect("sub", properties={"receive_maximum": 1})
@@ -67,7 +67,7 @@ async def expired_behind_a_full_window(t):
     await sub.quiet()
 
 
-@row(v="5", s5="3.3.2-5")
+@row(v="5", s5="3.3.2-5", phase="timed")
 async def counts_for_a_3x_subscriber_too(t):
     """It cannot be told, but it is not given an expired message."""
     sub = await t.connect("sub", v=4, clean=False)
@@ -82,7 +82,7 @@ async def counts_for_a_3x_subscriber_too(t):
     await sub.quiet()
 
 
-@row(v="45", profile="times")
+@row(v="45", profile="times", phase="timed")
 async def cap(t):
     """message_expiry is 2 s here: it bounds what publishers ask for and those who ask for nothing."""
     sub = await t.connect("sub", v=5, expiry=2, clean=False, keep_alive=2, properties={"receive_maximum": 1})

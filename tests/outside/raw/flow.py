@@ -154,7 +154,7 @@ async def a_reader_that_stops_holds_up_no_one_else(t):
     await live.message(t.topic(), b"end", 1)
 
 
-@row(v="5", profile="reject", limit=60)
+@row(v="5", profile="reject", limit=60, phase="timed")
 async def queue_policy_reject(t):
     """max_queue_len is 5 here: the publisher into a full queue of an absent session is told 0x97."""
     sub = await t.keeper("sub")
@@ -172,7 +172,7 @@ async def queue_policy_reject(t):
     await sub.quiet()
 
 
-@row(v="5", profile="reject", limit=60)
+@row(v="5", profile="reject", limit=60, phase="timed")
 async def backpressure_before_loss(t):
     """A connected receiver whose queue is full slows its publisher down for a while before anything is lost:
     what it reads within backpressure_timeout arrives whole."""

@@ -61,7 +61,7 @@ async def ordinary_clients_in_strict_mode(t):
         await conn.ping()
 
 
-@row(v="345")
+@row(v="345", phase="timed")
 async def subscriber_that_acknowledges_late(t):
     """Its window stays as it is: after 5 s the acknowledgements still count and the next messages come."""
     sub = await t.connect("sub")

@@ -73,7 +73,7 @@ V5 = [
     ("publish_empty", "", frame(PUBLISH, 0), MALFORMED),
     ("publish_topic_past_the_end", "", frame(PUBLISH, 0, u16(40) + b"abc"), MALFORMED),
     ("publish_without_pid", "", frame(PUBLISH, 2, text("a")), MALFORMED),
-    ("publish_without_property_length", "", frame(PUBLISH, 0, text("a")), MALFORMED),
+    ("publish_without_property_length", "2.2.2-1", frame(PUBLISH, 0, text("a")), MALFORMED),
     ("publish_properties_past_the_end", "", frame(PUBLISH, 0, text("a") + b"\x20\x01\x00"), MALFORMED),
     ("subscribe_filter_past_the_end", "", frame(SUBSCRIBE, 2, u16(1) + b"\0" + u16(9) + b"abc"), MALFORMED),
     ("subscribe_without_options", "", frame(SUBSCRIBE, 2, u16(1) + b"\0" + text("a")), MALFORMED),

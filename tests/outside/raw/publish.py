@@ -6,7 +6,7 @@ import wire
 from rows import check, row
 
 
-@row(v="345", s4="3.3.4-1 3.8.4-6 4.3.1-1 4.5.0-1 3.3.2-3 2.3.1-5", s5="3.3.4-1 3.8.4-8 4.3.1-1 4.5.0-1 3.3.2-3 2.2.1-2")
+@row(v="345", s4="3.3.4-1 3.8.4-6 4.3.1-1 4.5.0-1 3.3.2-3 2.3.1-5", s5="3.3.4-1 3.8.4-8 4.3.3-2 4.3.1-1 4.5.0-1 3.3.2-3 2.2.1-2")
 async def delivered_qos_is_the_lower_one(t):
     """All nine pairs of published and granted QoS."""
     subs = []
@@ -92,14 +92,14 @@ async def dup_is_not_passed_on(t):
     await sub.message(t.topic(), b"again", 1, dup=False)
 
 
-@row(v="345", s4="4.6.0-5 4.6.0-6 4.6.0-2 4.6.0-3", s5="4.6.0-5 4.6.0-6")
+@row(v="345", s4="4.6.0-5 4.6.0-6 4.6.0-2 4.6.0-3", s5="4.6.0-5 4.6.0-6 4.6.0-2 4.6.0-3")
 async def order_per_qos(t):
     """Messages of one publisher on one topic at one QoS arrive in their order, and the answers leave in it."""
     for qos in (0, 1, 2):
         sub = await t.connect(f"sub{qos}")
         await sub.subscribe(t.topic(qos_name := f"q{qos}"), qos=qos)
         pub = await t.connect(f"pub{qos}")
-        pids = [pub.post(t.topic(qos_name), b"%d" % i, qos) for i in range(60)]
+        pids = [pub.post(t.topic(qos_name), b"%d" % i, qos) for i in range(30)]
         if qos == 1:
             for pid in pids:
                 await pub.expect(wire.PUBACK, pid=pid)
@@ -110,7 +110,7 @@ async def order_per_qos(t):
             for pid in pids:
                 await pub.expect(wire.PUBCOMP, pid=pid)
         got, released = [], []
-        while len(got) < 60:
+        while len(got) < 30:
             packet = await sub.recv()
             if packet.kind == wire.PUBLISH:
                 got.append(packet.payload)
@@ -119,7 +119,7 @@ async def order_per_qos(t):
             else:
                 released.append(packet.pid)
                 sub.send(wire.ack(wire.PUBCOMP, packet.pid))
-        check(got == [b"%d" % i for i in range(60)], f"QoS {qos}: order {got}")
+        check(got == [b"%d" % i for i in range(30)], f"QoS {qos}: order {got}")
 
 
 @row(v="345", s4="4.6.0-4", s5="4.6.0-4")

@@ -173,7 +173,7 @@ async def flag_stays_set_on_subscribing_whatever_retain_as_published_says(t):
         await sub.message(t.topic(), b"kept", 1, retain=True)
 
 
-@row(v="5", s5="3.3.2-5 3.3.2-6")
+@row(v="5", s5="3.3.2-5 3.3.2-6", phase="timed")
 async def expires(t):
     """A retained message with an expiry counts down and is gone in the end."""
     pub = await t.connect("pub")

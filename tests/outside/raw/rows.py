@@ -22,10 +22,10 @@ _counter = itertools.count()
 class Row:
     """One registered test: a function, its file, versions, statements and the broker profile it needs."""
 
-    def __init__(self, name, fn, file, versions, s4, s5, profile, limit):
+    def __init__(self, name, fn, file, versions, s4, s5, profile, limit, phase="busy"):
         self.name, self.fn, self.file, self.versions = name, fn, file, versions
         self.statements = {"4": s4.split(), "5": s5.split()}
-        self.profile, self.limit = profile, limit
+        self.profile, self.limit, self.phase = profile, limit, phase
 
     @property
     def path(self):
@@ -33,12 +33,13 @@ class Row:
         return f"tests/outside/raw/{self.file}::{self.name}"
 
 
-def row(v="5", s4="", s5="", profile="default", limit=45):
-    """Registers an `async def` as a row for the versions in `v` (a string of "3", "4", "5")."""
+def row(v="5", s4="", s5="", profile="default", limit=45, phase="busy"):
+    """Registers an `async def` as a row for the versions in `v` (a string of "3", "4", "5"). `phase` is "timed" for
+    rows that measure how long something takes, "slow" for those that wait for a minute."""
 
     def register(fn):
         file = os.path.basename(inspect.getsourcefile(fn))
-        ROWS.append(Row(fn.__name__, fn, file, [int(c) for c in v], s4, s5, profile, limit))
+        ROWS.append(Row(fn.__name__, fn, file, [int(c) for c in v], s4, s5, profile, limit, phase))
         return fn
 
     return register
@@ -125,6 +126,16 @@ def _where(e):
         frames.append(f"{os.path.basename(tb.tb_frame.f_code.co_filename)}:{tb.tb_lineno}")
         tb = tb.tb_next
     return " < ".join(reversed(frames[-3:]))
+
+
+async def read_or_closed(reader, limit=64, timeout=5):
+    """Up to `limit` bytes, b"" when the connection is closed or reset."""
+    try:
+        return await asyncio.wait_for(reader.read(limit), timeout)
+    except (ConnectionError, OSError):
+        return b""
+    except asyncio.TimeoutError:
+        raise Failed(f"nothing came within {timeout:g} s") from None
 
 
 def check(condition, what):

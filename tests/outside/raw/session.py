@@ -66,7 +66,7 @@ async def expiry_0_ends_with_the_connection(t):
     await t.connect(clean=False, expiry=0, present=False)
 
 
-@row(v="5", s5="4.1.0-2 3.1.2-23")
+@row(v="5", s5="4.1.0-2 3.1.2-23", phase="timed")
 async def expiry_is_exact(t):
     """Present before the interval has passed, gone after it."""
     early, late = await t.connect("early", expiry=2), await t.connect("late", expiry=2)
@@ -78,7 +78,7 @@ async def expiry_is_exact(t):
     await t.connect("late", clean=False, expiry=2, present=False)
 
 
-@row(v="5", s5="4.1.0-2")
+@row(v="5", s5="4.1.0-2", phase="timed")
 async def expiry_counts_from_the_last_disconnect(t):
     """Each connection starts it anew, with the interval of that connection."""
     conn = await t.connect(clean=False, expiry=2)
@@ -89,7 +89,7 @@ async def expiry_counts_from_the_last_disconnect(t):
     await t.connect(clean=False, expiry=2, present=True)
 
 
-@row(v="5", s5="3.1.2-23 4.1.0-2")
+@row(v="5", s5="3.1.2-23 4.1.0-2", phase="timed")
 async def disconnect_changes_the_expiry(t):
     """DISCONNECT may shorten or lengthen it, but not from 0."""
     conn = await t.connect("short", expiry=300)
@@ -110,7 +110,7 @@ async def expiry_without_end(t):
     await t.connect(clean=False, present=True)
 
 
-@row(v="5", profile="times", s5="4.1.0-2")
+@row(v="5", profile="times", s5="4.1.0-2", phase="timed")
 async def expiry_cap_is_told_and_kept(t):
     """max_session_expiry is 2 s here."""
     conn = await t.connect(clean=False, expiry=100)
@@ -124,7 +124,7 @@ async def expiry_cap_is_told_and_kept(t):
     await t.connect(clean=False, expiry=100, present=False)
 
 
-@row(v="4", profile="times")
+@row(v="4", profile="times", phase="timed")
 async def expiry_of_3x(t):
     """session_expiry_3x is 2 s here."""
     conn = await t.connect(clean=False)
@@ -186,7 +186,7 @@ async def queue_is_bounded(t):
     check(got == list(range(15, 25)), f"what waited: {got}")
 
 
-@row(v="345", s4="4.1.0-2", s5="4.1.0-1")
+@row(v="345", s4="4.1.0-2", s5="4.1.0-1", phase="timed")
 async def subscriptions_hold_while_connected(t):
     """The session lasts as long as the connection, whatever its expiry."""
     conn = await t.connect(expiry=1) if t.v == 5 else await t.connect()

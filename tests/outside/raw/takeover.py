@@ -6,7 +6,7 @@ import wire
 from rows import check, row
 
 
-@row(v="345", s4="3.1.4-2", s5="3.1.4-3")
+@row(v="345", s4="3.1.4-2", s5="3.1.4-3 3.14.2-2")
 async def the_new_connection_wins(t):
     """The old one is closed at once, a 5.0 client after DISCONNECT 0x8E."""
     old = await t.connect()

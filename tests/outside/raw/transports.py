@@ -6,7 +6,7 @@ import ssl
 import wire
 import ws
 from conn import Conn
-from rows import check, row
+from rows import check, read_or_closed, row
 
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 
@@ -70,9 +70,9 @@ async def mqtt_on_the_tls_port(t):
     for listener in ("tls:default", "wss:default"):
         conn = await t.open(listener=listener)
         conn.send(wire.connect(t.cid(), t.v))
-        answer = await asyncio.wait_for(conn.reader.read(64), 5)
+        answer = await read_or_closed(conn.reader)
         check(answer == b"" or answer[0] == 21, answer)
-        check(answer == b"" or await asyncio.wait_for(conn.reader.read(64), 5) == b"", "not closed")
+        check(answer == b"" or await read_or_closed(conn.reader) == b"", "not closed")
 
 
 @row(v="4")
@@ -99,7 +99,7 @@ async def junk_in_a_tls_stream(t):
     """A broken record after the handshake ends that connection only."""
     raw = await t.open(listener="tls:default")
     raw.send(bytes.fromhex("160301ffff") + bytes(300))
-    while await asyncio.wait_for(raw.reader.read(4096), 8):
+    while await read_or_closed(raw.reader, 4096, 16):
         pass
     await (await t.connect("other")).ping()
 

@@ -206,7 +206,7 @@ async def takeover_between_transports(t):
     await old.expect_end(0x8E)
 
 
-@row(v="345", s4="3.1.2-24", s5="3.1.2-22")
+@row(v="345", s4="3.1.2-24", s5="3.1.2-22", phase="timed")
 async def websocket_pings_do_not_replace_pingreq(t):
     """Keep alive counts MQTT packets; a client that only sends WebSocket pings is closed."""
     conn = await ws.open_ws(t)

@@ -56,7 +56,7 @@ async def published_after_a_protocol_error(t):
     await watcher.message(t.topic("will"), b"gone")
 
 
-@row(v="345", limit=30, s4="3.1.2-24 3.1.2-8", s5="3.1.2-22 3.1.2-8")
+@row(v="345", limit=30, s4="3.1.2-24 3.1.2-8", s5="3.1.2-22 3.1.2-8", phase="timed")
 async def published_after_keep_alive(t):
     watcher = await watcher_of(t)
     await t.connect(keep_alive=1, will=(t.topic("will"), b"silent", 0, False))
@@ -93,7 +93,7 @@ async def empty_payload_is_legal(t):
     await sub.quiet()
 
 
-@row(v="5", s5="3.1.3-10 3.3.2-18")
+@row(v="5", s5="3.1.3-10 3.3.2-18", phase="timed")
 async def properties_go_with_it_but_not_the_delay(t):
     watcher = await watcher_of(t, qos=1)
     given = {"payload_format": 1, "message_expiry": 60, "content_type": "text/plain", "response_topic": "r/t",
@@ -106,7 +106,7 @@ async def properties_go_with_it_but_not_the_delay(t):
     check(got == given, got)
 
 
-@row(v="5", s5="3.1.2-8")
+@row(v="5", s5="3.1.2-8", phase="timed")
 async def delay(t):
     """Published when the delay has passed, to a second."""
     watcher = await watcher_of(t)
@@ -118,7 +118,7 @@ async def delay(t):
     check(1.8 < took < 3.2, f"after {took:.2f} s")
 
 
-@row(v="5", s5="3.1.2-8")
+@row(v="5", s5="3.1.2-8", phase="timed")
 async def end_of_the_session_comes_before_the_delay(t):
     """The will is published at the end of the session or of the delay, whichever comes first."""
     watcher = await watcher_of(t)
@@ -134,7 +134,7 @@ async def end_of_the_session_comes_before_the_delay(t):
     check(0.8 < time.monotonic() - begin < 2.3, f"after {time.monotonic() - begin:.2f} s")
 
 
-@row(v="5", s5="3.1.3-9")
+@row(v="5", s5="3.1.3-9", phase="timed")
 async def delay_is_cancelled_by_a_reconnect(t):
     """Clean Start 0 before the delay is over: never published."""
     watcher = await watcher_of(t)
@@ -144,7 +144,7 @@ async def delay_is_cancelled_by_a_reconnect(t):
     await watcher.quiet(2)
 
 
-@row(v="5", s5="3.1.3-9 3.1.2-8")
+@row(v="5", s5="3.1.3-9 3.1.2-8", phase="timed")
 async def clean_start_publishes_a_delayed_will_at_once(t):
     """Clean Start 1 ends the old session, and its will goes out."""
     watcher = await watcher_of(t)
@@ -157,7 +157,7 @@ async def clean_start_publishes_a_delayed_will_at_once(t):
     await watcher.quiet()
 
 
-@row(v="5", s5="3.1.3-9")
+@row(v="5", s5="3.1.3-9", phase="timed")
 async def takeover_with_a_delay(t):
     """Clean Start 0 takes over in time: the delayed will of the old connection is not published."""
     watcher = await watcher_of(t)
@@ -179,7 +179,7 @@ async def published_once_and_forgotten(t):
     await watcher.quiet(0.6)
 
 
-@row(v="5", s5="3.1.2-10")
+@row(v="5", s5="3.1.2-10", phase="timed")
 async def delayed_will_is_replaced_by_the_new_connections_will(t):
     watcher = await watcher_of(t)
     conn = await t.connect(expiry=60, will=(t.topic("will"), b"first", 0, False, {"will_delay": 1}))
