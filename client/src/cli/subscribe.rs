@@ -1,0 +1,381 @@
+//! `sub`: subscribes and prints what arrives.
+
+use std::io::{self, Write};
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Zoned;
+use nightjar_mqtt::packet::SubscriptionOptions;
+use nightjar_mqtt::topic::{matches, validate_topic_filter};
+use nightjar_mqtt::{QoS, ReasonCode};
+use tokio::time::{Instant, sleep_until};
+
+use crate::cli::args::{ConnectArgs, Target, parse_qos, random_number};
+use crate::cli::format::{Fields, Format};
+use crate::cli::properties::Properties;
+use crate::cli::publish::reconnect;
+use crate::cli::{debug, interrupted};
+use crate::connection::Connection;
+use crate::error::{EXIT_TIMEOUT, Error, Result};
+use crate::message::Message;
+use crate::session::Event;
+
+/// Output is collected up to this size while more messages are there already.
+const OUTPUT_CHUNK: usize = 64 * 1024;
+
+/// Subscribe and print messages (flags of mosquitto_sub)
+#[derive(Debug, Clone, clap::Args)]
+#[command(disable_help_flag = true)]
+pub struct SubArgs {
+    /// Print help
+    #[arg(long, action = clap::ArgAction::HelpLong)]
+    help: Option<bool>,
+    /// The broker and the session
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+    /// Topic filter to subscribe to; may be repeated
+    #[arg(short, long)]
+    pub topic: Vec<String>,
+    /// Topic filter to unsubscribe from; may be repeated
+    #[arg(short = 'U', long)]
+    pub unsubscribe: Vec<String>,
+    /// Do not print messages whose topic matches this filter; may be repeated
+    #[arg(short = 'T', long)]
+    pub filter_out: Vec<String>,
+    /// Highest QoS of deliveries
+    #[arg(short, long, value_parser = parse_qos, default_value = "0")]
+    pub qos: QoS,
+    /// Exit after this many messages
+    #[arg(short = 'C', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Exit after this many seconds, with exit code 27
+    #[arg(short = 'W', value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: Option<u64>,
+    /// Exit once the subscriptions are acknowledged
+    #[arg(short = 'E')]
+    pub exit_after_subscribe: bool,
+    /// Print topic and payload
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Output format: %t topic, %p payload, %x hex, %q QoS, %r retain, %l length, %m packet id,
+    /// %j JSON, %J JSON with JSON payload, %I ISO time, %U Unix time, %A %C %D %E %F %P %R %S
+    /// properties, @X time by strftime, \n \t \e ... characters
+    #[arg(short = 'F', value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Print JSON over several lines
+    #[arg(long)]
+    pub pretty: bool,
+    /// No end of line after each message
+    #[arg(short = 'N')]
+    pub no_newline: bool,
+    /// Do not print retained messages
+    #[arg(short = 'R')]
+    pub no_retained: bool,
+    /// Print retained messages only, exit at the first other one
+    #[arg(long)]
+    pub retained_only: bool,
+    /// Clear each retained message that arrives
+    #[arg(long)]
+    pub remove_retained: bool,
+    /// Keep the retain flag as the publisher set it (5.0)
+    #[arg(long)]
+    pub retain_as_published: bool,
+    /// Do not deliver what this client itself publishes (5.0)
+    #[arg(long)]
+    pub no_local: bool,
+    /// When to get retained messages (5.0): 0 always, 1 with a new subscription, 2 never
+    #[arg(long, value_name = "HANDLING", value_parser = clap::value_parser!(u8).range(0..=2), default_value_t = 0)]
+    pub retain_handling: u8,
+    /// Print this percentage of messages, chosen at random
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, default_value = "100")]
+    pub random_filter: f64,
+}
+
+fn parse_percent(text: &str) -> std::result::Result<f64, String> {
+    let percent = text
+        .parse()
+        .ok()
+        .filter(|percent| (0.1..=100.0).contains(percent));
+    percent.ok_or_else(|| "expected 0.1 to 100".to_owned())
+}
+
+/// Runs the command to its exit code: 0, 27 after `-W`, or the reason why all subscriptions were
+/// refused.
+///
+/// # Errors
+/// What ended it.
+pub async fn run(args: &SubArgs) -> Result<u8> {
+    let Target {
+        dialer,
+        mut options,
+        properties,
+        topic,
+    } = args.connect.target()?;
+    let filters = filters(args, topic)?;
+    let format = match &args.format {
+        Some(format) => {
+            Format::parse(format).map_err(|error| Error::Usage(format!("-F: {error}")))?
+        }
+        None => Format::plain(args.verbose),
+    };
+    if args.connect.debug {
+        options.tracer = Some(debug::tracer(&options.client_id));
+    }
+    let mut connection = Connection::connect(&dialer, options.clone()).await?;
+    let deadline = args
+        .timeout
+        .map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let mut subscriber = Subscriber {
+        args,
+        filters,
+        properties,
+        format,
+        seen: 0,
+        random: random_number() | 1,
+        output: Vec::new(),
+    };
+    let mut stop = pin!(interrupted());
+    loop {
+        let ended = tokio::select! {
+            ended = subscriber.listen(&mut connection) => ended,
+            () = &mut stop => Ok(0),
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                if !args.connect.quiet {
+                    eprintln!("Timed out");
+                }
+                Ok(EXIT_TIMEOUT)
+            }
+        };
+        subscriber.flush();
+        match ended {
+            Ok(code) => {
+                let properties = &subscriber.properties;
+                let (expiry, user) = (properties.disconnect_expiry, &properties.disconnect);
+                let closed = connection
+                    .close(ReasonCode::NORMAL_DISCONNECTION, expiry, user)
+                    .await;
+                // A command that did its work has succeeded, whatever becomes of its goodbye.
+                return if code == 0 {
+                    closed.map(|()| 0).or(Ok(0))
+                } else {
+                    Ok(code)
+                };
+            }
+            Err(error) if error.is_transient() => {
+                if !args.connect.quiet {
+                    eprintln!("Warning: {error}; trying again");
+                }
+                let session = connection.into_session();
+                connection = tokio::select! {
+                    connection = reconnect(&dialer, &options, session) => connection?,
+                    () = &mut stop => return Ok(0),
+                    () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                        return Ok(EXIT_TIMEOUT);
+                    }
+                };
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn filters(args: &SubArgs, topic: Option<String>) -> Result<Vec<String>> {
+    let filters: Vec<String> = args.topic.iter().cloned().chain(topic).collect();
+    if filters.is_empty() && args.unsubscribe.is_empty() {
+        return Err(Error::Usage(
+            "a topic filter is needed (-t or -U)".to_owned(),
+        ));
+    }
+    for filter in filters
+        .iter()
+        .chain(&args.unsubscribe)
+        .chain(&args.filter_out)
+    {
+        validate_topic_filter(filter)
+            .map_err(|error| Error::Usage(format!("invalid topic filter '{filter}': {error}")))?;
+    }
+    Ok(filters)
+}
+
+struct Subscriber<'a> {
+    args: &'a SubArgs,
+    filters: Vec<String>,
+    properties: Properties,
+    format: Format,
+    /// Messages printed.
+    seen: u64,
+    random: u64,
+    output: Vec<u8>,
+}
+
+/// What a message means for the loop.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    Stop,
+}
+
+impl Subscriber<'_> {
+    /// Subscribes and prints until there is a reason to stop; the exit code.
+    async fn listen(&mut self, connection: &mut Connection) -> Result<u8> {
+        let options = SubscriptionOptions {
+            qos: self.args.qos,
+            no_local: self.args.no_local,
+            retain_as_published: self.args.retain_as_published,
+            retain_handling: match self.args.retain_handling {
+                1 => nightjar_mqtt::packet::RetainHandling::SendIfNew,
+                2 => nightjar_mqtt::packet::RetainHandling::DoNotSend,
+                _ => nightjar_mqtt::packet::RetainHandling::Send,
+            },
+        };
+        let properties = &self.properties;
+        let mut unanswered = 0;
+        if !self.filters.is_empty() {
+            let list: Vec<_> = self
+                .filters
+                .iter()
+                .map(|filter| (filter.as_str(), options))
+                .collect();
+            let identifier = properties.subscription_identifier;
+            connection.send_subscribe(&list, identifier, &properties.subscribe)?;
+            unanswered += 1;
+        }
+        if !self.args.unsubscribe.is_empty() {
+            let list: Vec<_> = self.args.unsubscribe.iter().map(String::as_str).collect();
+            connection.send_unsubscribe(&list, &properties.unsubscribe)?;
+            unanswered += 1;
+        }
+        loop {
+            if !connection.has_event() || self.output.len() >= OUTPUT_CHUNK {
+                if !self.flush() {
+                    return Ok(0);
+                }
+            }
+            match connection.next_event().await? {
+                Event::Message(message) => {
+                    if self.message(connection, &message).await? == Next::Stop {
+                        connection.drain().await?;
+                        return Ok(0);
+                    }
+                }
+                Event::Subscribed { reasons, .. } => {
+                    unanswered -= 1;
+                    if let Some(code) = self.subscribed(&reasons) {
+                        return Ok(code);
+                    }
+                }
+                Event::Unsubscribed { .. } => unanswered -= 1,
+                Event::Disconnected { reason, .. } => return Err(Error::Disconnected(reason)),
+                _ => {}
+            }
+            if unanswered == 0 && (self.args.exit_after_subscribe || self.filters.is_empty()) {
+                return Ok(0);
+            }
+        }
+    }
+
+    /// Reports refusals; an exit code where nothing was granted.
+    fn subscribed(&self, reasons: &[ReasonCode]) -> Option<u8> {
+        if let Some(first) = reasons.first()
+            && reasons.iter().all(|reason| reason.is_error())
+        {
+            if !self.args.connect.quiet {
+                eprintln!("All subscription requests were denied: {first}");
+            }
+            return Some(first.code());
+        }
+        for (filter, reason) in self.filters.iter().zip(reasons) {
+            if reason.is_error() && !self.args.connect.quiet {
+                eprintln!("Warning: subscription to '{filter}' was denied: {reason}");
+            }
+        }
+        None
+    }
+
+    async fn message(&mut self, connection: &mut Connection, message: &Message) -> Result<Next> {
+        let args = self.args;
+        if args.retained_only && !message.retain {
+            return Ok(Next::Stop);
+        }
+        if args
+            .filter_out
+            .iter()
+            .any(|filter| matches(filter, &message.topic))
+        {
+            return Ok(Next::GoOn);
+        }
+        // An empty payload is what clearing looks like to other subscribers: not to be repeated.
+        if args.remove_retained && message.retain && !message.payload.is_empty() {
+            let clear = Message::new(message.topic.clone(), Bytes::new())
+                .qos(QoS::AtLeastOnce)
+                .retain(true);
+            connection.send(clear).await?;
+        }
+        if args.no_retained && message.retain {
+            return Ok(Next::GoOn);
+        }
+        if args.random_filter < 100.0 && self.percent() >= args.random_filter {
+            return Ok(Next::GoOn);
+        }
+        self.print(message);
+        self.seen += 1;
+        Ok(if args.count.is_some_and(|count| self.seen >= count) {
+            Next::Stop
+        } else {
+            Next::GoOn
+        })
+    }
+
+    /// A number from 0 to 100, by xorshift.
+    fn percent(&mut self) -> f64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 11) as f64 / (1u64 << 53) as f64 * 100.0
+    }
+
+    fn print(&mut self, message: &Message) {
+        let properties = &message.properties;
+        let fields = Fields {
+            topic: &message.topic,
+            payload: &message.payload,
+            qos: message.qos.bits(),
+            retain: message.retain,
+            packet_id: message.packet_id.unwrap_or(0),
+            topic_alias: properties.topic_alias,
+            content_type: properties.content_type.as_deref(),
+            correlation_data: properties.correlation_data.as_deref(),
+            message_expiry: properties.message_expiry,
+            payload_format: properties.payload_format.map(|format| format as u8),
+            response_topic: properties.response_topic.as_deref(),
+            subscription_ids: &properties.subscription_ids,
+            user_properties: &properties.user_properties,
+        };
+        let start = self.output.len();
+        match self
+            .format
+            .write(&mut self.output, &fields, &Zoned::now(), self.args.pretty)
+        {
+            Ok(()) if self.args.no_newline => {}
+            Ok(()) => self.output.push(b'\n'),
+            Err(error) => {
+                self.output.truncate(start);
+                if !self.args.connect.quiet {
+                    eprintln!("Error: {error} on topic {}", message.topic);
+                }
+            }
+        }
+    }
+
+    /// Writes the output; false where nobody reads it any more.
+    fn flush(&mut self) -> bool {
+        if self.output.is_empty() {
+            return true;
+        }
+        let mut stdout = io::stdout().lock();
+        let written = stdout.write_all(&self.output).and_then(|()| stdout.flush());
+        self.output.clear();
+        written.is_ok()
+    }
+}
