@@ -1,8 +1,8 @@
 //! Which rules of a large set can speak of a question at all.
 //!
 //! Rules that name users, clients or addresses are found by them in hash tables, the rest in one bucket for everyone;
-//! within a bucket a trie over the topics narrows the choice. What comes out is a superset, in the order of the rules:
-//! the rule itself is then asked whether it really matches, so an index can be slow, but not wrong by being generous.
+//! within a bucket a trie over the topics narrows the choice. What comes out is a superset: the rule itself is then asked
+//! whether it really matches, so an index may be generous without being wrong.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::pattern::{Level, Subject, TopicPattern};
-use super::rule::{Cidr, Rule, Who, mask};
+use super::rule::{Cidr, Permission, Rule, Who, mask};
 
 /// Positions of rules, in order. Positions, not references: they are what sorts.
 type Ids = Vec<u32>;
@@ -103,7 +103,7 @@ impl Index {
         }
     }
 
-    /// Lists that hold every rule that could match a subscription or topic name `asked`, or overlap it.
+    /// Lists that hold every rule that could cover the filter or topic name `asked`.
     pub fn candidates<'a>(&'a self, subject: &Subject<'_>, asked: &str, lists: &mut Lists<'a>) {
         self.buckets(subject, |bucket| bucket.candidates(asked, lists));
     }
@@ -111,6 +111,22 @@ impl Index {
     /// Lists that, with those of [`Self::candidates`] for any topic, hold every rule with `{eq, filter}`.
     pub fn literals<'a>(&'a self, subject: &Subject<'_>, filter: &str, lists: &mut Lists<'a>) {
         self.buckets(subject, |bucket| bucket.literals(filter, lists));
+    }
+
+    /// True if one of the deny rules that could overlap the filter `asked`, and stand before `before`, is confirmed by
+    /// `is`. Asked in no particular order, and no longer than until the first yes.
+    pub fn denied_in_part(
+        &self,
+        subject: &Subject<'_>,
+        asked: &str,
+        before: u32,
+        mut is: impl FnMut(u32) -> bool,
+    ) -> bool {
+        let mut found = false;
+        self.buckets(subject, |bucket| {
+            found = found || bucket.denied_in_part(asked, before, &mut is);
+        });
+        found
     }
 
     fn buckets<'a>(&'a self, subject: &Subject<'_>, mut each: impl FnMut(&'a Bucket)) {
@@ -162,7 +178,18 @@ struct Bucket {
     pending: Ids,
     /// Rules tried whatever the topic: those without topics, or all of a small bucket.
     always: Box<[u32]>,
-    trie: Option<Box<Trie>>,
+    tries: Option<Box<Tries>>,
+}
+
+/// A large bucket.
+#[derive(Debug, Default)]
+struct Tries {
+    /// Every rule with topics, for the walk that finds what covers.
+    all: Trie,
+    /// Deny rules alone, for the wider walk that finds what overlaps: `#` overlaps nearly everything.
+    denies: Trie,
+    /// Literal filters with wildcards, by their text.
+    literals: HashMap<Box<str>, Ids, RandomState>,
 }
 
 impl Bucket {
@@ -173,29 +200,28 @@ impl Bucket {
             return;
         }
         let mut always = Ids::new();
-        let mut trie = Trie {
-            nodes: vec![Node::default()],
-            literals: HashMap::default(),
-        };
+        let mut tries = Tries::default();
         for id in pending {
             let rule = &rules[usize::try_from(id).expect("u32 fits usize")];
-            match &rule.topics {
-                None => always.push(id),
-                Some(topics) => {
-                    for topic in topics {
-                        if topic.is_literal() && topic.has_placeholder() {
-                            push(&mut always, id);
-                        } else if topic.is_literal() {
-                            push(trie.literals.entry(topic.text().into()).or_default(), id);
-                        } else {
-                            trie.insert(topic, id);
-                        }
+            let Some(topics) = &rule.topics else {
+                always.push(id);
+                continue;
+            };
+            for topic in topics {
+                if topic.is_literal() && topic.has_placeholder() {
+                    push(&mut always, id);
+                } else if topic.is_literal() {
+                    push(tries.literals.entry(topic.text().into()).or_default(), id);
+                } else {
+                    tries.all.insert(topic, id);
+                    if rule.permission == Permission::Deny && rule.action.subscribe {
+                        tries.denies.insert(topic, id);
                     }
                 }
             }
         }
         self.always = always.into();
-        self.trie = Some(Box::new(trie));
+        self.tries = Some(Box::new(tries));
     }
 
     fn candidates<'a>(&'a self, asked: &str, lists: &mut Lists<'a>) {
@@ -203,16 +229,29 @@ impl Bucket {
             lists.push(&self.always);
         }
         self.literals(asked, lists);
-        if let Some(trie) = &self.trie {
-            trie.walk(0, Some(asked), lists);
+        if let Some(tries) = &self.tries {
+            tries.all.covering(ROOT, Some(asked), lists);
         }
     }
 
     fn literals<'a>(&'a self, filter: &str, lists: &mut Lists<'a>) {
-        if let Some(literals) = self.trie.as_ref().and_then(|t| t.literals.get(filter)) {
+        if let Some(literals) = self.tries.as_ref().and_then(|t| t.literals.get(filter)) {
             lists.push(literals);
         }
     }
+
+    fn denied_in_part(&self, asked: &str, before: u32, is: &mut impl FnMut(u32) -> bool) -> bool {
+        match &self.tries {
+            // Those tried whatever the topic have no topics or only a text: they cover, or do not overlap.
+            Some(tries) => tries.denies.overlapping(ROOT, Some(asked), before, is),
+            None => any(&self.always, before, is),
+        }
+    }
+}
+
+/// Asks the rules of an ordered list that stand before a position.
+fn any(ids: &[u32], before: u32, is: &mut impl FnMut(u32) -> bool) -> bool {
+    ids.iter().take_while(|id| **id < before).copied().any(is)
 }
 
 /// Appends to an ordered list unless it is there: a rule may hold the same topic twice.
@@ -223,66 +262,97 @@ fn push(ids: &mut Ids, id: u32) {
 }
 
 /// Rules by the levels of their topics. A level with placeholders is treated as `+`.
+///
+/// Walks recurse as deep as the rules' longest topic ([`super::MAX_LEVELS`]), never as the asked one.
 #[derive(Debug)]
 struct Trie {
     nodes: Vec<Node>,
-    /// Literal filters with wildcards, by their text.
-    literals: HashMap<Box<str>, Ids, RandomState>,
 }
 
-#[derive(Debug, Default)]
+const ROOT: u32 = 0;
+
+#[derive(Debug)]
 struct Node {
     children: HashMap<Box<str>, u32, RandomState>,
-    /// The node of `+`; 0, the root, where there is none.
+    /// The node of `+`; the root where there is none.
     plus: u32,
+    /// The first rule in this node and all below it.
+    first: u32,
     /// Rules whose topic ends here.
     here: Ids,
     /// Rules whose topic ends with `#` here.
     below: Ids,
 }
 
+impl Node {
+    fn new(first: u32) -> Self {
+        Self {
+            children: HashMap::default(),
+            plus: ROOT,
+            first,
+            here: Ids::new(),
+            below: Ids::new(),
+        }
+    }
+
+    fn plus(&self) -> Option<u32> {
+        (self.plus != ROOT).then_some(self.plus)
+    }
+}
+
+impl Default for Trie {
+    fn default() -> Self {
+        Self {
+            nodes: vec![Node::new(u32::MAX)],
+        }
+    }
+}
+
 impl Trie {
+    /// Rules come in order, so a node's first rule is the one it was made for.
     fn insert(&mut self, topic: &TopicPattern, id: u32) {
-        let mut at = 0;
+        let mut at = ROOT;
+        let root = self.node_mut(ROOT);
+        root.first = root.first.min(id);
         for level in topic.levels() {
-            match level {
+            let next = match level {
                 Level::Hash => {
-                    push(&mut self.nodes[at].below, id);
+                    push(&mut self.node_mut(at).below, id);
                     return;
                 }
-                Level::Plus | Level::Template(_) => {
-                    if self.nodes[at].plus == 0 {
-                        let new = self.add();
-                        self.nodes[at].plus = new;
-                    }
-                    at = index(self.nodes[at].plus);
-                }
-                Level::Text(text) => {
-                    let child = match self.nodes[at].children.get(text) {
-                        Some(child) => *child,
-                        None => {
-                            let new = self.add();
-                            self.nodes[at].children.insert(text.clone(), new);
-                            new
+                Level::Plus | Level::Template(_) => self.node(at).plus(),
+                Level::Text(text) => self.node(at).children.get(text).copied(),
+            };
+            at = match next {
+                Some(next) => next,
+                None => {
+                    let new = u32::try_from(self.nodes.len())
+                        .expect("MAX_RULES and the size of a file bound the levels");
+                    self.nodes.push(Node::new(id));
+                    match level {
+                        Level::Text(text) => {
+                            self.node_mut(at).children.insert(text.clone(), new);
                         }
-                    };
-                    at = index(child);
+                        _ => self.node_mut(at).plus = new,
+                    }
+                    new
                 }
-            }
+            };
         }
-        push(&mut self.nodes[at].here, id);
+        push(&mut self.node_mut(at).here, id);
     }
 
-    fn add(&mut self) -> u32 {
-        self.nodes.push(Node::default());
-        u32::try_from(self.nodes.len() - 1).expect("RuleSet::from_rules bounds the levels")
+    fn node(&self, at: u32) -> &Node {
+        &self.nodes[usize::try_from(at).expect("u32 fits usize")]
     }
 
-    /// Collects what overlaps the levels left of an asked filter; `None` when it has ended.
-    ///
-    /// Recursion is as deep as the rules' longest topic, never as the asked one.
-    fn walk<'a>(&'a self, at: u32, asked: Option<&str>, lists: &mut Lists<'a>) {
-        let node = &self.nodes[index(at)];
+    fn node_mut(&mut self, at: u32) -> &mut Node {
+        &mut self.nodes[usize::try_from(at).expect("u32 fits usize")]
+    }
+
+    /// Collects what could cover the levels left of an asked filter; `None` when it has ended.
+    fn covering<'a>(&'a self, at: u32, asked: Option<&str>, lists: &mut Lists<'a>) {
+        let node = self.node(at);
         if !node.below.is_empty() {
             lists.push(&node.below);
         }
@@ -292,45 +362,63 @@ impl Trie {
             }
             return;
         };
-        let (level, rest) = match asked.split_once('/') {
-            Some((level, rest)) => (level, Some(rest)),
-            None => (asked, None),
-        };
-        match level {
-            "#" => return self.all(at, lists),
-            "+" => {
-                for child in node.children.values() {
-                    self.walk(*child, rest, lists);
-                }
+        let (level, rest) = split(asked);
+        if level == "#" {
+            // `+/#` is the same set as `#` at the front, and nothing but `#` covers `#` further down.
+            if let Some(plus) = node.plus().filter(|_| at == ROOT) {
+                lists.push(&self.node(plus).below);
             }
-            level => {
-                if let Some(child) = node.children.get(level) {
-                    self.walk(*child, rest, lists);
-                }
-            }
+            return;
         }
-        if node.plus != 0 {
-            self.walk(node.plus, rest, lists);
+        if let Some(child) = node.children.get(level) {
+            self.covering(*child, rest, lists);
+        }
+        if let Some(plus) = node.plus() {
+            self.covering(plus, rest, lists);
         }
     }
 
-    /// Collects everything from a node on, but the node's own `below`, which the walk has taken.
-    fn all<'a>(&'a self, at: u32, lists: &mut Lists<'a>) {
-        let node = &self.nodes[index(at)];
-        if !node.here.is_empty() {
-            lists.push(&node.here);
+    /// True if a rule that could overlap the levels left, and stands before `before`, is confirmed.
+    fn overlapping(
+        &self,
+        at: u32,
+        asked: Option<&str>,
+        before: u32,
+        is: &mut impl FnMut(u32) -> bool,
+    ) -> bool {
+        let node = self.node(at);
+        if node.first >= before {
+            return false;
         }
-        let plus = (node.plus != 0).then_some(node.plus);
-        for child in node.children.values().copied().chain(plus) {
-            let below = &self.nodes[index(child)].below;
-            if !below.is_empty() {
-                lists.push(below);
+        if any(&node.below, before, is) {
+            return true;
+        }
+        let (level, rest) = match asked {
+            None => return any(&node.here, before, is),
+            Some(asked) => split(asked),
+        };
+        // Below `#` everything overlaps, this node's own end included.
+        let rest = if level == "#" {
+            if any(&node.here, before, is) {
+                return true;
             }
-            self.all(child, lists);
-        }
+            asked
+        } else {
+            rest
+        };
+        let mut go = |at: u32| self.overlapping(at, rest, before, is);
+        let children = match level {
+            "#" | "+" => node.children.values().any(|child| go(*child)),
+            level => node.children.get(level).is_some_and(|child| go(*child)),
+        };
+        children || node.plus().is_some_and(go)
     }
 }
 
-fn index(node: u32) -> usize {
-    usize::try_from(node).expect("u32 fits usize")
+/// The first level and the rest, `None` behind the last.
+fn split(asked: &str) -> (&str, Option<&str>) {
+    match asked.split_once('/') {
+        Some((level, rest)) => (level, Some(rest)),
+        None => (asked, None),
+    }
 }

@@ -3,7 +3,7 @@
 use super::filter;
 use super::index::{Index, Lists};
 use super::parse::{self, SyntaxErrors};
-use super::pattern::Subject;
+use super::pattern::{Subject, TopicPattern};
 use super::rule::{Permission, Rule};
 use crate::access::{Action, ClientInfo, Verdict};
 use nightjar_mqtt::QoS;
@@ -89,38 +89,55 @@ impl RuleSet {
 
     /// Judges an action of a client.
     pub fn judge(&self, client: &ClientInfo, action: Action<'_>) -> Verdict {
-        self.decide(client, action).verdict
+        let subject = Subject::new(client);
+        let decided = self.deciding(&subject, action);
+        let denies = |rule: &Rule| rule.permission == Permission::Deny;
+        if decided.is_some_and(|id| denies(self.rule(id))) {
+            return Verdict::Deny;
+        }
+        let overlap = match action {
+            Action::Subscribe { filter, .. } if filter::is_wild(filter) => self
+                .index
+                .denied_in_part(&subject, filter, decided.unwrap_or(u32::MAX), |id| {
+                    let rule = self.rule(id);
+                    denies(rule) && speaks_of_part(rule, &subject, action)
+                }),
+            _ => false,
+        };
+        match (decided.is_some(), overlap) {
+            (true, false) => Verdict::Allow,
+            (true, true) => Verdict::AllowChecked,
+            (false, false) => Verdict::NoMatch,
+            (false, true) => Verdict::NoMatchChecked,
+        }
     }
 
-    /// Judges an action of a client and says by which rules.
+    /// As [`Self::judge`], and says by which rules. Slower: it looks for the first rule that overlaps, not for any.
     pub fn decide(&self, client: &ClientInfo, action: Action<'_>) -> Decision<'_> {
         let subject = Subject::new(client);
-        let mut overlap: Option<&Rule> = None;
-        let mut lists = Lists::new();
-        self.index.candidates(&subject, action.topic(), &mut lists);
-        let decided = self.first(&mut lists, |rule| {
-            if !rule.action.matches(action) || !rule.who.matches(&subject) {
-                return false;
-            }
-            match reach(rule, action, &subject) {
-                Reach::Whole => return true,
-                Reach::Part => overlap = overlap.or(Some(rule)),
-                Reach::None => {}
-            }
-            false
-        });
-        let verdict = match decided.map(|rule| rule.permission) {
-            Some(Permission::Deny) => Verdict::Deny,
-            Some(Permission::Allow) if overlap.is_some() => Verdict::AllowChecked,
-            Some(Permission::Allow) => Verdict::Allow,
-            None if overlap.is_some() => Verdict::NoMatchChecked,
-            None => Verdict::NoMatch,
-        };
+        let verdict = self.judge(client, action);
+        let decided = self.deciding(&subject, action);
+        let checked = matches!(verdict, Verdict::AllowChecked | Verdict::NoMatchChecked);
+        let mut rules = self.rules.iter();
         Decision {
             verdict,
-            rule: decided,
-            overlap,
+            rule: decided.map(|id| self.rule(id)),
+            // One stands before the deciding rule, so the first of all does too.
+            overlap: rules.find(|rule| {
+                checked
+                    && rule.permission == Permission::Deny
+                    && speaks_of_part(rule, &subject, action)
+            }),
         }
+    }
+
+    /// The first rule that speaks of an action on all of its topics.
+    fn deciding(&self, subject: &Subject<'_>, action: Action<'_>) -> Option<u32> {
+        let mut lists = Lists::new();
+        self.index.candidates(subject, action.topic(), &mut lists);
+        self.first(&mut lists, |rule| {
+            speaks_of(rule, subject, action) && covers(rule, subject, action.topic())
+        })
     }
 
     /// After [`Verdict::AllowChecked`] or [`Verdict::NoMatchChecked`] for a subscription of `filter` with `qos`: may a
@@ -131,37 +148,29 @@ impl RuleSet {
     pub fn may_deliver(&self, client: &ClientInfo, filter: &str, qos: QoS, topic: &str) -> Verdict {
         let subject = Subject::new(client);
         let subscription = Action::Subscribe { filter, qos };
-        let delivery = Action::Subscribe { filter: topic, qos };
         let mut lists = Lists::new();
         self.index.candidates(&subject, topic, &mut lists);
         // What covers the filter covers the topic, but for `{eq, filter}`.
         self.index.literals(&subject, filter, &mut lists);
         let decided = self.first(&mut lists, |rule| {
-            rule.action.matches(delivery)
-                && rule.who.matches(&subject)
-                && (reach(rule, delivery, &subject) == Reach::Whole
-                    || reach(rule, subscription, &subject) == Reach::Whole)
+            speaks_of(rule, &subject, subscription)
+                && (covers(rule, &subject, topic) || covers(rule, &subject, filter))
         });
-        match decided.map(|rule| rule.permission) {
+        match decided.map(|id| self.rule(id).permission) {
             Some(Permission::Allow) => Verdict::Allow,
             Some(Permission::Deny) => Verdict::Deny,
             None => Verdict::NoMatch,
         }
     }
 
-    /// The first candidate that `matches` accepts, in the order of the rules. Every rule that covers or overlaps
-    /// what is asked for this client is a candidate; others may be.
-    fn first<'r>(
-        &'r self,
-        lists: &mut Lists<'r>,
-        mut matches: impl FnMut(&'r Rule) -> bool,
-    ) -> Option<&'r Rule> {
+    /// The first of the candidates that `matches` accepts, in the order of the rules.
+    fn first(&self, lists: &mut Lists<'_>, matches: impl Fn(&Rule) -> bool) -> Option<u32> {
         if lists.len() > 32 {
             // Merging searches all lists at each step; so many are sorted at once instead.
             let mut ids = lists.concat();
             ids.sort_unstable();
             ids.dedup();
-            return ids.into_iter().map(|id| self.rule(id)).find(|r| matches(r));
+            return ids.into_iter().find(|id| matches(self.rule(*id)));
         }
         loop {
             let next = lists
@@ -174,9 +183,8 @@ impl RuleSet {
                     *list = &list[1..];
                 }
             }
-            let rule = self.rule(next);
-            if matches(rule) {
-                return Some(rule);
+            if matches(self.rule(next)) {
+                return Some(next);
             }
         }
     }
@@ -186,29 +194,19 @@ impl RuleSet {
     }
 }
 
-/// How much of the asked topics a rule speaks of.
-#[derive(PartialEq, Eq)]
-enum Reach {
-    Whole,
-    /// Some of them, and the rule denies: what it takes away must be looked at with each delivery.
-    Part,
-    None,
+/// True if a rule speaks of this client and action; its topics are not looked at.
+fn speaks_of(rule: &Rule, subject: &Subject<'_>, action: Action<'_>) -> bool {
+    rule.action.matches(action) && rule.who.matches(subject)
 }
 
-fn reach(rule: &Rule, action: Action<'_>, subject: &Subject<'_>) -> Reach {
-    let Some(topics) = &rule.topics else {
-        return Reach::Whole;
-    };
-    let asked = action.topic();
-    if topics.iter().any(|topic| topic.covers(asked, subject)) {
-        return Reach::Whole;
-    }
-    let wide = matches!(action, Action::Subscribe { .. }) && filter::is_wild(asked);
-    if wide
-        && rule.permission == Permission::Deny
-        && topics.iter().any(|topic| topic.overlaps(asked, subject))
-    {
-        return Reach::Part;
-    }
-    Reach::None
+fn covers(rule: &Rule, subject: &Subject<'_>, asked: &str) -> bool {
+    let covers = |topics: &Vec<TopicPattern>| topics.iter().any(|t| t.covers(asked, subject));
+    rule.topics.as_ref().is_none_or(covers)
+}
+
+/// True if a rule speaks of some topic of a subscription.
+fn speaks_of_part(rule: &Rule, subject: &Subject<'_>, action: Action<'_>) -> bool {
+    let overlaps =
+        |topics: &Vec<TopicPattern>| topics.iter().any(|t| t.overlaps(action.topic(), subject));
+    speaks_of(rule, subject, action) && rule.topics.as_ref().is_some_and(overlaps)
 }
