@@ -6,6 +6,8 @@
 mod chain;
 mod counters;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use chain::{AuthChain, AuthSettings, Owner, Refusal, Refused, Timer};
 pub use counters::AuthCounters;
