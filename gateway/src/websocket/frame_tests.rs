@@ -45,12 +45,15 @@ fn run(bytes: &[u8], step: usize, max: u64) -> (Vec<u8>, Vec<Control>, Option<Re
     (data, controls, None)
 }
 
+/// Name, input, payload, control frames, refusal.
+type Row<'a> = (&'a str, Vec<u8>, &'a [u8], Vec<Control>, Option<Refusal>);
+
 #[test]
 fn frames_are_taken_or_refused_as_rfc_6455_says() {
     let f = client_frame;
     let unmasked = [0x82, 0x01, 0x00].to_vec();
     let long_ping = f(0x89, &[0; 126]);
-    let rows: Vec<(&str, Vec<u8>, &[u8], Vec<Control>, Option<Refusal>)> = vec![
+    let rows: Vec<Row<'_>> = vec![
         ("one frame", f(0x82, b"abc"), b"abc", vec![], None),
         ("empty frame", f(0x82, b""), b"", vec![], None),
         (
