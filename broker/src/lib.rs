@@ -28,7 +28,7 @@ pub use delivery::{Delivery, DeliveryExtra, DurableSlot};
 pub use handle::{DropReason, PushOutcome, Pushed, SessionCounts, SessionHandle, Signal};
 pub use message::{Message, MessageHead, MessageProperties};
 pub use metrics::{Counter, Metrics};
-pub use publish::{CachedTopic, PublishBatch, Published, Stall, TopicCache};
+pub use publish::{Allowed, CachedTopic, PublishBatch, Published, Stall, TopicCache};
 pub use session::{AckPacket, Admission, Session, SessionError, Transmit};
 pub use store::{DurableStore, EffectSink, MemoryStore, OpenReply, Submitted};
 pub use subs::SubTable;

@@ -16,6 +16,7 @@ use crate::settings::QueuePolicy;
 use crate::shard::{Enqueue, RetainedEntry, SessionEntry};
 use crate::subscription::{SubOptions, Subscription};
 use crate::ticket::{Completion, Ticket};
+use crate::time::Timestamp;
 
 /// What publishes of one read batch leave to do at its end: receivers to wake, entries to submit, queues that ask
 /// the publisher to wait.
@@ -446,8 +447,22 @@ pub struct CachedTopic {
     pub name: TopicName,
     /// Who wants it.
     pub route: Route,
-    /// Generation of the access rules under which publishing was allowed, with the QoS and retain flag asked.
-    pub allowed: Option<(u64, QoS, bool)>,
+    /// Under what publishing was allowed.
+    pub allowed: Option<Allowed>,
+}
+
+/// A permission to publish that holds as long as the rules do, and a second at most: then the client's cache is
+/// asked again, which knows how long a verdict of a database holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowed {
+    /// Generation of the access rules.
+    pub generation: u64,
+    /// QoS asked for.
+    pub qos: QoS,
+    /// Retain flag asked for.
+    pub retain: bool,
+    /// Its end.
+    pub until: Timestamp,
 }
 
 const CACHED_TOPICS: usize = 8;

@@ -7,6 +7,7 @@ pub mod cidr;
 pub mod error;
 pub mod listener;
 pub mod log_limit;
+pub mod mqtt;
 pub mod proxy_protocol;
 pub mod sniff;
 pub mod tls;

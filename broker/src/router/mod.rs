@@ -47,7 +47,7 @@ impl<T: Default> Default for Versioned<T> {
 type Exact = HashMap<TopicFilter, Targets, RandomState>;
 
 /// What a topic name leads to, with the versions it was found at.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Route {
     lists: SmallVec<[Targets; 2]>,
     versions: [u64; 3],

@@ -74,19 +74,10 @@ impl Session {
     }
 
     /// UNSUBSCRIBE: removes subscriptions; UNSUBACK says for each whether it existed.
-    pub fn unsubscribe(
-        &mut self,
-        id: u16,
-        filters: Vec<TopicFilter>,
-        refused: impl Fn(&TopicFilter) -> Option<ReasonCode>,
-    ) {
+    pub fn unsubscribe(&mut self, id: u16, filters: Vec<TopicFilter>) {
         let mut codes = Vec::with_capacity(filters.len());
         let mut removed = Vec::new();
         for filter in filters {
-            if let Some(code) = refused(&filter) {
-                codes.push(code);
-                continue;
-            }
             if self.handle.with_subs(|subs| subs.remove(&filter)).is_some() {
                 self.broker.unroute_subscription(&self.handle, &filter);
                 codes.push(ReasonCode::Success);

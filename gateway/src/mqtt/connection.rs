@@ -1,0 +1,387 @@
+//! A connected client: one task that reads, lets the session work, and writes.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use nightjar_broker::access::{BoxFuture, ClientInfo, Exchange, ExchangeStep};
+use nightjar_broker::acl::AccessCache;
+use nightjar_broker::settings::MqttSettings;
+use nightjar_broker::shard::CloseKind;
+use nightjar_broker::{Counter, Session, Signal, Timestamp, TopicCache};
+use nightjar_mqtt::packet::{Disconnect, DisconnectProperties};
+use nightjar_mqtt::{Decoder, Packet, ProtocolVersion, ReasonCode};
+use tokio::time::{Instant, Sleep};
+
+use super::ListenerMqtt;
+use super::alias::Aliases;
+use super::end::End;
+use super::handshake::CLOSE_TIME;
+use super::incoming::Waiting;
+use super::input::Leftover;
+use super::scratch::{WRITE_BYTES, with_read, with_write};
+use crate::listener::ListenerRef;
+use crate::transport::Transport;
+
+/// Reads and writes in one poll before other tasks get their turn.
+const TURNS: usize = 4;
+/// Unsent bytes at which reading stops: only answers that wait for nothing can pile up there.
+const OUTPUT_MAX: usize = 64 * 1024;
+
+/// What CONNECT and CONNACK agreed on.
+#[derive(Debug)]
+pub struct Terms {
+    pub version: ProtocolVersion,
+    pub client_id: Arc<str>,
+    pub info: Arc<ClientInfo>,
+    /// Silence after which the client is gone: keep alive times the multiplier; zero is never.
+    pub keep_alive: Duration,
+    /// The client's Maximum Packet Size.
+    pub max_packet_out: u32,
+    /// The client's Topic Alias Maximum.
+    pub alias_max_out: u16,
+    /// The client's Request Problem Information.
+    pub problem_information: bool,
+    /// Session Expiry Interval in force.
+    pub expiry: u32,
+    /// Authentication Method of CONNECT.
+    pub auth_method: Option<Box<str>>,
+    /// Prefix of all its topics.
+    pub mountpoint: Option<Arc<str>>,
+    pub acl: AccessCache,
+    pub settings: Arc<MqttSettings>,
+}
+
+/// A connected client.
+pub struct Connection {
+    pub(super) transport: Transport,
+    pub(super) session: Session,
+    pub(super) terms: Box<Terms>,
+    pub(super) topics: TopicCache,
+    pub(super) aliases: Option<Box<Aliases>>,
+    pub(super) waiting: Option<Box<Waiting>>,
+    /// A re-authentication that waits for the client's next AUTH.
+    pub(super) exchange: Option<Box<dyn Exchange>>,
+    /// A step of a re-authentication that is under way.
+    pub(super) stepping: Option<BoxFuture<'static, (ExchangeStep, Box<dyn Exchange>)>>,
+    pub(super) input: Leftover,
+    /// Bytes the socket did not take yet.
+    pub(super) output: Vec<u8>,
+    pub(super) tolerated: bool,
+    flush: bool,
+    last_received: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+    _listener: ListenerRef<ListenerMqtt>,
+}
+
+impl Connection {
+    /// The connection of a session just opened; `output` holds CONNACK, `rest` what came behind CONNECT.
+    pub fn new(
+        transport: Transport,
+        listener: ListenerRef<ListenerMqtt>,
+        session: Session,
+        terms: Terms,
+        output: Vec<u8>,
+        rest: Vec<u8>,
+    ) -> Self {
+        Self {
+            transport,
+            session,
+            terms: Box::new(terms),
+            topics: TopicCache::default(),
+            aliases: None,
+            waiting: None,
+            exchange: None,
+            stepping: None,
+            input: Leftover::behind_connect(rest),
+            output,
+            tolerated: false,
+            flush: false,
+            last_received: Instant::now(),
+            timer: None,
+            _listener: listener,
+        }
+    }
+
+    /// Serves the client to its end.
+    pub async fn run(mut self) {
+        let end = std::future::poll_fn(|cx| self.poll(cx)).await;
+        self.finish(end).await;
+    }
+
+    async fn finish(mut self, end: End) {
+        let metrics = self.session.broker().metrics();
+        metrics.count(end.counter);
+        tracing::debug!(
+            client_id = &*self.terms.client_id,
+            peer = %self.terms.info.peer,
+            code = end.tell.map(|code| format!("0x{:02X}", code.code())),
+            "connection ended: {}",
+            end.why
+        );
+        let ticket = self.session.close(end.kind, end.expiry, Timestamp::now());
+        drop(ticket); // The close is committed with or without this connection.
+        let mut output = std::mem::take(&mut self.output);
+        if let Some(code) = end.tell
+            && self.terms.version.is_v5()
+        {
+            let disconnect = Packet::Disconnect(Disconnect {
+                reason: code,
+                properties: DisconnectProperties {
+                    reason_string: self.terms.problem_information.then_some(&*end.why),
+                    ..DisconnectProperties::default()
+                },
+            });
+            let _ = disconnect.encode(self.terms.version, &mut output);
+        }
+        let mut transport = self.transport;
+        let last = async {
+            let mut at = 0;
+            while at < output.len() {
+                at += std::future::poll_fn(|cx| transport.poll_write(cx, &output[at..])).await?;
+            }
+            std::future::poll_fn(|cx| transport.poll_flush(cx)).await?;
+            transport.shutdown().await
+        };
+        let _ = tokio::time::timeout(CLOSE_TIME, last).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        match self.step(cx) {
+            Ok(()) => Poll::Pending,
+            Err(end) => Poll::Ready(end),
+        }
+    }
+
+    /// One poll: reads, works, writes, until nothing is left to do or others should have their turn.
+    fn step(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        if let Some(signal) = self.session.take_signal() {
+            return Err(by_signal(&signal));
+        }
+        let now = Timestamp::now();
+        self.session.poll_stall(cx.waker());
+        self.poll_timer(cx, now)?;
+        let mut more = false;
+        for turn in 0..TURNS {
+            let read = self.read(cx, now)?;
+            let wrote = self.write(cx, now)?;
+            more = read || wrote;
+            if !more {
+                break;
+            }
+            if turn + 1 == TURNS {
+                cx.waker().wake_by_ref();
+            }
+        }
+        if !more && self.timer.is_none() {
+            self.arm(cx, now);
+        }
+        Ok(())
+    }
+
+    /// May more be taken from the client now?
+    fn may_read(&self) -> bool {
+        self.waiting.is_none() && self.stepping.is_none() && !self.session.is_paused() && self.output.len() < OUTPUT_MAX
+    }
+
+    /// Reads once and handles what came. True if there may be more.
+    fn read(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Result<bool, End> {
+        self.poll_waiting(cx, now)?;
+        if self.input.is_paused() && self.may_read() {
+            self.take_leftover(now)?;
+        }
+        if !self.may_read() {
+            // Paused for others' sake: the keep alive clock stands still.
+            self.last_received = Instant::now();
+            return Ok(false);
+        }
+        with_read(|scratch| {
+            let n = match self.transport.poll_read(cx, scratch) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Ok(0)) => return Err(End::abrupt("closed by the client without DISCONNECT")),
+                Poll::Ready(Err(error)) => return Err(End::abrupt(error.to_string())),
+                Poll::Ready(Ok(n)) => n,
+            };
+            self.last_received = Instant::now();
+            self.session.broker().metrics().add(Counter::BytesReceived, n as u64);
+            self.take(&scratch[..n], now)?;
+            Ok(true)
+        })
+    }
+
+    fn take_leftover(&mut self, now: Timestamp) -> Result<(), End> {
+        let buffer = self.input.take();
+        let consumed = self.process(&buffer, now)?;
+        let paused = !self.may_read();
+        self.input.put_back(buffer, consumed, paused);
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: &[u8], now: Timestamp) -> Result<(), End> {
+        if self.input.is_empty() {
+            let consumed = self.process(bytes, now)?;
+            let paused = !self.may_read();
+            self.input.keep_rest(&bytes[consumed..], paused);
+            return Ok(());
+        }
+        let mut buffer = self.input.take();
+        buffer.extend_from_slice(bytes);
+        let consumed = self.process(&buffer, now)?;
+        let paused = !self.may_read();
+        self.input.put_back(buffer, consumed, paused);
+        Ok(())
+    }
+
+    /// Writes what is left over, then what the session has. True if there may be more.
+    fn write(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Result<bool, End> {
+        if !self.output.is_empty() {
+            let mut output = std::mem::take(&mut self.output);
+            let result = self.send(cx, &output);
+            let sent = result?;
+            output.drain(..sent);
+            if !output.is_empty() {
+                output.append(&mut self.output);
+                self.output = output;
+                return Ok(false);
+            }
+        }
+        let more = with_write(|buffer| -> Result<bool, End> {
+            let more = self.fill(cx, buffer, now)?;
+            if !buffer.is_empty() {
+                let sent = self.send(cx, buffer)?;
+                if sent < buffer.len() {
+                    self.output.extend_from_slice(&buffer[sent..]);
+                    return Ok(false);
+                }
+            }
+            Ok(more)
+        })?;
+        if self.session.has_unsubmitted() {
+            // A message that could not be sent counts as acknowledged: its record goes.
+            self.session.finish_batch(&mut Session::new_batch(), now);
+        }
+        if self.flush {
+            match self.transport.poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.flush = false,
+                Poll::Ready(Err(error)) => return Err(End::abrupt(error.to_string())),
+                Poll::Pending => {}
+            }
+        }
+        Ok(more)
+    }
+
+    fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<usize, End> {
+        let mut at = 0;
+        while at < bytes.len() {
+            match self.transport.poll_write(cx, &bytes[at..]) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => return Err(End::abrupt("the stream takes no more bytes")),
+                Poll::Ready(Ok(n)) => at += n,
+                Poll::Ready(Err(error)) => return Err(End::abrupt(error.to_string())),
+            }
+        }
+        self.flush |= at > 0 && !matches!(self.transport, Transport::Tcp(_));
+        self.session.broker().metrics().add(Counter::BytesSent, at as u64);
+        Ok(at)
+    }
+
+    /// Fills a write buffer with all that may go to the client. True if it stopped because the buffer is full.
+    fn fill(&mut self, cx: &mut Context<'_>, buffer: &mut Vec<u8>, now: Timestamp) -> Result<bool, End> {
+        let mut packets = 0;
+        let mut messages = 0;
+        let mut full = true;
+        while buffer.len() < WRITE_BYTES {
+            let Some(transmit) = self.session.next_transmit(now, cx.waker())? else {
+                full = false;
+                break;
+            };
+            messages += u64::from(self.encode(transmit, buffer, now)?);
+            packets += 1;
+        }
+        if packets > 0 {
+            let metrics = self.session.broker().metrics();
+            metrics.add(Counter::PacketsSent, packets);
+            metrics.add(Counter::MessagesSent, messages);
+        }
+        Ok(full)
+    }
+
+    /// When this connection must look at the clock next.
+    fn deadline(&self, now: Timestamp) -> Option<Instant> {
+        let keep_alive = (!self.terms.keep_alive.is_zero()).then(|| self.last_received + self.terms.keep_alive);
+        let session = self
+            .session
+            .poll_timeout()
+            .map(|at| Instant::now() + Duration::from_millis(at.since(now)));
+        match (keep_alive, session) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Result<(), End> {
+        // A stall began or ended since the timer was set: its deadline is short, so the timer is set anew.
+        if let (Some(at), Some(timer)) = (self.session.poll_timeout(), &mut self.timer) {
+            let due = Instant::now() + Duration::from_millis(at.since(now));
+            if due < timer.deadline() {
+                timer.as_mut().reset(due);
+            }
+        }
+        let Some(timer) = &mut self.timer else { return Ok(()) };
+        if timer.as_mut().poll(cx).is_pending() {
+            return Ok(());
+        }
+        self.session.handle_timeout(now);
+        let keep_alive = self.terms.keep_alive;
+        if !keep_alive.is_zero() && self.may_read() && self.last_received.elapsed() >= keep_alive {
+            return Err(End::by_server(
+                ReasonCode::KeepAliveTimeout,
+                Counter::DisconnectsKeepAlive,
+                format!("nothing from the client for {} s [MQTT-3.1.2-22]", keep_alive.as_secs_f32()),
+            ));
+        }
+        self.timer = None;
+        self.arm(cx, now);
+        Ok(())
+    }
+
+    fn arm(&mut self, cx: &mut Context<'_>, now: Timestamp) {
+        let Some(deadline) = self.deadline(now) else { return };
+        let mut timer = Box::pin(tokio::time::sleep_until(deadline));
+        if timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        self.timer = Some(timer);
+    }
+
+    pub(super) fn decoder(&self) -> Decoder {
+        let mut decoder = Decoder::server(self.terms.settings.max_packet_size).with_version(self.terms.version);
+        decoder.lenient = self.terms.settings.leniency == nightjar_broker::settings::Leniency::Lenient;
+        decoder
+    }
+}
+
+fn by_signal(signal: &Signal) -> End {
+    match signal {
+        Signal::TakenOver => End::by_server(
+            ReasonCode::SessionTakenOver,
+            Counter::DisconnectsTakenOver,
+            "another connection uses this client identifier",
+        ),
+        Signal::Close(code) => {
+            let mut end = End::by_server(*code, Counter::DisconnectsServer, code.as_str());
+            if matches!(code, ReasonCode::ServerShuttingDown | ReasonCode::UseAnotherServer) {
+                end.kind = CloseKind::Restart(WILL_RESTART_GRACE);
+            }
+            end
+        }
+    }
+}
+
+/// Seconds a will waits for its client when this node stops.
+const WILL_RESTART_GRACE: u32 = 10;
+
+// An idle client's task is little more than this.
+const _: () = assert!(size_of::<Connection>() <= 1024);

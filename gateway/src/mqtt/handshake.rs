@@ -1,0 +1,505 @@
+//! From the first byte to CONNACK.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use nightjar_broker::access::{Action, AuthRequest, ClientInfo, Exchange, ExchangeStep, Protocol, Secret};
+use nightjar_broker::acl::{AccessCache, Check};
+use nightjar_broker::auth::Owner;
+use nightjar_broker::settings::{Leniency, MqttSettings};
+use nightjar_broker::{Counter, OpenRequest, Session, Timestamp};
+use nightjar_mqtt::packet::{Auth, AuthProperties, Connack, Connect, peek_connect_version};
+use nightjar_mqtt::{Decoded, Decoder, Packet, ProtocolVersion, QoS, ReasonCode, TopicName};
+use tokio::time::timeout_at;
+
+use super::connection::{Connection, Terms};
+use super::message;
+use super::scratch::with_read;
+use super::{ListenerMqtt, MAX_CONNECT_BYTES, Shared};
+use crate::listener::Accepted;
+use crate::sniff::Spoken;
+use crate::transport::Transport;
+
+/// A CONNECT that is refused: the code of CONNACK and the words of the debug line.
+struct Refusal {
+    code: ReasonCode,
+    why: String,
+}
+
+impl Refusal {
+    fn new(code: ReasonCode, why: impl Into<String>) -> Self {
+        Self { code, why: why.into() }
+    }
+}
+
+/// Bytes counted against the budget of connections without CONNECT, returned when dropped.
+struct Budget<'a> {
+    shared: &'a Shared,
+    held: usize,
+}
+
+impl Budget<'_> {
+    fn take(&mut self, bytes: usize) -> bool {
+        if self.shared.unconnected.fetch_add(bytes, Ordering::Relaxed) + bytes > self.shared.unconnected_max {
+            self.shared.unconnected.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        self.held += bytes;
+        true
+    }
+}
+
+impl Drop for Budget<'_> {
+    fn drop(&mut self) {
+        self.shared.unconnected.fetch_sub(self.held, Ordering::Relaxed);
+    }
+}
+
+/// Brings a connection to its session; `None` if it ended before.
+pub async fn run(shared: Arc<Shared>, mut accepted: Accepted<ListenerMqtt>) -> Option<Connection> {
+    let settings = accepted.listener.settings().mqtt.load_full();
+    let metrics = shared.broker.metrics();
+    let deadline = tokio::time::Instant::from_std(
+        accepted.accepted_at + Duration::from_millis(settings.connect_timeout_ms),
+    );
+    let mut input = Vec::new();
+    let read = timeout_at(deadline, read_connect(&shared, &mut accepted.transport, &settings, &mut input)).await;
+    let consumed = match read {
+        Ok(Ok(consumed)) => consumed,
+        Ok(Err(refused)) => {
+            if let Some(refusal) = refused {
+                metrics.count(Counter::ConnectsRefused);
+                log(&accepted, None, &refusal);
+                if let Some(version) = peek_connect_version(&input) {
+                    tell(&mut accepted.transport, version, &refusal).await;
+                }
+            }
+            close(&mut accepted.transport).await;
+            return None;
+        }
+        Err(_) => {
+            metrics.count(Counter::ConnectTimeouts);
+            log(&accepted, None, &Refusal::new(ReasonCode::KeepAliveTimeout, "no whole CONNECT in time"));
+            close(&mut accepted.transport).await;
+            return None;
+        }
+    };
+    metrics.count(Counter::Connects);
+    metrics.count(Counter::PacketsReceived);
+    let rest = input.split_off(consumed);
+    let decoder = Decoder::server(settings.max_packet_size.min(MAX_CONNECT_BYTES));
+    let Ok(Decoded::Packet { packet: Packet::Connect(connect), .. }) = decoder.decode(&input) else {
+        return None; // It was decoded a moment ago.
+    };
+    let version = connect.version;
+    let opened =
+        timeout_at(deadline.max(tokio::time::Instant::now() + AUTH_GRACE), open(&shared, &mut accepted, &settings, &connect, rest)).await;
+    let opened = opened.unwrap_or_else(|_| Err(Refusal::new(ReasonCode::ServerUnavailable, "CONNECT took too long")));
+    match opened {
+        Ok(connection) => {
+            metrics.count(Counter::ConnectsAccepted);
+            // The place among unfinished handshakes is free again when `accepted` is taken apart here.
+            let (session, terms, output, rest) = connection;
+            Some(Connection::new(accepted.transport, accepted.listener, session, terms, output, rest))
+        }
+        Err(refusal) => {
+            let denied = matches!(
+                refusal.code,
+                ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized | ReasonCode::Banned
+            );
+            metrics.count(if denied { Counter::ConnectsDenied } else { Counter::ConnectsRefused });
+            log(&accepted, Some(connect.client_id), &refusal);
+            tell(&mut accepted.transport, version, &refusal).await;
+            close(&mut accepted.transport).await;
+            None
+        }
+    }
+}
+
+/// Time that authentication may take at least, however late CONNECT came: its own limits end it.
+const AUTH_GRACE: Duration = Duration::from_secs(30);
+
+fn log(accepted: &Accepted<ListenerMqtt>, client_id: Option<&str>, refusal: &Refusal) {
+    tracing::debug!(
+        listener = &**accepted.listener.name(),
+        peer = %accepted.peer,
+        client_id,
+        code = format_args!("0x{:02X}", refusal.code.code()),
+        "CONNECT refused: {}",
+        refusal.why
+    );
+}
+
+/// Reads until a whole CONNECT is in `input`; its length. `Err(None)` ends silently.
+async fn read_connect(
+    shared: &Shared,
+    transport: &mut Transport,
+    settings: &MqttSettings,
+    input: &mut Vec<u8>,
+) -> Result<usize, Option<Refusal>> {
+    let mut decoder = Decoder::server(settings.max_packet_size.min(MAX_CONNECT_BYTES));
+    decoder.lenient = settings.leniency == Leniency::Lenient;
+    let mut budget = Budget { shared, held: 0 };
+    loop {
+        let got = std::future::poll_fn(|cx| {
+            with_read(|scratch| {
+                transport.poll_read(cx, scratch).map(|result| result.map(|n| {
+                    if n <= MAX_CONNECT_BYTES as usize && budget.take(n) {
+                        input.extend_from_slice(&scratch[..n]);
+                        (n, true)
+                    } else {
+                        (n, false)
+                    }
+                }))
+            })
+        })
+        .await;
+        match got {
+            Ok((0, _)) | Err(_) => return Err(None),
+            Ok((_, false)) => {
+                return Err(Some(Refusal::new(
+                    ReasonCode::ServerBusy,
+                    "the budget for connections without CONNECT is used up",
+                )));
+            }
+            Ok((n, true)) => shared.broker.metrics().add(Counter::BytesReceived, n as u64),
+        }
+        match decoder.decode(input) {
+            Ok(Decoded::Packet { consumed, .. }) => return Ok(consumed),
+            Ok(Decoded::Incomplete { .. }) => {}
+            Err(nightjar_mqtt::DecodeError::ExpectedConnect(first)) => {
+                if let Some(spoken) = Spoken::guess(input) {
+                    tracing::warn!("a client speaks {spoken} on an MQTT port: closed");
+                } else {
+                    tracing::debug!("first packet is not CONNECT (0x{first:02X}): closed");
+                }
+                shared.broker.metrics().count(Counter::ConnectsRefused);
+                return Err(None);
+            }
+            Err(error) => return Err(Some(Refusal::new(error.reason_code(), error.to_string()))),
+        }
+    }
+}
+
+type Opened = (Session, Terms, Vec<u8>, Vec<u8>);
+
+/// Judges a CONNECT, opens its session and writes CONNACK into the output.
+async fn open(
+    shared: &Arc<Shared>,
+    accepted: &mut Accepted<ListenerMqtt>,
+    settings: &Arc<MqttSettings>,
+    connect: &Connect<'_>,
+    mut rest: Vec<u8>,
+) -> Result<Opened, Refusal> {
+    let broker = &shared.broker;
+    let now = Timestamp::now();
+    let v5 = connect.version.is_v5();
+    let (client_id, assigned) = client_id(shared, settings, connect)?;
+    let mut info = client_info(accepted, connect, client_id.clone());
+    let password = connect.password.map(|password| Secret(password.into()));
+    let mut data = None;
+    info = match connect.properties.authentication_method {
+        Some(method) => {
+            let mut exchange = broker
+                .auth()
+                .exchange(method, &info)
+                .map_err(|refused| Refusal::new(refused.code, refused.to_string()))?;
+            let first = connect.properties.authentication_data.unwrap_or_default();
+            let grant =
+                exchange_until_done(shared, accepted, settings, &mut *exchange, method, first, &mut rest, &mut data).await?;
+            broker.auth().accept(info, grant)
+        }
+        None => broker
+            .auth()
+            .authenticate(AuthRequest { client: info, password })
+            .await
+            .map_err(|refused| Refusal::new(refused.code, refused.to_string()))?,
+    };
+    let info = Arc::new(info);
+    if let Some(handle) = broker.client(&client_id) {
+        broker
+            .auth()
+            .may_take_over(&Owner::from(&*handle.info()), &info)
+            .map_err(|refused| Refusal::new(refused.code, refused.to_string()))?;
+    }
+    let mountpoint = mountpoint(accepted, &info);
+    let mut acl = AccessCache::new();
+    let will = match &connect.will {
+        Some(will) => Some(Box::new(judge_will(shared, settings, &info, &mut acl, mountpoint.as_deref(), will, now).await?)),
+        None => None,
+    };
+    let properties = &connect.properties;
+    let expiry = match (v5, connect.clean_start) {
+        (true, _) => properties.session_expiry_interval.unwrap_or(0).min(settings.max_session_expiry),
+        (false, true) => 0,
+        (false, false) => settings.session_expiry_3x,
+    };
+    let receive_maximum = properties.receive_maximum.unwrap_or(u16::MAX);
+    let request = OpenRequest {
+        info: info.clone(),
+        clean_start: connect.clean_start,
+        expiry,
+        will,
+        queue: settings.queue.clone(),
+        window: settings.max_inflight.min(receive_maximum),
+        max_awaiting_rel: settings.max_awaiting_rel,
+        receive_maximum: v5.then_some(settings.receive_maximum),
+    };
+    let (session, present) = broker
+        .open(request, now)
+        .await
+        .map_err(|code| Refusal::new(code, "the session could not be opened"))?;
+    let keep_alive = match settings.server_keep_alive {
+        Some(cap) if v5 && (connect.keep_alive == 0 || connect.keep_alive > cap) => cap,
+        _ => connect.keep_alive,
+    };
+    let terms = Terms {
+        version: connect.version,
+        client_id: client_id.clone(),
+        info,
+        keep_alive: Duration::from_millis(u64::from(keep_alive) * 10 * u64::from(settings.keep_alive_percent)),
+        max_packet_out: properties.maximum_packet_size.unwrap_or(u32::MAX),
+        alias_max_out: properties.topic_alias_maximum.unwrap_or(0),
+        problem_information: properties.request_problem_information.unwrap_or(true),
+        expiry,
+        auth_method: properties.authentication_method.map(Into::into),
+        mountpoint,
+        acl,
+        settings: settings.clone(),
+    };
+    let mut connack = Connack::new(present, ReasonCode::Success);
+    if v5 {
+        let answer = &mut connack.properties;
+        answer.session_expiry_interval =
+            (properties.session_expiry_interval.unwrap_or(0) != expiry).then_some(expiry);
+        answer.receive_maximum = Some(settings.receive_maximum);
+        answer.maximum_qos = (settings.max_qos != QoS::ExactlyOnce).then_some(settings.max_qos);
+        answer.retain_available = (!settings.retain_available).then_some(false);
+        answer.maximum_packet_size = Some(settings.max_packet_size);
+        answer.assigned_client_identifier = assigned.then_some(&*client_id);
+        answer.topic_alias_maximum = (settings.max_topic_alias > 0).then_some(settings.max_topic_alias);
+        answer.wildcard_subscription_available = (!settings.wildcard_subscription).then_some(false);
+        answer.subscription_identifiers_available = (!settings.subscription_identifiers).then_some(false);
+        answer.shared_subscription_available = (!settings.shared_subscription).then_some(false);
+        answer.server_keep_alive = (keep_alive != connect.keep_alive).then_some(keep_alive);
+        answer.authentication_method = properties.authentication_method;
+        answer.authentication_data = data.as_deref();
+    }
+    let mut output = Vec::new();
+    Packet::Connack(Box::new(connack))
+        .encode(connect.version, &mut output)
+        .map_err(|error| Refusal::new(ReasonCode::UnspecifiedError, error.to_string()))?;
+    Ok((session, terms, output, rest))
+}
+
+/// The client identifier, and whether the server assigned it [MQTT-3.1.3-5..-8].
+fn client_id(
+    shared: &Shared,
+    settings: &MqttSettings,
+    connect: &Connect<'_>,
+) -> Result<(Arc<str>, bool), Refusal> {
+    let id = connect.client_id;
+    if id.len() > settings.max_client_id_len {
+        return Err(Refusal::new(
+            ReasonCode::ClientIdentifierNotValid,
+            format!("client identifier of {} bytes, mqtt.max_client_id_len = {}", id.len(), settings.max_client_id_len),
+        ));
+    }
+    if !id.is_empty() {
+        return Ok((id.into(), false));
+    }
+    let allowed = match connect.version {
+        ProtocolVersion::V5 => true,
+        ProtocolVersion::V311 => connect.clean_start,
+        ProtocolVersion::V31 => false,
+    };
+    if !allowed {
+        return Err(Refusal::new(
+            ReasonCode::ClientIdentifierNotValid,
+            "empty client identifier without clean session [MQTT-3.1.3-8]",
+        ));
+    }
+    Ok((shared.client_ids.assign(), true))
+}
+
+fn client_info(accepted: &Accepted<ListenerMqtt>, connect: &Connect<'_>, client_id: Arc<str>) -> ClientInfo {
+    let identity = accepted.identity.as_deref();
+    ClientInfo {
+        client_id,
+        username: connect.username.map(Into::into),
+        peer: accepted.peer,
+        loopback: accepted.loopback,
+        listener: accepted.listener.name().clone(),
+        protocol: Protocol::Mqtt(connect.version),
+        cert_common_name: identity.and_then(|identity| identity.common_name.as_deref()).map(Into::into),
+        cert_subject: identity.and_then(|identity| identity.subject.as_deref()).map(Into::into),
+        superuser: false,
+        rules: None,
+    }
+}
+
+/// The listener's mountpoint with its placeholders filled; a value that would break a topic is left out.
+fn mountpoint(accepted: &Accepted<ListenerMqtt>, info: &ClientInfo) -> Option<Arc<str>> {
+    let template = accepted.listener.settings().mountpoint.as_deref()?;
+    let safe = |value: &str| !value.contains(['+', '#', '/', '\0']);
+    let client_id = if safe(&info.client_id) { &*info.client_id } else { "" };
+    let username = info.username.as_deref().filter(|name| safe(name)).unwrap_or_default();
+    Some(template.replace("${clientid}", client_id).replace("${username}", username).into())
+}
+
+async fn judge_will(
+    shared: &Shared,
+    settings: &MqttSettings,
+    info: &Arc<ClientInfo>,
+    acl: &mut AccessCache,
+    mountpoint: Option<&str>,
+    will: &nightjar_mqtt::packet::Will<'_>,
+    now: Timestamp,
+) -> Result<nightjar_broker::shard::Will, Refusal> {
+    let topic = match mountpoint {
+        Some(mountpoint) => TopicName::new(format!("{mountpoint}{}", will.topic)),
+        None => TopicName::new(will.topic),
+    }
+    .map_err(|error| Refusal::new(ReasonCode::TopicNameInvalid, format!("will topic: {error}")))?;
+    if will.qos > settings.max_qos {
+        return Err(Refusal::new(ReasonCode::QoSNotSupported, "will QoS above mqtt.max_qos [MQTT-3.2.2-12]"));
+    }
+    if will.retain && !settings.retain_available {
+        return Err(Refusal::new(ReasonCode::RetainNotSupported, "will retain, mqtt.retain_available = false [MQTT-3.2.2-13]"));
+    }
+    if nightjar_mqtt::topic::levels(&topic) > settings.max_topic_levels {
+        return Err(Refusal::new(ReasonCode::TopicNameInvalid, "will topic has more levels than mqtt.max_topic_levels"));
+    }
+    let action = Action::Publish { topic: &topic, qos: will.qos, retain: will.retain };
+    let verdict = match shared.broker.acl().check(info, acl, action, Instant::now()) {
+        Check::Now(verdict) => verdict,
+        Check::Later(judged) => judged.await.verdict,
+    };
+    if !verdict.allowed() || topic.starts_with("$SYS/") {
+        return Err(Refusal::new(ReasonCode::NotAuthorized, format!("not authorized to publish the will to {topic}")));
+    }
+    Ok(message::of_will(will, topic, &info.client_id, settings.message_expiry, now))
+}
+
+/// Runs an enhanced authentication to its end [MQTT-4.12.0-2..-5].
+#[allow(clippy::too_many_arguments, reason = "one step of CONNECT, with all that CONNECT has")]
+async fn exchange_until_done(
+    shared: &Shared,
+    accepted: &mut Accepted<ListenerMqtt>,
+    settings: &MqttSettings,
+    exchange: &mut dyn Exchange,
+    method: &str,
+    first: &[u8],
+    rest: &mut Vec<u8>,
+    final_data: &mut Option<Vec<u8>>,
+) -> Result<nightjar_broker::access::Grant, Refusal> {
+    let decoder = Decoder::server(settings.max_packet_size.min(MAX_CONNECT_BYTES)).with_version(ProtocolVersion::V5);
+    let mut data = first.to_vec();
+    for _ in 0..MAX_AUTH_STEPS {
+        let next = match exchange.step(&data).await {
+            ExchangeStep::Success { data, grant } => {
+                *final_data = data;
+                return Ok(grant);
+            }
+            ExchangeStep::Fail(code) => {
+                let refused = shared.broker.auth().refuse(code, nightjar_broker::auth::Refusal::Denied);
+                return Err(Refusal::new(refused.code, refused.to_string()));
+            }
+            ExchangeStep::Continue(data) => data,
+        };
+        let auth = Packet::Auth(Auth {
+            reason: ReasonCode::ContinueAuthentication,
+            properties: AuthProperties {
+                authentication_method: Some(method),
+                authentication_data: Some(&next),
+                ..AuthProperties::default()
+            },
+        });
+        let mut output = Vec::new();
+        auth.encode(ProtocolVersion::V5, &mut output)
+            .map_err(|error| Refusal::new(ReasonCode::UnspecifiedError, error.to_string()))?;
+        write_all(&mut accepted.transport, &output)
+            .await
+            .map_err(|error| Refusal::new(ReasonCode::UnspecifiedError, error.to_string()))?;
+        data = loop {
+            let consumed = match decoder.decode(rest) {
+                Ok(Decoded::Packet { packet: Packet::Auth(auth), consumed }) => {
+                    if auth.properties.authentication_method != Some(method) {
+                        return Err(Refusal::new(ReasonCode::ProtocolError, "AUTH with another method [MQTT-4.12.0-5]"));
+                    }
+                    if auth.reason != ReasonCode::ContinueAuthentication {
+                        return Err(Refusal::new(ReasonCode::ProtocolError, "AUTH before CONNACK is not 0x18"));
+                    }
+                    Some((auth.properties.authentication_data.unwrap_or_default().to_vec(), consumed))
+                }
+                Ok(Decoded::Packet { packet, .. }) => {
+                    return Err(Refusal::new(
+                        ReasonCode::ProtocolError,
+                        format!("{} before CONNACK [MQTT-3.1.2-30]", packet.packet_type().as_str()),
+                    ));
+                }
+                Ok(Decoded::Incomplete { .. }) => None,
+                Err(error) => return Err(Refusal::new(error.reason_code(), error.to_string())),
+            };
+            if let Some((data, consumed)) = consumed {
+                rest.drain(..consumed);
+                break data;
+            }
+            let transport = &mut accepted.transport;
+            let read = std::future::poll_fn(|cx| {
+                with_read(|scratch| {
+                    transport.poll_read(cx, scratch).map(|result| {
+                        result.map(|n| {
+                            rest.extend_from_slice(&scratch[..n]);
+                            n
+                        })
+                    })
+                })
+            });
+            if !matches!(read.await, Ok(1..)) {
+                return Err(Refusal::new(ReasonCode::UnspecifiedError, "closed during authentication"));
+            }
+        };
+    }
+    Err(Refusal::new(ReasonCode::NotAuthorized, "authentication took too many steps"))
+}
+
+/// Steps of an enhanced authentication before it is refused.
+const MAX_AUTH_STEPS: usize = 16;
+
+/// Answers a refused CONNECT [MQTT-3.2.2-6].
+async fn tell(transport: &mut Transport, version: ProtocolVersion, refusal: &Refusal) {
+    let mut output = Vec::new();
+    let mut connack = Connack::new(false, refusal.code);
+    let hidden = matches!(refusal.code, ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized);
+    if version.is_v5() && !hidden {
+        connack.properties.reason_string = Some(&refusal.why);
+    }
+    if !version.is_v5() {
+        // 3.x has codes for five refusals; for others the network connection is closed [MQTT-3.2.2-6 of 3.1.1].
+        let code = refusal.code.connect_return_code();
+        if matches!(refusal.code, ReasonCode::MalformedPacket | ReasonCode::ProtocolError | ReasonCode::PacketTooLarge) {
+            return;
+        }
+        output.extend_from_slice(&[0x20, 2, 0, code.code()]);
+    } else if Packet::Connack(Box::new(connack)).encode(version, &mut output).is_err() {
+        return;
+    }
+    let _ = tokio::time::timeout(CLOSE_TIME, write_all(transport, &output)).await;
+}
+
+/// Time for the last bytes of a connection.
+pub(super) const CLOSE_TIME: Duration = Duration::from_secs(2);
+
+async fn write_all(transport: &mut Transport, bytes: &[u8]) -> std::io::Result<()> {
+    let mut at = 0;
+    while at < bytes.len() {
+        at += std::future::poll_fn(|cx| transport.poll_write(cx, &bytes[at..])).await?;
+    }
+    std::future::poll_fn(|cx| transport.poll_flush(cx)).await
+}
+
+async fn close(transport: &mut Transport) {
+    let _ = tokio::time::timeout(CLOSE_TIME, transport.shutdown()).await;
+}
