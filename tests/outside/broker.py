@@ -50,7 +50,7 @@ max_subscriptions = 20
 connect_timeout = "2s"
 max_session_expiry = "2s"
 session_expiry_3x = "2s"
-server_keep_alive = 2
+server_keep_alive = "2s"
 message_expiry = "2s"
 """,
     "strict": """

@@ -11,6 +11,7 @@ import argparse
 import concurrent.futures
 import os
 import pathlib
+import signal
 import sys
 import time
 
@@ -90,6 +91,8 @@ def run_client(kind, chosen, broker, results):
 
 def main():
     args = parse_args()
+    # An end by a signal runs the `finally` blocks too, which end the brokers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     binary = args.bin if args.broker == "nightjar" else None
     todo = [(kind, [case for case in cases(kind) if args.only in case[0]]) for kind in CLIENTS]
     own = [case for case in process.CASES if args.only in case[0]] if args.broker == "nightjar" else []

@@ -27,6 +27,8 @@ class Loop:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+        # What the libraries say about tasks that are cancelled here is of no interest.
+        self.loop.call_soon_threadsafe(self.loop.set_exception_handler, lambda *_: None)
         asyncio.run_coroutine_threadsafe(cancel(), self.loop).result(10)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)

@@ -12,6 +12,7 @@ import fnmatch
 import importlib
 import os
 import pathlib
+import signal
 import sys
 import time
 
@@ -115,6 +116,8 @@ def run_brokers(args, chosen, results):
 
 def main():
     args = parse_args()
+    # An end by a signal runs the `finally` blocks too, which end the brokers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     for module in MODULES:
         importlib.import_module(module)
     if args.list:
