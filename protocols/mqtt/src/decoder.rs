@@ -3,7 +3,7 @@
 use crate::packet::{
     Ack, Auth, Connack, Connect, Disconnect, Publish, Suback, Subscribe, Unsuback, Unsubscribe,
 };
-use crate::{DecodeError, Packet, PacketType, ProtocolVersion};
+use crate::{DecodeError, Packet, PacketType, ProtocolVersion, ReasonCode};
 
 /// The side that reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -105,44 +105,69 @@ impl Decoder {
         let Some(&first) = buf.first() else {
             return Ok(Decoded::Incomplete { needed: 2 });
         };
-        let Some(version) = self.version else {
-            return self.decode_first(first, buf);
-        };
-        let context = Context {
-            role: self.role,
-            version,
-        };
-        let flags = first & 0x0F;
-        let packet_type = if first >> 4 == PacketType::Publish.bits() {
-            Publish::check_flags(flags, version, self.lenient)?;
-            PacketType::Publish
-        } else {
-            self.check_first_byte(context, first)?
-        };
-        let (header_len, remaining) = match self.lengths(buf)? {
-            Lengths::Known {
-                header_len,
-                remaining,
-            } => (header_len, remaining),
-            Lengths::Unknown => {
-                return Ok(Decoded::Incomplete {
-                    needed: buf.len() + 1,
-                });
-            }
-        };
-        if packet_type != PacketType::Publish {
-            check_length(packet_type, version, remaining)?;
+        match self.version {
+            Some(version) if first >> 4 == PacketType::Publish.bits() => self.decode_publish(
+                Context {
+                    role: self.role,
+                    version,
+                },
+                first,
+                buf,
+            ),
+            Some(version) => self.decode_other(
+                Context {
+                    role: self.role,
+                    version,
+                },
+                first,
+                buf,
+            ),
+            None => self.decode_first(first, buf),
         }
-        let consumed = header_len + remaining as usize;
-        let Some(body) = buf.get(header_len..consumed) else {
-            return Ok(Decoded::Incomplete { needed: consumed });
-        };
-        let packet = if packet_type == PacketType::Publish {
-            Packet::Publish(Publish::decode(context, flags, body)?)
-        } else {
-            decode_body(context, packet_type, body)?
-        };
-        Ok(Decoded::Packet { packet, consumed })
+    }
+
+    /// Decodes a PUBLISH: inlined whole, so that the packet is built where the caller wants it.
+    #[inline(always)]
+    fn decode_publish<'a>(
+        &self,
+        context: Context,
+        first: u8,
+        buf: &'a [u8],
+    ) -> Result<Decoded<'a>, DecodeError> {
+        let flags = first & 0x0F;
+        Publish::check_flags(flags, context.version, self.lenient)?;
+        match self.frame(buf)? {
+            Frame::Incomplete { needed } => Ok(Decoded::Incomplete { needed }),
+            Frame::Complete { body, consumed } => Publish::decode(context, flags, body, consumed),
+        }
+    }
+
+    /// Decodes any other packet of a connection whose version is known.
+    #[inline(never)]
+    fn decode_other<'a>(
+        &self,
+        context: Context,
+        first: u8,
+        buf: &'a [u8],
+    ) -> Result<Decoded<'a>, DecodeError> {
+        if let &[_, 2, high, low, ..] = buf
+            && let Some(packet) = short_ack(first, u16::from_be_bytes([high, low]))
+            && self.max_packet_size >= 4
+        {
+            return Ok(Decoded::Packet {
+                packet,
+                consumed: 4,
+            });
+        }
+        let packet_type = self.check_first_byte(context, first)?;
+        let length = |remaining| check_length(packet_type, context.version, remaining);
+        match self.frame_checked(buf, length)? {
+            Frame::Incomplete { needed } => Ok(Decoded::Incomplete { needed }),
+            Frame::Complete { body, consumed } => {
+                let packet = decode_body(context, packet_type, body)?;
+                Ok(Decoded::Packet { packet, consumed })
+            }
+        }
     }
 
     /// Decodes the first packet of a connection, which must be CONNECT [MQTT-3.1.0-1].
@@ -152,32 +177,34 @@ impl Decoder {
             return Err(DecodeError::ExpectedConnect(first));
         }
         check_flags(PacketType::Connect, 0, first & 0x0F)?;
-        let (header_len, remaining) = match self.lengths(buf)? {
-            Lengths::Known {
-                header_len,
-                remaining,
-            } => (header_len, remaining),
-            Lengths::Unknown => {
-                return Ok(Decoded::Incomplete {
-                    needed: buf.len() + 1,
-                });
+        match self.frame(buf)? {
+            Frame::Incomplete { needed } => Ok(Decoded::Incomplete { needed }),
+            Frame::Complete { body, consumed } => {
+                let packet = Packet::Connect(Box::new(Connect::decode(body)?));
+                Ok(Decoded::Packet { packet, consumed })
             }
-        };
-        let consumed = header_len + remaining as usize;
-        let Some(body) = buf.get(header_len..consumed) else {
-            return Ok(Decoded::Incomplete { needed: consumed });
-        };
-        let packet = Packet::Connect(Box::new(Connect::decode(body)?));
-        Ok(Decoded::Packet { packet, consumed })
+        }
     }
 
-    /// Reads the remaining length and checks the packet's size.
-    #[inline]
-    fn lengths(&self, buf: &[u8]) -> Result<Lengths, DecodeError> {
+    /// Finds the body of the packet at the start of `buf` and checks the packet's size.
+    #[inline(always)]
+    fn frame<'a>(&self, buf: &'a [u8]) -> Result<Frame<'a>, DecodeError> {
+        self.frame_checked(buf, |_| Ok(()))
+    }
+
+    /// As [`frame`](Self::frame), with one more check of the remaining length before the body has to be there.
+    #[inline(always)]
+    fn frame_checked<'a>(
+        &self,
+        buf: &'a [u8],
+        check: impl FnOnce(u32) -> Result<(), DecodeError>,
+    ) -> Result<Frame<'a>, DecodeError> {
         let mut remaining = 0;
         for at in 1..=4 {
             let Some(&byte) = buf.get(at) else {
-                return Ok(Lengths::Unknown);
+                return Ok(Frame::Incomplete {
+                    needed: buf.len() + 1,
+                });
             };
             remaining |= u32::from(byte & 0x7F) << (7 * (at - 1));
             if byte & 0x80 == 0 {
@@ -190,9 +217,11 @@ impl Decoder {
                         got,
                     });
                 }
-                return Ok(Lengths::Known {
-                    header_len,
-                    remaining,
+                check(remaining)?;
+                let consumed = got as usize;
+                return Ok(match buf.get(header_len..consumed) {
+                    Some(body) => Frame::Complete { body, consumed },
+                    None => Frame::Incomplete { needed: consumed },
                 });
             }
         }
@@ -248,10 +277,10 @@ impl Decoder {
     }
 }
 
-/// What a buffer's second to fifth byte tell.
-enum Lengths {
-    Unknown,
-    Known { header_len: usize, remaining: u32 },
+/// What stands at the start of a buffer.
+enum Frame<'a> {
+    Incomplete { needed: usize },
+    Complete { body: &'a [u8], consumed: usize },
 }
 
 fn check_flags(packet: PacketType, expected: u8, got: u8) -> Result<(), DecodeError> {
@@ -291,18 +320,34 @@ fn check_length(packet: PacketType, version: ProtocolVersion, got: u32) -> Resul
     }
 }
 
-/// Decodes the body of any packet but PUBLISH.
-#[inline(never)]
+/// An acknowledgement of two bytes: one for each QoS 1 message, so it has a short way. `None`: not one, or not legal.
+#[inline(always)]
+fn short_ack<'a>(first: u8, packet_id: u16) -> Option<Packet<'a>> {
+    if packet_id == 0 {
+        return None;
+    }
+    Some(match first {
+        0x40 => Packet::Puback(Ack::new(packet_id, ReasonCode::Success)),
+        0x50 => Packet::Pubrec(Ack::new(packet_id, ReasonCode::Success)),
+        0x62 => Packet::Pubrel(Ack::new(packet_id, ReasonCode::Success)),
+        0x70 => Packet::Pubcomp(Ack::new(packet_id, ReasonCode::Success)),
+        _ => return None,
+    })
+}
+
+/// Decodes the body of any packet but CONNECT and PUBLISH.
+#[inline]
 fn decode_body<'a>(
     context: Context,
     packet: PacketType,
     body: &'a [u8],
 ) -> Result<Packet<'a>, DecodeError> {
     Ok(match packet {
-        PacketType::Connect => Packet::Connect(Box::new(Connect::decode(body)?)),
+        // These two have ways of their own and do not come here.
+        PacketType::Connect | PacketType::Publish => {
+            return Err(DecodeError::WrongDirection(packet));
+        }
         PacketType::Connack => Packet::Connack(Box::new(Connack::decode(context, body)?)),
-        // The caller knows its flags and does not come here.
-        PacketType::Publish => Packet::Publish(Publish::decode(context, 0, body)?),
         PacketType::Puback => Packet::Puback(Ack::decode(context, packet, body)?),
         PacketType::Pubrec => Packet::Pubrec(Ack::decode(context, packet, body)?),
         PacketType::Pubrel => Packet::Pubrel(Ack::decode(context, packet, body)?),

@@ -10,7 +10,7 @@ mod connack;
 mod connect;
 mod disconnect;
 mod encode;
-pub(crate) mod publish;
+mod publish;
 mod publish_head;
 mod suback;
 mod subscribe;

@@ -11,6 +11,7 @@ mod name;
 pub use filter::{
     SharedFilter, TopicFilter, is_shared, matches, split_shared, validate_topic_filter,
 };
+pub(crate) use name::is_plain;
 pub use name::{TopicName, validate_topic_name};
 
 /// The longest topic name or filter in bytes of UTF-8: the length field has two bytes.
