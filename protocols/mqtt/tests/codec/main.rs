@@ -1,3 +1,7 @@
 //! Tests of the codec from outside: tables of packets, round trips, streams, and bounded runs of the fuzz targets.
 
+mod connect;
 mod fuzz;
+mod header;
+mod publish;
+mod script;
