@@ -1,10 +1,47 @@
-//! The load generator.
+//! The load generator: `bench conn|pub|sub|pair|fanout`, against any broker.
+//!
+//! - [`args`]: flags; [`plan`]: what they mean, and what clients share; [`limits`]: what the machine
+//!   allows;
+//! - [`runner`]: threads and phases; [`client`]: one client, with a [`publisher`] and a
+//!   [`subscriber`] half;
+//! - [`clock`]: time and the stamp in a payload; [`histogram`], [`stats`], [`report`]: the figures.
+//!
+//! A run has phases: clients connect and subscribe; publishers publish; what is on its way arrives;
+//! clients disconnect. Latency is the time from the stamp in the payload to the read that brought it,
+//! and a message held up by a full window or socket counts from when it was due.
+
+pub mod args;
+pub mod client;
+pub mod clock;
 pub mod histogram;
 pub mod limits;
-/// Flags of `bench`.
-#[derive(Debug, Clone, clap::Args)]
-pub struct BenchArgs {}
-/// Runs.
-pub fn run_bench(_args: &BenchArgs) -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub mod plan;
+pub mod publisher;
+pub mod report;
+pub mod runner;
+pub mod stats;
+pub mod subscriber;
+
+use std::process::ExitCode;
+
+pub use args::{BenchArgs, BenchCommand};
+pub use report::Report;
+
+/// Runs a bench and prints its report. Exits with 1 where connections, acknowledgements or QoS 1 and 2
+/// messages were lost, and where the run could not begin.
+pub fn run_bench(args: &BenchArgs) -> ExitCode {
+    let report = match runner::run(&args.command) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("Error: {error}");
+            return ExitCode::from(error.exit_code());
+        }
+    };
+    if args.command.common().json {
+        let json = serde_json::to_string_pretty(&report).expect("numbers and strings serialize");
+        println!("{json}");
+    } else {
+        print!("{}", report.text());
+    }
+    ExitCode::from(u8::from(report.has_failed()))
 }

@@ -17,17 +17,23 @@ use std::process::ExitCode;
 use crate::error::{Error, Result};
 
 pub use crate::bench::{BenchArgs, run_bench};
-pub use publish::PubArgs;
-pub use subscribe::SubArgs;
+pub use publish::{PubArgs, publish};
+pub use subscribe::{SubArgs, subscribe};
 
 /// Publishes as the flags say. Exit codes are mosquitto_pub's.
 pub fn run_pub(args: &PubArgs) -> ExitCode {
-    finish(block_on(publish::run(args)), args.connect.quiet)
+    finish(
+        block_on(publish(args, tokio::io::stdin())),
+        args.connect.quiet,
+    )
 }
 
 /// Subscribes and prints as the flags say. Exit codes are mosquitto_sub's: 27 when `-W` ends it.
 pub fn run_sub(args: &SubArgs) -> ExitCode {
-    finish(block_on(subscribe::run(args)), args.connect.quiet)
+    finish(
+        block_on(subscribe(args, std::io::stdout())),
+        args.connect.quiet,
+    )
 }
 
 fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use nightjar_mqtt::topic::validate_topic_name;
 use nightjar_mqtt::{QoS, ReasonCode};
-use tokio::io::{AsyncBufRead, BufReader};
+use tokio::io::{AsyncBufRead, AsyncRead, BufReader};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cli::args::{ConnectArgs, Target, parse_qos};
@@ -82,12 +82,12 @@ fn parse_seconds(text: &str) -> std::result::Result<Duration, String> {
         .ok_or_else(|| "expected seconds, 0 or more".to_owned())
 }
 
-/// Runs the command; the exit code is 0, or the last reason code with which the broker refused a
+/// `pub` with any input in place of stdin; the exit code is 0, or the last reason code with which the broker refused a
 /// message.
 ///
 /// # Errors
 /// What ended it before all was published.
-pub async fn run(args: &PubArgs) -> Result<u8> {
+pub async fn publish(args: &PubArgs, stdin: impl AsyncRead + Unpin) -> Result<u8> {
     let Target {
         dialer,
         mut options,
@@ -115,7 +115,7 @@ pub async fn run(args: &PubArgs) -> Result<u8> {
     };
     let payload = &args.payload;
     if payload.stdin_line {
-        let lines = Lines::new(BufReader::new(tokio::io::stdin()));
+        let lines = Lines::new(BufReader::new(stdin));
         let connection = Connection::connect(&dialer, options.clone()).await?;
         let connection = publisher
             .lines(connection, lines, &message, &dialer, &options)
@@ -128,7 +128,7 @@ pub async fn run(args: &PubArgs) -> Result<u8> {
     } else if let Some(path) = &payload.file {
         read_file(path).await?
     } else if payload.stdin_file {
-        read_all(tokio::io::stdin()).await?
+        read_all(stdin).await?
     } else {
         Bytes::new()
     };

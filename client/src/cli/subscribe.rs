@@ -1,6 +1,6 @@
 //! `sub`: subscribes and prints what arrives.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -100,12 +100,12 @@ fn parse_percent(text: &str) -> std::result::Result<f64, String> {
     percent.ok_or_else(|| "expected 0.1 to 100".to_owned())
 }
 
-/// Runs the command to its exit code: 0, 27 after `-W`, or the reason why all subscriptions were
+/// `sub` with any output in place of stdout, to its exit code: 0, 27 after `-W`, or the reason why all subscriptions were
 /// refused.
 ///
 /// # Errors
 /// What ended it.
-pub async fn run(args: &SubArgs) -> Result<u8> {
+pub async fn subscribe(args: &SubArgs, stdout: impl Write) -> Result<u8> {
     let Target {
         dialer,
         mut options,
@@ -128,6 +128,7 @@ pub async fn run(args: &SubArgs) -> Result<u8> {
         .map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let mut subscriber = Subscriber {
         args,
+        stdout,
         filters,
         properties,
         format,
@@ -198,8 +199,9 @@ fn filters(args: &SubArgs, topic: Option<String>) -> Result<Vec<String>> {
     Ok(filters)
 }
 
-struct Subscriber<'a> {
+struct Subscriber<'a, W> {
     args: &'a SubArgs,
+    stdout: W,
     filters: Vec<String>,
     properties: Properties,
     format: Format,
@@ -216,7 +218,7 @@ enum Next {
     Stop,
 }
 
-impl Subscriber<'_> {
+impl<W: Write> Subscriber<'_, W> {
     /// Subscribes and prints until there is a reason to stop; the exit code.
     async fn listen(&mut self, connection: &mut Connection) -> Result<u8> {
         let options = SubscriptionOptions {
@@ -373,8 +375,10 @@ impl Subscriber<'_> {
         if self.output.is_empty() {
             return true;
         }
-        let mut stdout = io::stdout().lock();
-        let written = stdout.write_all(&self.output).and_then(|()| stdout.flush());
+        let written = self
+            .stdout
+            .write_all(&self.output)
+            .and_then(|()| self.stdout.flush());
         self.output.clear();
         written.is_ok()
     }

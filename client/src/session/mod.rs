@@ -3,233 +3,24 @@
 //! Packets go in by [`Session::handle`], bytes to be sent come out in a `Vec`. No socket, no clock:
 //! [`crate::connection`] drives it, and tests drive it without either.
 
+mod error;
+mod event;
+
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use nightjar_mqtt::packet::{
-    Ack, Auth, AuthProperties, Connack, Disconnect, DisconnectProperties, Publish, Subscribe,
+    Ack, Auth, AuthProperties, Disconnect, DisconnectProperties, Publish, Subscribe,
     SubscribeProperties, Subscription, SubscriptionOptions, Unsubscribe, UnsubscribeProperties,
 };
-use nightjar_mqtt::{
-    DecodeError, EncodeError, Packet, PacketType, ProtocolVersion, QoS, ReasonCode,
-};
+use nightjar_mqtt::{Packet, ProtocolVersion, QoS, ReasonCode};
 
 use crate::message::{Message, borrow};
 use crate::options::ConnectOptions;
 
-/// A packet that must not be sent now, or should not have come.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SessionError {
-    /// The broker sent bytes that are no packet.
-    #[error("malformed packet from the broker: {0}")]
-    Decode(#[from] DecodeError),
-    /// A value given by the caller does not fit into a packet.
-    #[error("cannot send: {0}")]
-    Encode(#[from] EncodeError),
-    /// The broker sent a packet where it may not.
-    #[error("{0} from the broker where it may not come")]
-    Unexpected(PacketType),
-    /// As many QoS 1 and 2 messages are in flight as the broker or the options allow.
-    #[error("{0} messages in flight, as many as allowed")]
-    WindowFull(u16),
-    /// All packet identifiers are in use.
-    #[error("all 65535 packet identifiers are in use")]
-    NoPacketId,
-    /// The packet is larger than the broker announced to accept [MQTT-3.2.2-15].
-    #[error("the broker accepts packets of at most {max} bytes, this one has {got}")]
-    TooLarge {
-        /// Announced in CONNACK.
-        max: u32,
-        /// The packet's size.
-        got: usize,
-    },
-    /// A QoS above the one announced [MQTT-3.2.2-11].
-    #[error("the broker accepts at most QoS {max}, this message has QoS {got}")]
-    QosNotSupported {
-        /// Announced in CONNACK.
-        max: QoS,
-        /// Asked for.
-        got: QoS,
-    },
-    /// The broker announced to have no retained messages [MQTT-3.2.2-14].
-    #[error("the broker has no retained messages")]
-    RetainNotSupported,
-    /// A topic alias above what the broker announced, or 0 [MQTT-3.2.2-18].
-    #[error("the broker accepts topic aliases up to {max}, this message has {got}")]
-    AliasTooHigh {
-        /// Announced in CONNACK.
-        max: u16,
-        /// Asked for.
-        got: u16,
-    },
-    /// The broker used a topic alias above ours, or one it never set.
-    #[error("the broker used topic alias {0}, which it never set or may not use")]
-    AliasInvalid(u16),
-    /// The broker has more messages in flight towards us than we allow [MQTT-3.3.4-9].
-    #[error("the broker sent more than {0} unacknowledged messages")]
-    ReceiveMaximumExceeded(u16),
-}
-
-impl SessionError {
-    /// The exit code of `pub` and `sub`, in Mosquitto's numbers: 2 a broken protocol, 24 and 25 a QoS
-    /// or a packet the broker does not take.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::QosNotSupported { .. } => 24,
-            Self::TooLarge { .. } => 25,
-            Self::RetainNotSupported => 28,
-            Self::Decode(_) | Self::Unexpected(_) | Self::AliasInvalid(_) => 2,
-            Self::ReceiveMaximumExceeded(_) => 2,
-            _ => 1,
-        }
-    }
-
-    /// What to tell a 5.0 broker in DISCONNECT, where it is the broker's fault.
-    pub fn reason_code(&self) -> Option<ReasonCode> {
-        match self {
-            Self::Decode(error) => Some(error.reason_code()),
-            Self::Unexpected(_) => Some(ReasonCode::ProtocolError),
-            Self::AliasInvalid(_) => Some(ReasonCode::TopicAliasInvalid),
-            Self::ReceiveMaximumExceeded(_) => Some(ReasonCode::ReceiveMaximumExceeded),
-            _ => None,
-        }
-    }
-}
-
-/// What the broker said in CONNACK. Absent properties have the standard's defaults.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Connected {
-    /// The broker had a session for this client.
-    pub session_present: bool,
-    /// The outcome; in 3.x mapped from the return code.
-    pub reason: ReasonCode,
-    /// The client identifier the broker chose.
-    pub assigned_client_id: Option<String>,
-    /// Keep alive in seconds to use in place of our own.
-    pub server_keep_alive: Option<u16>,
-    /// Seconds the session lives, if not as asked.
-    pub session_expiry: Option<u32>,
-    /// QoS 1 and 2 messages it handles at once.
-    pub receive_maximum: u16,
-    /// The highest QoS.
-    pub maximum_qos: QoS,
-    /// It keeps retained messages.
-    pub retain_available: bool,
-    /// The largest packet.
-    pub maximum_packet_size: Option<u32>,
-    /// The highest topic alias it takes.
-    pub topic_alias_maximum: u16,
-    /// It takes wildcard filters.
-    pub wildcard_subscription_available: bool,
-    /// It takes subscription identifiers.
-    pub subscription_identifiers_available: bool,
-    /// It takes shared subscriptions.
-    pub shared_subscription_available: bool,
-    /// The basis for response topics.
-    pub response_information: Option<String>,
-    /// Another server to use.
-    pub server_reference: Option<String>,
-    /// For people to read.
-    pub reason_string: Option<String>,
-    /// The method of enhanced authentication.
-    pub authentication_method: Option<String>,
-    /// Data of that method.
-    pub authentication_data: Option<Vec<u8>>,
-    /// User properties.
-    pub user_properties: Vec<(String, String)>,
-}
-
-impl Connected {
-    fn new(connack: &Connack<'_>) -> Self {
-        let properties = &connack.properties;
-        let owned = |text: Option<&str>| text.map(str::to_owned);
-        Self {
-            session_present: connack.session_present,
-            reason: connack.reason,
-            assigned_client_id: owned(properties.assigned_client_identifier),
-            server_keep_alive: properties.server_keep_alive,
-            session_expiry: properties.session_expiry_interval,
-            receive_maximum: properties.receive_maximum.unwrap_or(u16::MAX),
-            maximum_qos: properties.maximum_qos.unwrap_or(QoS::ExactlyOnce),
-            retain_available: properties.retain_available.unwrap_or(true),
-            maximum_packet_size: properties.maximum_packet_size,
-            topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
-            wildcard_subscription_available: properties
-                .wildcard_subscription_available
-                .unwrap_or(true),
-            subscription_identifiers_available: properties
-                .subscription_identifiers_available
-                .unwrap_or(true),
-            shared_subscription_available: properties.shared_subscription_available.unwrap_or(true),
-            response_information: owned(properties.response_information),
-            server_reference: owned(properties.server_reference),
-            reason_string: owned(properties.reason_string),
-            authentication_method: owned(properties.authentication_method),
-            authentication_data: properties.authentication_data.map(<[u8]>::to_vec),
-            user_properties: own(&properties.user_properties),
-        }
-    }
-}
-
-fn own(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-    pairs
-        .iter()
-        .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
-}
-
-/// What a packet of the broker means to the caller.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Event {
-    /// CONNACK, also a refusing one: look at its reason.
-    Connected(Box<Connected>),
-    /// A message.
-    Message(Message),
-    /// A QoS 1 or 2 message of ours is done; with a reason of 0x80 or above it was refused.
-    Published {
-        /// As [`Session::publish`] returned it.
-        packet_id: u16,
-        /// Always success in 3.x.
-        reason: ReasonCode,
-    },
-    /// SUBACK.
-    Subscribed {
-        /// As [`Session::subscribe`] returned it.
-        packet_id: u16,
-        /// One for each filter, in order.
-        reasons: Vec<ReasonCode>,
-    },
-    /// UNSUBACK.
-    Unsubscribed {
-        /// As [`Session::unsubscribe`] returned it.
-        packet_id: u16,
-        /// One for each filter, in order; empty in 3.x.
-        reasons: Vec<ReasonCode>,
-    },
-    /// PINGRESP.
-    Pong,
-    /// The broker ends the connection (5.0).
-    Disconnected {
-        /// Why.
-        reason: ReasonCode,
-        /// For people to read.
-        reason_string: Option<String>,
-        /// Another server to use.
-        server_reference: Option<String>,
-    },
-    /// A step of enhanced authentication.
-    Auth {
-        /// Success or continue.
-        reason: ReasonCode,
-        /// The method.
-        method: Option<String>,
-        /// Its data.
-        data: Option<Vec<u8>>,
-    },
-}
+pub use error::SessionError;
+pub use event::{Connected, Event};
 
 /// Which way a packet goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -806,5 +597,4 @@ impl Session {
 }
 
 #[cfg(test)]
-#[path = "session_tests.rs"]
 mod tests;

@@ -1,6 +1,7 @@
 //! Scripts of packets against [`Session`]: no socket, no clock.
 
-use nightjar_mqtt::packet::{AckProperties, ConnackProperties, PublishProperties, Suback};
+use nightjar_mqtt::PacketType;
+use nightjar_mqtt::packet::{AckProperties, Connack, ConnackProperties, PublishProperties, Suback};
 
 use super::*;
 
