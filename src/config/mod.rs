@@ -31,7 +31,7 @@ pub use show::{explain, json_schema, print, reference};
 use layer::Layer;
 
 /// Where the configuration comes from.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// `--config`: this file, which must exist; else the first of the usual places, if any exists.
     pub file: Option<PathBuf>,
@@ -41,12 +41,22 @@ pub struct Options {
     pub environment: Vec<(String, String)>,
 }
 
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // What is set may be a secret.
+        f.debug_struct("Options")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Options {
     /// These options with the variables of this process. Names and values that are not UTF-8 are no settings of ours.
     #[must_use]
     pub fn with_environment(mut self) -> Self {
         self.environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, _)| name.starts_with(sources::PREFIX))
             .collect();
         self
     }
@@ -69,6 +79,8 @@ pub struct Loaded {
     pub config: Config,
     /// The file that was read.
     pub file: Option<PathBuf>,
+    /// What it was read with, to read it again at a reload.
+    pub options: Options,
     /// The merged values, secrets included: never printed as they are.
     tree: Value,
     /// Tags of the merged values, by layer.
@@ -177,11 +189,12 @@ pub fn read(options: &Options) -> Result<(Loaded, Vec<Problem>), ConfigErrors> {
     if !problems.is_empty() {
         return Err(ConfigErrors(problems));
     }
-    merge(file, written)
+    merge(options.clone(), file, written)
 }
 
 /// Lays the layers over each other and gives the result its types.
 fn merge(
+    options: Options,
     file: Option<PathBuf>,
     written: Vec<Layer>,
 ) -> Result<(Loaded, Vec<Problem>), ConfigErrors> {
@@ -209,6 +222,7 @@ fn merge(
     let loaded = Loaded {
         config,
         file,
+        options,
         tree,
         figment,
         layers,

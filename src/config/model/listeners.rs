@@ -139,10 +139,6 @@ pub struct Tls {
     pub fail_if_no_peer_cert: bool,
     /// Revoked client certificates.
     pub crl_file: Option<PathBuf>,
-    /// Oldest version.
-    pub min_version: TlsVersion,
-    /// Resumption.
-    pub session_tickets: bool,
     /// More certificates by name.
     pub sni: Vec<SniCertificate>,
 }
@@ -155,17 +151,6 @@ pub enum Verify {
     None,
     /// Yes, and checked.
     Peer,
-}
-
-/// Oldest TLS version served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TlsVersion {
-    /// TLS 1.2.
-    #[serde(rename = "1.2")]
-    V1_2,
-    /// TLS 1.3.
-    #[serde(rename = "1.3")]
-    V1_3,
 }
 
 /// One certificate chosen by SNI.
@@ -185,6 +170,8 @@ pub struct Ws {
     pub path: Option<String>,
     /// Origins admitted; empty: any.
     pub allowed_origins: Vec<String>,
+    /// Serve clients without an Origin even so.
+    pub allow_origin_absence: bool,
 }
 
 /// `[listeners.mqttsn.<name>]`.

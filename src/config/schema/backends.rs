@@ -50,13 +50,13 @@ const TLS: &[Key] = &[
     key(
         "tls.ca_file",
         Path,
-        Unset("\"etc/certs/db-ca.pem\""),
+        Unset("\"etc/certs/db-ca.crt\""),
         "Certificates that sign the server's, PEM; unset: the public ones.",
     ),
     key(
         "tls.cert_file",
         Path,
-        Unset("\"etc/certs/db-client.pem\""),
+        Unset("\"etc/certs/db-client.crt\""),
         "Our own certificate, PEM, where the server asks for one.",
     ),
     key(

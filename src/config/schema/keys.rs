@@ -117,13 +117,13 @@ pub(super) const STREAM: &[Key] = &[
         "max_connections",
         Off(&SOME),
         Is("\"off\""),
-        "Clients at once on this listener; more are refused. \"off\": as many as the file limit allows.",
+        "Clients at once on this listener; more are closed and counted. \"off\": as many as the file limit allows.",
     ),
     now(
         "max_connect_rate",
         Off(&Rate),
         Is("\"off\""),
-        "Connections accepted in a time, as \"1000/s\"; more wait in the backlog.",
+        "New connections in a time, as \"1000/s\"; more are closed and counted.",
     ),
     now(
         "max_handshakes",
@@ -135,7 +135,7 @@ pub(super) const STREAM: &[Key] = &[
         "handshake_timeout",
         Duration,
         Is("\"15s\""),
-        "Time for the TLS and WebSocket handshake.",
+        "Time from accepting a connection to the end of its PROXY, TLS and WebSocket handshakes.",
     ),
     restart(
         "backlog",
@@ -179,7 +179,7 @@ pub(super) const TLS: &[Key] = &[
     now(
         "cert_file",
         Path,
-        Unset("\"etc/certs/server.pem\""),
+        Unset("\"etc/certs/server.crt\""),
         "Certificate chain, PEM. Unset: a certificate made for this installation at first start.",
     ),
     now(
@@ -191,7 +191,7 @@ pub(super) const TLS: &[Key] = &[
     now(
         "ca_file",
         Path,
-        Unset("\"etc/certs/ca.pem\""),
+        Unset("\"etc/certs/ca.crt\""),
         "Certificates that sign client certificates, PEM; needed by verify = \"peer\".",
     ),
     now(
@@ -209,20 +209,8 @@ pub(super) const TLS: &[Key] = &[
     now(
         "crl_file",
         Path,
-        Unset("\"etc/certs/crl.pem\""),
+        Unset("\"etc/certs/clients.crl\""),
         "Revoked client certificates, PEM.",
-    ),
-    now(
-        "min_version",
-        Word(&["1.2", "1.3"]),
-        Is("\"1.2\""),
-        "Oldest TLS version served.",
-    ),
-    now(
-        "session_tickets",
-        Bool,
-        Is("true"),
-        "Lets clients resume a TLS session with less work on both sides.",
     ),
 ];
 
@@ -230,7 +218,7 @@ pub(super) const SNI: &[Key] = &[
     now(
         "cert_file",
         Path,
-        Required("\"etc/certs/other.pem\""),
+        Required("\"etc/certs/other.crt\""),
         "Certificate chain, PEM; its names decide which clients get it.",
     ),
     now(
@@ -253,6 +241,12 @@ pub(super) const WS: &[Key] = &[
         List(&Text),
         Is("[]"),
         "Origins of browser pages that may connect, as [\"https://example.org\"]; empty: any.",
+    ),
+    now(
+        "allow_origin_absence",
+        Bool,
+        Is("true"),
+        "With allowed_origins: serves clients that send no Origin, which are all but browsers.",
     ),
 ];
 
@@ -843,7 +837,7 @@ pub(super) const CLUSTER_TLS: &[Key] = &[
     restart(
         "cert_file",
         Path,
-        Unset("\"etc/certs/node.pem\""),
+        Unset("\"etc/certs/node.crt\""),
         "Certificate of this node, PEM.",
     ),
     restart(
@@ -855,7 +849,7 @@ pub(super) const CLUSTER_TLS: &[Key] = &[
     restart(
         "ca_file",
         Path,
-        Unset("\"etc/certs/cluster-ca.pem\""),
+        Unset("\"etc/certs/cluster-ca.crt\""),
         "Certificates that sign the nodes of this cluster, PEM.",
     ),
 ];
@@ -899,7 +893,7 @@ pub(super) const CLUSTER_ETCD: &[Key] = &[
     restart(
         "ca_file",
         Path,
-        Unset("\"etc/certs/etcd-ca.pem\""),
+        Unset("\"etc/certs/etcd-ca.crt\""),
         "Certificates that sign the servers', PEM.",
     ),
 ];

@@ -1,0 +1,146 @@
+//! The command line: `nightjar serve`, `check`, `config`, `certs`, `ctl`, and the client commands.
+//!
+//! Each subcommand is a file here; what they have in common is [`exit`] (codes, errors) and [`output`] (tables, JSON).
+
+mod certs;
+mod check;
+mod config;
+mod ctl;
+pub mod exit;
+mod output;
+pub mod version;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::Options;
+
+/// Multi-protocol MQTT broker: MQTT 3.1, 3.1.1 and 5.0 over TCP, TLS and WebSocket; MQTT-SN over UDP.
+#[derive(Debug, Parser)]
+#[command(
+    name = "nightjar",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ConfigArgs {
+    /// Configuration file [default: etc/nightjar.toml or /etc/nightjar/nightjar.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set a key, over file and environment: --set mqtt.max_qos=1
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl ConfigArgs {
+    /// The options for reading; `before` are those written before the subcommand.
+    fn options(&self, before: &Self) -> Options {
+        Options {
+            file: self.config.clone().or_else(|| before.config.clone()),
+            set: before.set.iter().chain(&self.set).cloned().collect(),
+            environment: Vec::new(),
+        }
+        .with_environment()
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the broker
+    Serve(ConfigArgs),
+    /// Check configuration, ports, certificates, limits and ACL file without starting
+    Check(ConfigArgs),
+    /// Show the configuration and explain its keys
+    Config(config::Args),
+    /// Make and show certificates
+    #[command(subcommand)]
+    Certs(certs::Command),
+    /// Ask and steer a running node
+    Ctl(ctl::Args),
+    /// Ask a running node whether it is well: exit code 0 or 6
+    Healthcheck(ctl::HealthArgs),
+    /// Publish messages, with mosquitto_pub's flags (-h is the host)
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Pub(Box<nightjar_client::PubArgs>),
+    /// Subscribe and print messages, with mosquitto_sub's flags (-h is the host)
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Sub(Box<nightjar_client::SubArgs>),
+    /// Measure a broker, with emqtt_bench's flags (-h is the host)
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Bench(Box<nightjar_client::BenchArgs>),
+    /// Show the version and what this program was built with
+    Version,
+    /// Write completions for a shell
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the program: reads the command line, does it, says how it went.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors to clap, but go to standard output with code 0.
+            let code = if error.use_stderr() { exit::USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let before = cli.config;
+    let Some(command) = cli.command else {
+        return exit::print(&Cli::command().render_long_help().to_string());
+    };
+    match command {
+        Command::Serve(args) => serve(&args.options(&before)),
+        Command::Check(args) => check::run(&args.options(&before)),
+        Command::Config(args) => config::run(&args, &before),
+        Command::Certs(command) => certs::run(&command),
+        Command::Ctl(args) => ctl::run(&args, &before),
+        Command::Healthcheck(args) => ctl::health(&args, &before),
+        Command::Pub(args) => nightjar_client::run_pub(&args),
+        Command::Sub(args) => nightjar_client::run_sub(&args),
+        Command::Bench(args) => nightjar_client::run_bench(&args),
+        Command::Version => exit::print(&version::text()),
+        Command::Completions { shell } => {
+            let mut out = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "nightjar", &mut out);
+            exit::print(&String::from_utf8_lossy(&out))
+        }
+    }
+}
+
+/// `nightjar serve`: nothing starts unless the whole configuration is right.
+fn serve(options: &Options) -> ExitCode {
+    let loaded = match crate::config::load(options) {
+        Ok(loaded) => loaded,
+        Err(errors) => return exit::fail(exit::USAGE, errors),
+    };
+    let missing = crate::config::missing_features(&loaded, version::KINDS);
+    if !missing.is_empty() {
+        return exit::fail(exit::USAGE, crate::config::ConfigErrors(missing));
+    }
+    crate::start::serve(loaded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}
