@@ -1,4 +1,5 @@
 //! What fuzzing asserts: one function per target, each of which takes any bytes and panics only if the codec is wrong.
+//! Each tells how far it came, so that a run can show that its inputs are not all refused at once.
 //!
 //! The same functions run under cargo-fuzz (`fuzz/` at the top of the repository) and, with a bounded number of inputs
 //! from [`Mutator`], in the normal test command. The feature `fuzzing` turns this module on; no product code uses it.
@@ -18,10 +19,11 @@ use crate::topic::{
 };
 use crate::{Decoded, Decoder, Packet, ProtocolVersion, Role};
 
-/// Target `decode_server`: what a client sends. The first byte chooses the decoder's settings.
-pub fn decode_server(data: &[u8]) {
+/// Target `decode_server`: what a client sends. The first byte chooses the decoder's settings. Returns
+/// the number of packets.
+pub fn decode_server(data: &[u8]) -> usize {
     let Some((&settings, stream)) = data.split_first() else {
-        return;
+        return 0;
     };
     let version = match settings & 0b11 {
         0 => None,
@@ -33,20 +35,21 @@ pub fn decode_server(data: &[u8]) {
         version,
         ..settings_of(Role::Server, settings)
     };
-    decode_stream(decoder, stream);
+    decode_stream(decoder, stream)
 }
 
-/// Target `decode_client`: what a server sends. The first byte chooses the decoder's settings.
-pub fn decode_client(data: &[u8]) {
+/// Target `decode_client`: what a server sends. The first byte chooses the decoder's settings. Returns
+/// the number of packets.
+pub fn decode_client(data: &[u8]) -> usize {
     let Some((&settings, stream)) = data.split_first() else {
-        return;
+        return 0;
     };
     let version = ProtocolVersion::ALL[usize::from(settings & 0b11) % 3];
     let decoder = Decoder {
         version: Some(version),
         ..settings_of(Role::Client, settings)
     };
-    decode_stream(decoder, stream);
+    decode_stream(decoder, stream)
 }
 
 fn settings_of(role: Role, settings: u8) -> Decoder {
@@ -60,12 +63,13 @@ fn settings_of(role: Role, settings: u8) -> Decoder {
 }
 
 /// Reads packet after packet as a connection does and checks each.
-fn decode_stream(mut decoder: Decoder, mut stream: &[u8]) {
+fn decode_stream(mut decoder: Decoder, mut stream: &[u8]) -> usize {
+    let mut packets = 0;
     loop {
         match decoder.decode(stream) {
             Err(error) => {
                 assert!(error.reason_code().is_error(), "{error}");
-                return;
+                return packets;
             }
             Ok(Decoded::Incomplete { needed }) => {
                 assert!(
@@ -77,7 +81,7 @@ fn decode_stream(mut decoder: Decoder, mut stream: &[u8]) {
                     needed <= (decoder.max_packet_size as usize).max(5),
                     "asks for {needed}"
                 );
-                return;
+                return packets;
             }
             Ok(Decoded::Packet { packet, consumed }) => {
                 check_frame(&decoder, stream, &packet, consumed);
@@ -86,6 +90,7 @@ fn decode_stream(mut decoder: Decoder, mut stream: &[u8]) {
                     decoder.version = Some(connect.version);
                 }
                 stream = &stream[consumed..];
+                packets += 1;
             }
         }
     }
@@ -128,22 +133,25 @@ fn check_again(decoder: &Decoder, packet: &Packet<'_>, consumed: usize) {
     assert_eq!(decoder.decode(&again), Ok(expected));
 }
 
-/// Target `roundtrip`: a packet made from the bytes is encoded and decoded.
-pub fn roundtrip(data: &[u8]) {
+/// Target `roundtrip`: a packet made from the bytes is encoded and decoded. Returns whether there was one.
+pub fn roundtrip(data: &[u8]) -> bool {
     let [kind, version, data @ ..] = data else {
-        return;
+        return false;
     };
     let version = ProtocolVersion::ALL[usize::from(*version) % 3];
-    if let Some((role, packet)) = build_packet(*kind, version, data) {
-        roundtrip_packet(role, version, &packet);
-    }
+    let Some((role, packet)) = build_packet(*kind, version, data) else {
+        return false;
+    };
+    roundtrip_packet(role, version, &packet);
+    true
 }
 
 /// Target `publish_oracle`: the hand-written decoder of PUBLISH and the one made with nom agree, error by error. The
-/// first byte chooses the settings, the second the flags of the first byte of the packet.
-pub fn publish_oracle(data: &[u8]) {
+/// first byte chooses the settings, the second the flags of the first byte of the packet. Returns whether they decoded
+/// a packet.
+pub fn publish_oracle(data: &[u8]) -> bool {
     let [settings, first, rest @ ..] = data else {
-        return;
+        return false;
     };
     let role = if settings & 0b1_0000 == 0 {
         Role::Server
@@ -157,17 +165,20 @@ pub fn publish_oracle(data: &[u8]) {
     };
     let mut packet = vec![0x30 | first & 0x0F];
     packet.extend_from_slice(rest);
-    assert_eq!(decoder.decode(&packet), decode_publish(&decoder, &packet));
+    let by_hand = decoder.decode(&packet);
+    assert_eq!(by_hand, decode_publish(&decoder, &packet));
+    matches!(by_hand, Ok(Decoded::Packet { .. }))
 }
 
-/// Target `topic`: validation and matching against definitions of their own. The first byte splits the rest in two.
-pub fn topic(data: &[u8]) {
+/// Target `topic`: validation and matching against definitions of their own. The first byte splits the rest in two, a
+/// filter and a name. Returns whether both are valid and match.
+pub fn topic(data: &[u8]) -> bool {
     let Some((&at, rest)) = data.split_first() else {
-        return;
+        return false;
     };
     let (left, right) = rest.split_at(usize::from(at).min(rest.len()));
     let (Ok(filter), Ok(name)) = (str::from_utf8(left), str::from_utf8(right)) else {
-        return;
+        return false;
     };
     assert_eq!(validate_topic_name(name).is_ok(), is_name(name), "{name:?}");
     assert_eq!(
@@ -178,24 +189,23 @@ pub fn topic(data: &[u8]) {
     assert_eq!(TopicName::new(name).is_ok(), is_name(name));
     assert_eq!(topic::levels(name), name.split('/').count());
     let Ok(filter) = TopicFilter::new(filter) else {
-        return;
+        return false;
     };
     assert_eq!(filter.shared().is_some(), filter.starts_with("$share/"));
-    if is_name(name) {
-        let routing = filter.routing_filter();
-        assert_eq!(
-            matches(routing, name),
-            is_match(routing.as_bytes(), name.as_bytes(), true),
-            "{routing:?} {name:?}"
-        );
-        assert_eq!(filter.matches(name), matches(routing, name));
-    }
-    if is_name(filter.routing_filter()) {
+    let routing = filter.routing_filter();
+    if is_name(routing) {
         assert!(
-            filter.matches(filter.routing_filter()),
+            filter.matches(routing),
             "a filter without wildcards matches itself"
         );
     }
+    if !is_name(name) {
+        return false;
+    }
+    let expected = is_match(routing.as_bytes(), name.as_bytes(), true);
+    assert_eq!(matches(routing, name), expected, "{routing:?} {name:?}");
+    assert_eq!(filter.matches(name), expected);
+    expected
 }
 
 /// Topic names, as sections 4.7.1 and 4.7.3 define them.

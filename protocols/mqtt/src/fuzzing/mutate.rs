@@ -61,7 +61,7 @@ impl Mutator {
         &mut self.rng
     }
 
-    /// The next input for a decoding target: a settings byte and a stream of one or two packets, changed in zero to four
+    /// The next input for a decoding target: a settings byte and a stream of one or two packets, changed in zero to three
     /// places, its remaining length mostly put right again.
     pub fn stream(&mut self) -> &[u8] {
         let rng = &mut self.rng;
@@ -74,7 +74,7 @@ impl Mutator {
             seed.settings | rng.byte() & 0b100
         });
         self.input.extend_from_slice(&seed.bytes);
-        for _ in 0..rng.below(5) {
+        for _ in 0..rng.below(4) {
             change(rng, &mut self.input, &self.seeds);
         }
         if rng.below(8) != 0 {
@@ -102,29 +102,52 @@ impl Mutator {
         &self.input
     }
 
-    /// The next text for the topic target: a byte and up to `max` characters of a small alphabet.
-    pub fn text(&mut self, max: usize) -> &[u8] {
-        const ALPHABET: [&str; 12] = [
-            "a",
-            "b",
-            "/",
-            "/",
-            "+",
-            "#",
-            "$",
-            "$share/",
-            "$share/g/",
-            "\0",
-            "é",
-            "+/",
-        ];
+    /// The next input for the topic target: a filter of up to six levels and a name made to match it, one of them changed
+    /// in one place every second time.
+    pub fn topics(&mut self) -> &[u8] {
+        const LEVELS: [&str; 10] = ["a", "b", "", "+", "+", "$", "$SYS", "$share", "é", "#"];
+        const CHANGES: [&str; 8] = ["a", "/", "+", "#", "$", "\0", "$share/g/", "/#"];
         let rng = &mut self.rng;
-        self.input.clear();
-        self.input.push(rng.below(max) as u8);
-        for _ in 0..rng.below(max) {
-            self.input
-                .extend_from_slice(ALPHABET[rng.below(ALPHABET.len())].as_bytes());
+        let (mut filter, mut name) = (String::new(), String::new());
+        if rng.below(4) == 0 {
+            filter.push_str("$share/g/");
         }
+        for level in 0..1 + rng.below(6) {
+            let part = LEVELS[rng.below(LEVELS.len())];
+            let separator = if level == 0 { "" } else { "/" };
+            filter.push_str(separator);
+            filter.push_str(part);
+            if part == "#" {
+                // Stands for what was before, or for more.
+                name.push_str(
+                    ["", "/a", "/a/b", "/"][rng.below(4)].trim_start_matches(if level == 0 {
+                        "/"
+                    } else {
+                        ""
+                    }),
+                );
+                break;
+            }
+            name.push_str(separator);
+            name.push_str(if part == "+" {
+                LEVELS[rng.below(3)]
+            } else {
+                part
+            });
+        }
+        if rng.below(2) == 0 {
+            let text = if rng.below(2) == 0 {
+                &mut filter
+            } else {
+                &mut name
+            };
+            let at = text.floor_char_boundary(rng.below(text.len() + 1));
+            text.insert_str(at, CHANGES[rng.below(CHANGES.len())]);
+        }
+        self.input.clear();
+        self.input.push(filter.len() as u8);
+        self.input.extend_from_slice(filter.as_bytes());
+        self.input.extend_from_slice(name.as_bytes());
         &self.input
     }
 }
@@ -160,9 +183,15 @@ fn change(rng: &mut Rng, input: &mut Vec<u8>, seeds: &[Seed]) {
     }
 }
 
-/// Makes a one-byte remaining length tell the truth, if it can.
+/// Makes the remaining length tell the truth, if it can with as many bytes as it has.
 fn mend_length(packet: &mut [u8]) {
-    if packet.len() >= 2 && packet.len() - 2 < 0x80 {
-        packet[1] = (packet.len() - 2) as u8;
+    let length = packet.len();
+    match packet {
+        [_, one, ..] if *one < 0x80 && length - 2 < 0x80 => *one = (length - 2) as u8,
+        [_, one, two, ..] if *one >= 0x80 && (0x80..0x4000).contains(&(length - 3)) => {
+            *one = (length - 3) as u8 | 0x80;
+            *two = ((length - 3) >> 7) as u8;
+        }
+        _ => {}
     }
 }

@@ -2,9 +2,14 @@
 
 mod acks;
 mod connect;
+mod encode;
 mod fuzz;
 mod header;
 mod properties;
 mod publish;
+mod roundtrip;
 mod script;
+mod stream;
 mod subscribe;
+mod topic;
+mod values;
