@@ -40,7 +40,7 @@ max_topic_levels = 8
 max_topic_alias = 4
 max_inflight = 3
 receive_maximum = 5
-max_awaiting_rel = 3
+max_awaiting_rel = 5
 max_queue_len = 10
 max_subscriptions = 20
 """,
@@ -220,6 +220,12 @@ class Broker:
 
     def output(self):
         return b"".join((self.dir / name).read_bytes() for name in ("stdout.log", "stderr.log"))
+
+    def panic(self):
+        """The first panic in the output with the line behind it, or nothing."""
+        lines = self.output().decode(errors="replace").splitlines()
+        at = next((i for i, line in enumerate(lines) if "panicked at" in line), None)
+        return "" if at is None else " ".join(lines[at:at + 2])
 
     def alive(self):
         return self.process is not None and self.process.poll() is None

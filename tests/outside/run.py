@@ -113,8 +113,8 @@ def main():
                 run_client(kind, chosen, broker, results)
         if not broker.alive():
             results.fail("outside/broker", f"the broker died during the tests: {broker.tail()}")
-        elif args.broker == "nightjar" and b"panicked" in broker.output():
-            results.fail("outside/broker", f"the broker panicked: {broker.tail()}")
+        elif broker.panic():
+            results.fail("outside/broker", broker.panic())
     except BrokerError as e:
         results.fail("outside/broker", str(e))
     finally:

@@ -49,14 +49,15 @@ async def first_match_wins(t):
     await conn.subscribe("secret/#", qos=1)
 
 
-@row(v="45", profile="acl")
+@row(v="5", profile="acl")
 async def rules_by_client_id(t):
-    no = NOT_AUTHORIZED if t.v == 5 else 0x80
-    conn = await t.connect(cid="banned-client", clean=True)
-    await conn.subscribe("mine/x", want=[no])
-    await conn.disconnect()
-    conn = await t.connect()
-    await conn.subscribe("mine/x")
+    """One after the other: both versions connect by the client identifier of the rule."""
+    for v, no in ((4, 0x80), (5, NOT_AUTHORIZED)):
+        conn = await t.connect(v=v, cid="banned-client", clean=True)
+        await conn.subscribe("mine/x", want=[no])
+        await conn.disconnect()
+        conn = await t.connect(f"other{v}", v=v)
+        await conn.subscribe("mine/x")
 
 
 @row(v="45", profile="acl")

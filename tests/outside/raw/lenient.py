@@ -49,7 +49,7 @@ async def ordinary_clients_in_strict_mode(t):
         if qos == 0:
             await conn.message(t.topic(), b"x", 0)
             continue
-        while not {wire.PUBLISH, wire.PUBACK if qos == 1 else wire.PUBCOMP} <= kinds:
+        while not {wire.PUBLISH, *((wire.PUBACK,) if qos == 1 else (wire.PUBCOMP, wire.PUBREL))} <= kinds:
             packet = await conn.recv()
             kinds.add(packet.kind)
             if packet.kind == wire.PUBREC:

@@ -100,8 +100,8 @@ def run_brokers(args, chosen, results):
             if not broker.alive():
                 results.fail(f"raw/{profile}", f"the broker died during the rows: {broker.tail()}")
                 continue
-            if args.broker == "nightjar" and b"panicked" in broker.output():
-                results.fail(f"raw/{profile}", f"the broker panicked: {broker.tail()}")
+            if broker.panic():
+                results.fail(f"raw/{profile}", broker.panic())
             try:
                 code = broker.stop()
             except BrokerError as e:

@@ -197,7 +197,7 @@ async def reaches_the_own_absent_session(t):
     await conn.subscribe(t.topic("will"), qos=1)
     await conn.drop()
     conn = await t.keeper(present=True)
-    await conn.message(t.topic("will"), b"me", 1)
+    await conn.message(t.topic("will"), b"me", 1, dup=None)
 
 
 @row(v="345", s4="4.7.2-1", s5="3.1.2-9")
