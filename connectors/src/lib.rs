@@ -1,0 +1,34 @@
+//! What Nightjar asks outside itself to know who may do what: users files, certificates, SCRAM-SHA-256, tokens, HTTP
+//! services. Each external system is a cargo feature.
+//!
+//! Everything here implements the traits of `nightjar_broker::access` and is put together by the executable. The
+//! kinds that compare passwords themselves share one [`password::HashPool`].
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "builtin")]
+pub mod builtin;
+mod encoding;
+mod error;
+#[cfg(feature = "password")]
+pub mod password;
+pub mod scram;
+#[cfg(test)]
+mod testing;
+#[cfg(feature = "password")]
+mod users;
+#[cfg(feature = "file")]
+pub mod users_file;
+pub mod x509;
+
+pub use error::ConnectorError;
+
+/// Every kind of `[[auth.chain]]` and `[[acl.sources]]` that this crate knows, and whether it is compiled in. The
+/// feature has the kind's name.
+pub const KINDS: &[(&str, bool)] = &[
+    ("file", cfg!(feature = "file")),
+    ("builtin", cfg!(feature = "builtin")),
+    ("http", cfg!(feature = "http")),
+    ("jwt", cfg!(feature = "jwt")),
+    ("x509", true),
+    ("scram", true),
+];

@@ -1,0 +1,11 @@
+//! Password hashes: their text forms, checking, and the threads it happens on.
+//!
+//! A check with Argon2id costs some 20 ms of a core on purpose. It never runs on a worker of the broker: [`HashPool`]
+//! has at most half the cores at lower priority and a bounded queue, and remembers what was verified.
+
+mod hash;
+mod pool;
+mod verified;
+
+pub use hash::{HashError, PasswordHash, hash_password};
+pub use pool::{HashPool, PoolError};
