@@ -1,7 +1,7 @@
 //! The broker of one node: clients, router, store, access and metrics in one place that every front-end shares.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
@@ -45,6 +45,17 @@ pub struct OpenRequest {
     pub receive_maximum: Option<u16>,
 }
 
+/// How full memory is, against `limits.memory_high` and `limits.memory_critical`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MemoryLevel {
+    /// Enough is free.
+    Normal,
+    /// New connections are refused (0x89, 3.x 0x03).
+    High,
+    /// Publishers are paused too.
+    Critical,
+}
+
 /// What stands behind all front-ends of one node.
 pub struct Broker {
     router: Router,
@@ -57,6 +68,7 @@ pub struct Broker {
     acl: Arc<AclSources>,
     auth: AuthChain,
     next_epoch: AtomicU64,
+    memory: AtomicU8,
     deferred: Mutex<Vec<Effect>>,
     node: Arc<str>,
     started: Timestamp,
@@ -105,6 +117,7 @@ impl Broker {
             acl: parts.acl,
             auth: parts.auth,
             next_epoch: AtomicU64::new(UNRECORDED),
+            memory: AtomicU8::new(0),
             deferred: Mutex::new(Vec::new()),
             node: parts.node,
             started: Timestamp::now(),
@@ -163,6 +176,24 @@ impl Broker {
     #[must_use]
     pub const fn started(&self) -> Timestamp {
         self.started
+    }
+
+    /// How full memory is.
+    #[must_use]
+    #[inline]
+    pub fn memory(&self) -> MemoryLevel {
+        match self.memory.load(Ordering::Relaxed) {
+            0 => MemoryLevel::Normal,
+            1 => MemoryLevel::High,
+            _ => MemoryLevel::Critical,
+        }
+    }
+
+    /// Says how full memory is; measured outside. Returns what it was.
+    pub fn set_memory(&self, level: MemoryLevel) -> MemoryLevel {
+        let old = self.memory();
+        self.memory.store(level as u8, Ordering::Relaxed);
+        old
     }
 
     /// Connected clients.

@@ -23,7 +23,7 @@ mod subscription;
 mod ticket;
 mod time;
 
-pub use broker::{Broker, OpenRequest, Parts};
+pub use broker::{Broker, MemoryLevel, OpenRequest, Parts};
 pub use delivery::{Delivery, DeliveryExtra, DurableSlot};
 pub use handle::{DropReason, PushOutcome, Pushed, SessionCounts, SessionHandle, Signal};
 pub use message::{Message, MessageHead, MessageProperties};

@@ -127,6 +127,12 @@ impl Message {
         self.payload().len() + self.topic().len() + 64
     }
 
+    /// Where it lies: equal for clones of one message, and for nothing else as long as one of them lives.
+    #[must_use]
+    pub fn address(&self) -> usize {
+        std::ptr::from_ref(self.head()) as usize
+    }
+
     /// Are both the same message (not merely equal)?
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {

@@ -470,6 +470,12 @@ const CACHED_TOPICS: usize = 8;
 const CACHED_TARGETS: usize = 1024;
 
 impl TopicCache {
+    /// Nothing published yet?
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     /// The entry of a topic that was used before, its route brought up to date.
     #[inline]
     pub fn find(&mut self, broker: &Broker, topic: &str) -> Option<usize> {

@@ -119,6 +119,8 @@ pub struct MqttSettings {
     pub shared_strategy: SharedStrategy,
     /// Longest wait of a publisher for a slow receiver, in milliseconds.
     pub backpressure_timeout_ms: u64,
+    /// Seconds a will waits for its client when this node stops (`node.will_restart_grace`).
+    pub will_restart_grace: u32,
 }
 
 impl Default for MqttSettings {
@@ -148,6 +150,7 @@ impl Default for MqttSettings {
             leniency: Leniency::Lenient,
             shared_strategy: SharedStrategy::RoundRobin,
             backpressure_timeout_ms: 5_000,
+            will_restart_grace: 10,
         }
     }
 }

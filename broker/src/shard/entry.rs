@@ -171,6 +171,11 @@ pub enum SessionEntry {
         /// Time of the leader.
         now: Timestamp,
     },
+    /// These duties of the shard are done; committed together with what did them.
+    Fulfilled {
+        /// Numbers of duties.
+        duties: Vec<u64>,
+    },
 }
 
 /// What an Open found.

@@ -3,16 +3,20 @@
 //! They read no clock, no randomness and no configuration: each entry carries the time and the limits it needs, so
 //! that the same entries give the same state on every replica and after every restart.
 
+mod codec;
 mod entry;
 mod record;
 mod retained;
 mod session;
+mod snapshot;
 mod streams;
 
+pub use codec::{CodecError, Decoder, Encoder, FORMAT};
 pub use entry::{Ack, AckKind, Close, CloseKind, Enqueue, Open, Opened, Reply, SessionEntry, Will};
 pub use record::Queued;
 pub use retained::{RetainedEntry, RetainedShard};
-pub use session::{Effect, SessionShard};
+pub use session::{Duty, Effect, SessionShard};
+pub use snapshot::Restored;
 pub use streams::Streams;
 
 use std::hash::BuildHasher;

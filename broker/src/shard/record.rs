@@ -54,7 +54,13 @@ pub(super) struct Record {
     pub limits: QueueLimits,
     pub window: u16,
     pub dropped: u64,
+    /// One more than the highest sequence that a connection may have sent before the last one ended.
+    pub maybe_sent: u64,
 }
+
+/// What a connection may have sent lies in the first so many windows of its queue: one window is in flight, and the
+/// credit of acknowledgements that are not committed yet was given again.
+const SENT_WINDOWS: usize = 4;
 
 impl Record {
     pub fn new(client_id: Arc<str>, limits: QueueLimits, window: u16) -> Self {
@@ -76,7 +82,31 @@ impl Record {
             limits,
             window,
             dropped: 0,
+            maybe_sent: 0,
         }
+    }
+
+    /// A connection ends: remembers how far it may have sent the queue.
+    pub fn note_sent(&mut self) {
+        let reach = self
+            .queue
+            .len()
+            .min(usize::from(self.window) * SENT_WINDOWS);
+        if let Some(last) = reach.checked_sub(1).and_then(|at| self.queue.get(at)) {
+            self.maybe_sent = self.maybe_sent.max(last.seq + 1);
+        }
+    }
+
+    /// Would the policy `reject` refuse one more message of this cost, with `ahead` others before it?
+    pub fn would_reject(&self, cost: usize, ahead: usize) -> bool {
+        let window = if self.connected {
+            usize::from(self.window)
+        } else {
+            0
+        };
+        self.limits.policy == QueuePolicy::Reject
+            && (self.queue.len() + ahead >= self.limits.max_len + window
+                || self.bytes + cost * (ahead + 1) > self.limits.max_bytes)
     }
 
     /// When something is due next.

@@ -66,6 +66,11 @@ impl RetainedShard {
         }
     }
 
+    /// All messages, in the order of their topics.
+    pub fn messages(&self) -> impl Iterator<Item = &Message> {
+        self.topics.values()
+    }
+
     /// Is something expired at `now`?
     #[must_use]
     pub fn is_due(&self, now: Timestamp) -> bool {

@@ -1,6 +1,6 @@
 //! A shard of durable sessions: who owns them, their subscriptions, queues, QoS 2 ids, wills and expiry.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -29,6 +29,8 @@ pub enum Effect {
         client_id: Arc<str>,
         /// The message, its times set.
         message: Message,
+        /// Number of the [`Duty`] that the shard keeps until it is fulfilled.
+        duty: u64,
     },
     /// A session ended.
     Ended {
@@ -40,6 +42,8 @@ pub enum Effect {
         slot: u32,
         /// What it held from shared subscriptions and had not sent completely: QoS 1 goes to another member.
         shared: Vec<Queued>,
+        /// Number of the [`Duty`] to hand those back, if there are any.
+        duty: Option<u64>,
         /// Other messages that end with it.
         undelivered: u64,
     },
@@ -59,16 +63,40 @@ pub enum Effect {
     },
 }
 
-type Subscribers = SmallVec<[(u32, Subscription); 1]>;
+/// What a node owes to others because of an entry. The shard keeps it until [`SessionEntry::Fulfilled`], committed
+/// together with what fulfils it, takes it away: a node that dies between the two finds it again.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Duty {
+    /// A will is to be published.
+    Will {
+        /// Whose.
+        client_id: Arc<str>,
+        /// The message, its times set.
+        message: Message,
+    },
+    /// What an ended session held from shared subscriptions goes to other members.
+    HandBack {
+        /// The session that ended.
+        client_id: Arc<str>,
+        /// What it held.
+        shared: Vec<Queued>,
+    },
+}
+
+pub(super) type Subscribers = SmallVec<[(u32, Subscription); 1]>;
 
 /// The state machine of one shard.
 #[derive(Debug, Default)]
 pub struct SessionShard {
-    slots: Vec<Option<Box<Record>>>,
+    pub(super) slots: Vec<Option<Box<Record>>>,
     free: Vec<u32>,
     by_client: HashMap<Arc<str>, u32, RandomState>,
-    index: FilterIndex<Subscribers>,
+    pub(super) index: FilterIndex<Subscribers>,
     timers: BTreeSet<(Timestamp, u32)>,
+    /// The latest time of any entry: time never goes back here.
+    pub(super) clock: Timestamp,
+    pub(super) duties: BTreeMap<u64, Duty>,
+    pub(super) next_duty: u64,
 }
 
 struct Hit {
@@ -84,8 +112,14 @@ impl SessionShard {
     /// Applies one entry.
     pub fn apply(&mut self, entry: SessionEntry, effects: &mut Vec<Effect>) -> Reply {
         match entry {
-            SessionEntry::Open(open) => Reply::Opened(Box::new(self.open(*open, effects))),
-            SessionEntry::Close(close) => self.close(&close, effects),
+            SessionEntry::Open(mut open) => {
+                open.now = self.advance(open.now);
+                Reply::Opened(Box::new(self.open(*open, effects)))
+            }
+            SessionEntry::Close(mut close) => {
+                close.now = self.advance(close.now);
+                self.close(&close, effects)
+            }
             SessionEntry::Subscribe {
                 client_id,
                 epoch,
@@ -128,10 +162,51 @@ impl SessionShard {
                 Reply::None
             }
             SessionEntry::Tick { now } => {
+                let now = self.advance(now);
                 self.tick(now, effects);
                 Reply::None
             }
+            SessionEntry::Fulfilled { duties } => {
+                for duty in duties {
+                    self.duties.remove(&duty);
+                }
+                Reply::None
+            }
         }
+    }
+
+    fn advance(&mut self, now: Timestamp) -> Timestamp {
+        self.clock = self.clock.max(now);
+        self.clock
+    }
+
+    fn owe(&mut self, duty: Duty) -> u64 {
+        let number = self.next_duty;
+        self.next_duty += 1;
+        self.duties.insert(number, duty);
+        number
+    }
+
+    fn fire(
+        &mut self,
+        client_id: Arc<str>,
+        will: &Will,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut head = will.message.head().clone();
+        head.received_at = now;
+        head.expires_at = will.expiry.map(|seconds| now.plus_secs(u64::from(seconds)));
+        let message = Message::new(head, will.message.payload());
+        let duty = self.owe(Duty::Will {
+            client_id: client_id.clone(),
+            message: message.clone(),
+        });
+        effects.push(Effect::Will {
+            client_id,
+            message,
+            duty,
+        });
     }
 
     /// Must this Open be an entry? A transient session without a will that finds no record changes nothing.
@@ -190,7 +265,7 @@ impl SessionShard {
             .count()
     }
 
-    fn record(&self, slot: u32) -> Option<&Record> {
+    pub(super) fn record(&self, slot: u32) -> Option<&Record> {
         self.slots.get(slot as usize)?.as_deref()
     }
 
@@ -252,6 +327,9 @@ impl SessionShard {
             .will
             .take()
             .filter(|will| present && record.connected && will.delay == 0);
+        if record.connected {
+            record.note_sent();
+        }
         record.epoch = last_epoch + 1;
         record.connected = true;
         record.transient = !present && open.expiry == 0;
@@ -281,7 +359,7 @@ impl SessionShard {
         };
         self.arm(slot);
         if let Some(will) = old_will {
-            effects.push(fire(&open.client_id, &will, open.now));
+            self.fire(open.client_id, &will, open.now, effects);
         }
         opened
     }
@@ -296,6 +374,7 @@ impl SessionShard {
         if close.kind == CloseKind::Normal {
             record.will = None;
         }
+        record.note_sent();
         record.connected = false;
         let grace = match close.kind {
             CloseKind::Restart(seconds) => Some(seconds),
@@ -311,13 +390,13 @@ impl SessionShard {
         } else {
             close.now.plus_secs(u64::from(expiry))
         };
+        let mut fired = None;
         if let Some(will) = &record.will {
             let delay = grace.map_or(will.delay.min(expiry), |grace| {
                 grace.max(will.delay.min(expiry))
             });
             if delay == 0 {
-                let will = record.will.take().expect("the will was just seen");
-                effects.push(fire(&close.client_id, &will, close.now));
+                fired = record.will.take();
             } else {
                 record.will_at = close.now.plus_secs(u64::from(delay));
             }
@@ -329,6 +408,9 @@ impl SessionShard {
             expires_at
         };
         self.arm(slot);
+        if let Some(will) = fired {
+            self.fire(close.client_id.clone(), &will, close.now, effects);
+        }
         Reply::None
     }
 
@@ -508,13 +590,15 @@ impl SessionShard {
             let record = self.slots[slot as usize]
                 .as_deref_mut()
                 .expect("a slot with a timer has a record");
+            let expired = record.expires_at <= now;
             if record.will_at <= now {
                 record.will_at = Timestamp::NEVER;
                 if let Some(will) = record.will.take() {
-                    effects.push(fire(&record.client_id, &will, now));
+                    let client_id = record.client_id.clone();
+                    self.fire(client_id, &will, now, effects);
                 }
             }
-            if record.expires_at <= now {
+            if expired {
                 self.end(slot, now, effects);
             } else {
                 self.arm(slot);
@@ -522,7 +606,7 @@ impl SessionShard {
         }
     }
 
-    fn insert(&mut self, record: Record) -> u32 {
+    pub(super) fn insert(&mut self, record: Record) -> u32 {
         let client_id = record.client_id.clone();
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -555,23 +639,30 @@ impl SessionShard {
         if let Some(will) = record.will.take()
             && now != Timestamp::NEVER
         {
-            effects.push(fire(&record.client_id, &will, now));
+            self.fire(record.client_id.clone(), &will, now, effects);
         }
         let (shared, rest): (Vec<_>, Vec<_>) = record
             .queue
             .drain(..)
             .filter(|item| item.message.is_some())
             .partition(|item| item.group.is_some());
+        let duty = (!shared.is_empty()).then(|| {
+            self.owe(Duty::HandBack {
+                client_id: record.client_id.clone(),
+                shared: shared.clone(),
+            })
+        });
         effects.push(Effect::Ended {
             client_id: record.client_id.clone(),
             epoch: record.epoch,
             slot,
             shared,
+            duty,
             undelivered: rest.len() as u64,
         });
     }
 
-    fn arm(&mut self, slot: u32) {
+    pub(super) fn arm(&mut self, slot: u32) {
         let record = self.slots[slot as usize]
             .as_deref_mut()
             .expect("only live slots are armed");
@@ -631,14 +722,4 @@ fn merge(hits: &mut SmallVec<[Hit; 8]>) {
         kept.ids.append(&mut next.ids);
         true
     });
-}
-
-fn fire(client_id: &Arc<str>, will: &Will, now: Timestamp) -> Effect {
-    let mut head = will.message.head().clone();
-    head.received_at = now;
-    head.expires_at = will.expiry.map(|seconds| now.plus_secs(u64::from(seconds)));
-    Effect::Will {
-        client_id: client_id.clone(),
-        message: Message::new(head, will.message.payload()),
-    }
 }

@@ -8,7 +8,6 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
-use tokio_rustls::TlsAcceptor;
 
 use super::Accepted;
 use super::counters::Refused;
@@ -17,7 +16,7 @@ use super::state::{HandshakeSlot, ListenerRef, ListenerState};
 use crate::proxy_protocol::ProxyHeader;
 use crate::proxy_protocol::read::{Outcome, ReadError, begins_as_header, read_header};
 use crate::sniff::Spoken;
-use crate::tls::PeerIdentity;
+use crate::tls::{PeerIdentity, TlsStream};
 use crate::transport::Transport;
 use crate::websocket::WsStream;
 use crate::websocket::handshake::{self as ws, Upgraded, WsFailure};
@@ -250,12 +249,10 @@ fn proxy_identity(header: &ProxyHeader) -> Option<Box<PeerIdentity>> {
     }))
 }
 
-type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
-
 async fn accept_tls<M>(
     state: &ListenerState<M>,
     socket: TcpStream,
-) -> Result<Box<TlsStream>, Failure> {
+) -> Result<Box<TlsStream<TcpStream>>, Failure> {
     let mut first = [0; 8];
     match socket.peek(&mut first).await {
         Ok(0) => return Err(Failure::HealthCheck),
@@ -268,7 +265,7 @@ async fn accept_tls<M>(
         .tls()
         .expect("a listener of kind tls or wss is made with certificates")
         .config();
-    match TlsAcceptor::from(config).accept(socket).await {
+    match TlsStream::accept(socket, config).await {
         Ok(tls) => Ok(Box::new(tls)),
         Err(error)
             if error
@@ -281,8 +278,8 @@ async fn accept_tls<M>(
     }
 }
 
-fn tls_identity(tls: &TlsStream) -> Option<Box<PeerIdentity>> {
-    let certificates = tls.get_ref().1.peer_certificates()?;
+fn tls_identity(tls: &TlsStream<TcpStream>) -> Option<Box<PeerIdentity>> {
+    let certificates = tls.connection().peer_certificates()?;
     PeerIdentity::from_certificate(certificates.first()?).map(Box::new)
 }
 

@@ -10,7 +10,7 @@ use nightjar_broker::access::{BoxFuture, ClientInfo, Exchange, ExchangeStep};
 use nightjar_broker::acl::AccessCache;
 use nightjar_broker::settings::MqttSettings;
 use nightjar_broker::shard::CloseKind;
-use nightjar_broker::{Counter, Session, Signal, Timestamp, TopicCache};
+use nightjar_broker::{Counter, MemoryLevel, Session, Signal, Timestamp, TopicCache};
 use nightjar_mqtt::packet::{Disconnect, DisconnectProperties};
 use nightjar_mqtt::{Decoder, Packet, ProtocolVersion, ReasonCode};
 use tokio::time::{Instant, Sleep};
@@ -29,6 +29,9 @@ use crate::transport::Transport;
 const TURNS: usize = 4;
 /// Unsent bytes at which reading stops: only answers that wait for nothing can pile up there.
 const OUTPUT_MAX: usize = 64 * 1024;
+
+/// How often a publisher that waits for memory looks again.
+const MEMORY_PAUSE: Duration = Duration::from_millis(250);
 
 /// What CONNECT and CONNACK agreed on.
 #[derive(Debug)]
@@ -158,7 +161,7 @@ impl Connection {
     /// One poll: reads, works, writes, until nothing is left to do or others should have their turn.
     fn step(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         if let Some(signal) = self.session.take_signal() {
-            return Err(by_signal(&signal));
+            return Err(by_signal(&signal, self.terms.settings.will_restart_grace));
         }
         let now = Timestamp::now();
         self.session.poll_stall(cx.waker());
@@ -183,7 +186,16 @@ impl Connection {
 
     /// May more be taken from the client now?
     fn may_read(&self) -> bool {
-        self.waiting.is_none() && self.stepping.is_none() && !self.session.is_paused() && self.output.len() < OUTPUT_MAX
+        self.waiting.is_none()
+            && self.stepping.is_none()
+            && !self.session.is_paused()
+            && self.output.len() < OUTPUT_MAX
+            && !self.waits_for_memory()
+    }
+
+    /// Memory is critical and this client publishes.
+    fn waits_for_memory(&self) -> bool {
+        !self.topics.is_empty() && self.session.broker().memory() == MemoryLevel::Critical
     }
 
     /// Reads once and handles what came. True if there may be more.
@@ -315,10 +327,8 @@ impl Connection {
             .session
             .poll_timeout()
             .map(|at| Instant::now() + Duration::from_millis(at.since(now)));
-        match (keep_alive, session) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let memory = self.waits_for_memory().then(|| Instant::now() + MEMORY_PAUSE);
+        [keep_alive, session, memory].into_iter().flatten().min()
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Result<(), End> {
@@ -363,7 +373,7 @@ impl Connection {
     }
 }
 
-fn by_signal(signal: &Signal) -> End {
+fn by_signal(signal: &Signal, will_restart_grace: u32) -> End {
     match signal {
         Signal::TakenOver => End::by_server(
             ReasonCode::SessionTakenOver,
@@ -373,15 +383,12 @@ fn by_signal(signal: &Signal) -> End {
         Signal::Close(code) => {
             let mut end = End::by_server(*code, Counter::DisconnectsServer, code.as_str());
             if matches!(code, ReasonCode::ServerShuttingDown | ReasonCode::UseAnotherServer) {
-                end.kind = CloseKind::Restart(WILL_RESTART_GRACE);
+                end.kind = CloseKind::Restart(will_restart_grace);
             }
             end
         }
     }
 }
-
-/// Seconds a will waits for its client when this node stops.
-const WILL_RESTART_GRACE: u32 = 10;
 
 // An idle client's task is little more than this.
 const _: () = assert!(size_of::<Connection>() <= 1024);

@@ -8,7 +8,7 @@ use nightjar_broker::access::{Action, AuthRequest, ClientInfo, Exchange, Exchang
 use nightjar_broker::acl::{AccessCache, Check};
 use nightjar_broker::auth::Owner;
 use nightjar_broker::settings::{Leniency, MqttSettings};
-use nightjar_broker::{Counter, OpenRequest, Session, Timestamp};
+use nightjar_broker::{Counter, MemoryLevel, OpenRequest, Session, Timestamp};
 use nightjar_mqtt::packet::{Auth, AuthProperties, Connack, Connect, peek_connect_version};
 use nightjar_mqtt::{Decoded, Decoder, Packet, ProtocolVersion, QoS, ReasonCode, TopicName};
 use tokio::time::timeout_at;
@@ -16,7 +16,7 @@ use tokio::time::timeout_at;
 use super::connection::{Connection, Terms};
 use super::message;
 use super::scratch::with_read;
-use super::{ListenerMqtt, MAX_CONNECT_BYTES, Shared};
+use super::{CertAsUsername, ListenerMqtt, Shared};
 use crate::listener::Accepted;
 use crate::sniff::Spoken;
 use crate::transport::Transport;
@@ -41,7 +41,7 @@ struct Budget<'a> {
 
 impl Budget<'_> {
     fn take(&mut self, bytes: usize) -> bool {
-        if self.shared.unconnected.fetch_add(bytes, Ordering::Relaxed) + bytes > self.shared.unconnected_max {
+        if self.shared.unconnected.fetch_add(bytes, Ordering::Relaxed) + bytes > self.shared.limits.memory {
             self.shared.unconnected.fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }
@@ -58,7 +58,7 @@ impl Drop for Budget<'_> {
 
 /// Brings a connection to its session; `None` if it ended before.
 pub async fn run(shared: Arc<Shared>, mut accepted: Accepted<ListenerMqtt>) -> Option<Connection> {
-    let settings = accepted.listener.settings().mqtt.load_full();
+    let settings = accepted.listener.settings().mqtt.settings.load_full();
     let metrics = shared.broker.metrics();
     let deadline = tokio::time::Instant::from_std(
         accepted.accepted_at + Duration::from_millis(settings.connect_timeout_ms),
@@ -88,7 +88,7 @@ pub async fn run(shared: Arc<Shared>, mut accepted: Accepted<ListenerMqtt>) -> O
     metrics.count(Counter::Connects);
     metrics.count(Counter::PacketsReceived);
     let rest = input.split_off(consumed);
-    let decoder = Decoder::server(settings.max_packet_size.min(MAX_CONNECT_BYTES));
+    let decoder = Decoder::server(settings.max_packet_size.min(shared.limits.packet));
     let Ok(Decoded::Packet { packet: Packet::Connect(connect), .. }) = decoder.decode(&input) else {
         return None; // It was decoded a moment ago.
     };
@@ -138,14 +138,14 @@ async fn read_connect(
     settings: &MqttSettings,
     input: &mut Vec<u8>,
 ) -> Result<usize, Option<Refusal>> {
-    let mut decoder = Decoder::server(settings.max_packet_size.min(MAX_CONNECT_BYTES));
+    let mut decoder = Decoder::server(settings.max_packet_size.min(shared.limits.packet));
     decoder.lenient = settings.leniency == Leniency::Lenient;
     let mut budget = Budget { shared, held: 0 };
     loop {
         let got = std::future::poll_fn(|cx| {
             with_read(|scratch| {
                 transport.poll_read(cx, scratch).map(|result| result.map(|n| {
-                    if n <= MAX_CONNECT_BYTES as usize && budget.take(n) {
+                    if budget.take(n) {
                         input.extend_from_slice(&scratch[..n]);
                         (n, true)
                     } else {
@@ -194,6 +194,9 @@ async fn open(
 ) -> Result<Opened, Refusal> {
     let broker = &shared.broker;
     let now = Timestamp::now();
+    if broker.memory() != MemoryLevel::Normal {
+        return Err(Refusal::new(ReasonCode::ServerBusy, "memory is above limits.memory_high"));
+    }
     let v5 = connect.version.is_v5();
     let (client_id, assigned) = client_id(shared, settings, connect)?;
     let mut info = client_info(accepted, connect, client_id.clone());
@@ -325,9 +328,14 @@ fn client_id(
 
 fn client_info(accepted: &Accepted<ListenerMqtt>, connect: &Connect<'_>, client_id: Arc<str>) -> ClientInfo {
     let identity = accepted.identity.as_deref();
+    let from_certificate = identity.and_then(|identity| match accepted.listener.settings().mqtt.cert_as_username {
+        CertAsUsername::Off => None,
+        CertAsUsername::CommonName => identity.common_name.as_deref(),
+        CertAsUsername::Subject => identity.subject.as_deref(),
+    });
     ClientInfo {
         client_id,
-        username: connect.username.map(Into::into),
+        username: from_certificate.or(connect.username).map(Into::into),
         peer: accepted.peer,
         loopback: accepted.loopback,
         listener: accepted.listener.name().clone(),
@@ -394,7 +402,7 @@ async fn exchange_until_done(
     rest: &mut Vec<u8>,
     final_data: &mut Option<Vec<u8>>,
 ) -> Result<nightjar_broker::access::Grant, Refusal> {
-    let decoder = Decoder::server(settings.max_packet_size.min(MAX_CONNECT_BYTES)).with_version(ProtocolVersion::V5);
+    let decoder = Decoder::server(settings.max_packet_size.min(shared.limits.packet)).with_version(ProtocolVersion::V5);
     let mut data = first.to_vec();
     for _ in 0..MAX_AUTH_STEPS {
         let next = match exchange.step(&data).await {

@@ -25,11 +25,44 @@ use nightjar_broker::settings::MqttSettings;
 
 use crate::listener::Accepted;
 
-/// What a listener carries for MQTT: its settings, overrides applied, replaced by a reload.
-pub type ListenerMqtt = Arc<ArcSwap<MqttSettings>>;
+/// What a listener carries for MQTT.
+pub type ListenerMqtt = Arc<MqttListener>;
 
-/// Bytes one connection may have buffered before its CONNECT is whole.
-pub const MAX_CONNECT_BYTES: u32 = 384 * 1024;
+/// What MQTT wants to know of a listener.
+#[derive(Debug, Default)]
+pub struct MqttListener {
+    /// `[mqtt]` with the listener's overrides; a reload replaces it for connections to come.
+    pub settings: ArcSwap<MqttSettings>,
+    /// `cert_as_username`: what of a verified client certificate takes the place of the user name.
+    pub cert_as_username: CertAsUsername,
+}
+
+/// What of a verified client certificate is the user name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CertAsUsername {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Its common name.
+    CommonName,
+    /// Its distinguished name.
+    Subject,
+}
+
+/// Bounds on connections whose CONNECT is not whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectLimits {
+    /// Bytes of one CONNECT (`limits.connect_packet_size`).
+    pub packet: u32,
+    /// Bytes buffered by all of them together (`limits.connect_memory`).
+    pub memory: usize,
+}
+
+impl Default for ConnectLimits {
+    fn default() -> Self {
+        Self { packet: 384 * 1024, memory: 64 << 20 }
+    }
+}
 
 /// What all connections share.
 #[derive(Debug)]
@@ -37,8 +70,7 @@ pub struct Shared {
     broker: Arc<Broker>,
     /// Bytes buffered by connections whose CONNECT is not whole.
     unconnected: AtomicUsize,
-    /// The most of them.
-    unconnected_max: usize,
+    limits: ConnectLimits,
     client_ids: input::ClientIds,
 }
 
@@ -47,13 +79,13 @@ pub struct Shared {
 pub struct MqttFrontend(Arc<Shared>);
 
 impl MqttFrontend {
-    /// A front-end whose connections may together buffer `unconnected_max` bytes before their CONNECT is whole.
+    /// A front-end of this broker.
     #[must_use]
-    pub fn new(broker: Arc<Broker>, unconnected_max: usize) -> Self {
+    pub fn new(broker: Arc<Broker>, limits: ConnectLimits) -> Self {
         Self(Arc::new(Shared {
             broker,
             unconnected: AtomicUsize::new(0),
-            unconnected_max,
+            limits,
             client_ids: input::ClientIds::default(),
         }))
     }

@@ -3,12 +3,13 @@
 //! [`TlsServer`] holds the configuration in force behind an atomic pointer, so that certificates are replaced without
 //! touching connections. [`load`] turns files into that configuration with errors that name key and file,
 //! [`generate`] makes the certificate of an installation that has none, [`identity`] reads who a client is from its
-//! certificate.
+//! certificate, [`stream`] is the encrypted stream itself.
 
 pub mod generate;
 pub mod identity;
 mod load;
 mod sni;
+pub mod stream;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use rustls::ServerConfig;
 
 use crate::error::GatewayError;
 pub use identity::PeerIdentity;
+pub use stream::TlsStream;
 
 /// `verify`: what is asked of a client's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
+use crate::tls::TlsStream;
 use crate::websocket::WsStream;
 
 /// A connected stream to a client. The larger kinds are boxed: most clients are plain TCP, and the connection's task
@@ -141,9 +141,9 @@ impl Transport {
     pub fn socket(&self) -> Option<&TcpStream> {
         match self {
             Self::Tcp(tcp) => Some(tcp),
-            Self::Tls(tls) => Some(tls.get_ref().0),
+            Self::Tls(tls) => Some(tls.get_ref()),
             Self::Ws(ws) => Some(ws.get_ref()),
-            Self::Wss(ws) => Some(ws.get_ref().get_ref().0),
+            Self::Wss(ws) => Some(ws.get_ref().get_ref()),
             Self::Memory(_) => None,
         }
     }

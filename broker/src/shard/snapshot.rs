@@ -1,0 +1,408 @@
+//! Snapshots of shards: the whole state in bytes, each message once however many queues hold it.
+
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use nightjar_mqtt::{QoS, TopicFilter};
+
+use super::codec::{CodecError, Decoder, Encoder, FORMAT};
+use super::entry::SessionEntry;
+use super::record::{Queued, Record};
+use super::retained::{RetainedEntry, RetainedShard};
+use super::session::{Duty, SessionShard};
+use crate::message::Message;
+use crate::settings::QueueLimits;
+use crate::subscription::Subscription;
+use crate::time::Timestamp;
+
+/// A session that a node finds in its shards when it starts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Restored {
+    /// Client identifier.
+    pub client_id: Arc<str>,
+    /// Epoch of its last connection.
+    pub epoch: u64,
+    /// That connection's end is not recorded: the node died first.
+    pub connected: bool,
+    /// The record keeps queue and subscriptions (else only a will).
+    pub durable: bool,
+    /// Limits of its queue.
+    pub limits: QueueLimits,
+    /// Its subscriptions.
+    pub subs: Vec<(TopicFilter, Subscription)>,
+}
+
+/// The messages of a snapshot, each with its number.
+#[derive(Default)]
+struct Bodies {
+    numbers: HashMap<usize, usize, RandomState>,
+    bytes: Vec<u8>,
+}
+
+impl Bodies {
+    fn number(&mut self, message: &Message) -> usize {
+        let next = self.numbers.len();
+        *self.numbers.entry(message.address()).or_insert_with(|| {
+            Encoder(&mut self.bytes).message(message);
+            next
+        })
+    }
+}
+
+const CONNECTED: u8 = 1;
+const TRANSIENT: u8 = 2;
+
+const RETAIN: u8 = 4;
+const CHECKED: u8 = 8;
+const BODY: u8 = 16;
+
+fn encode_item(out: &mut Encoder<'_>, bodies: &mut Bodies, item: &Queued) {
+    out.u64(item.seq);
+    out.u8(item.qos as u8
+        | if item.retain { RETAIN } else { 0 }
+        | if item.checked { CHECKED } else { 0 }
+        | if item.message.is_some() { BODY } else { 0 });
+    if let Some(message) = &item.message {
+        out.len(bodies.number(message));
+    }
+    out.len(item.sub_ids.len());
+    item.sub_ids.iter().for_each(|id| out.u64(u64::from(*id)));
+    out.group(item.group.as_deref());
+}
+
+fn decode_item(from: &mut Decoder<'_>, bodies: &[Message]) -> Result<Queued, CodecError> {
+    let seq = from.u64("delivery sequence")?;
+    let bits = from.u8("delivery")?;
+    if bits & !(3 | RETAIN | CHECKED | BODY) != 0 {
+        return Err(CodecError::Invalid("delivery"));
+    }
+    let message = if bits & BODY != 0 {
+        let number: usize = from.number("message number")?;
+        Some(
+            bodies
+                .get(number)
+                .ok_or(CodecError::Invalid("message number"))?
+                .clone(),
+        )
+    } else {
+        None
+    };
+    let sub_ids = (0..from.count("subscription identifiers")?)
+        .map(|_| from.number("subscription identifier"))
+        .collect::<Result<_, _>>()?;
+    Ok(Queued {
+        seq,
+        message,
+        qos: Decoder::qos(bits & 3)?,
+        retain: bits & RETAIN != 0,
+        checked: bits & CHECKED != 0,
+        sub_ids,
+        group: from.group()?.map(Box::new),
+    })
+}
+
+fn encode_record(out: &mut Encoder<'_>, bodies: &mut Bodies, record: &Record) {
+    out.text(&record.client_id);
+    out.u64(record.epoch);
+    out.u8(if record.connected { CONNECTED } else { 0 }
+        | if record.transient { TRANSIENT } else { 0 });
+    out.u64(u64::from(record.expiry));
+    out.time(record.expires_at);
+    out.will(record.will.as_deref());
+    out.time(record.will_at);
+    out.limits(&record.limits);
+    out.u64(u64::from(record.window));
+    out.u64(record.dropped);
+    out.u64(record.next_seq);
+    out.u64(record.maybe_sent);
+    out.len(record.received.len());
+    record
+        .received
+        .iter()
+        .for_each(|id| out.u64(u64::from(*id)));
+    out.len(record.subs.len());
+    for (filter, sub) in record.subs.iter() {
+        out.sub(filter, *sub);
+    }
+    out.len(record.queue.len());
+    for item in &record.queue {
+        encode_item(out, bodies, item);
+    }
+}
+
+fn decode_record(from: &mut Decoder<'_>, bodies: &[Message]) -> Result<Record, CodecError> {
+    let client_id: Arc<str> = from.text("client id")?.into();
+    let epoch = from.u64("epoch")?;
+    let bits = from.u8("session")?;
+    if bits & !(CONNECTED | TRANSIENT) != 0 {
+        return Err(CodecError::Invalid("session"));
+    }
+    let expiry = from.number("session expiry")?;
+    let expires_at = from.time("session expiry")?;
+    let will = from.will()?;
+    let will_at = from.time("will delay")?;
+    let limits = from.limits()?;
+    let window = from.number("window")?;
+    let mut record = Record::new(client_id, limits, window);
+    record.epoch = epoch;
+    record.connected = bits & CONNECTED != 0;
+    record.transient = bits & TRANSIENT != 0;
+    record.expiry = expiry;
+    record.expires_at = expires_at;
+    record.will = will;
+    record.will_at = will_at;
+    record.dropped = from.u64("drops")?;
+    record.next_seq = from.u64("delivery sequence")?;
+    record.maybe_sent = from.u64("delivery sequence")?;
+    for _ in 0..from.count("packet ids")? {
+        record.received.push(from.number("packet id")?);
+    }
+    for _ in 0..from.count("subscriptions")? {
+        let (filter, sub) = from.sub()?;
+        record.subs.insert(filter, sub);
+    }
+    for _ in 0..from.count("queue")? {
+        let item = decode_item(from, bodies)?;
+        let last = record.queue.back().map(|last| last.seq);
+        if last.is_some_and(|last| last >= item.seq) || item.seq >= record.next_seq {
+            return Err(CodecError::Invalid("delivery sequence"));
+        }
+        record.bytes += item.message.as_ref().map_or(0, Message::cost);
+        record.queue.push_back(item);
+    }
+    Ok(record)
+}
+
+impl SessionShard {
+    /// Appends a snapshot of the whole shard.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut bodies = Bodies::default();
+        let mut rest = Vec::new();
+        let mut enc = Encoder(&mut rest);
+        enc.time(self.clock);
+        enc.len(self.slots.iter().flatten().count());
+        for record in self.slots.iter().flatten() {
+            encode_record(&mut enc, &mut bodies, record);
+        }
+        enc.u64(self.next_duty);
+        enc.len(self.duties.len());
+        for (number, duty) in &self.duties {
+            enc.u64(*number);
+            match duty {
+                Duty::Will { client_id, message } => {
+                    enc.u8(1);
+                    enc.text(client_id);
+                    enc.len(bodies.number(message));
+                }
+                Duty::HandBack { client_id, shared } => {
+                    enc.u8(2);
+                    enc.text(client_id);
+                    enc.len(shared.len());
+                    for item in shared {
+                        encode_item(&mut enc, &mut bodies, item);
+                    }
+                }
+            }
+        }
+        let mut out = Encoder(out);
+        out.u8(FORMAT);
+        out.len(bodies.numbers.len());
+        out.0.extend_from_slice(&bodies.bytes);
+        out.0.extend_from_slice(&rest);
+    }
+
+    /// Reads a snapshot, all of it.
+    ///
+    /// # Errors
+    /// [`CodecError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        let mut from = Decoder(bytes);
+        from.format()?;
+        let bodies = (0..from.count("messages")?)
+            .map(|_| from.message())
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut shard = Self {
+            clock: from.time("time")?,
+            ..Self::default()
+        };
+        for _ in 0..from.count("sessions")? {
+            let record = decode_record(&mut from, &bodies)?;
+            if shard.slot(&record.client_id).is_some() {
+                return Err(CodecError::Invalid("client id: it is there twice"));
+            }
+            let indexed: Vec<_> = record
+                .subs
+                .iter()
+                .filter(|(filter, sub)| is_routed(filter, **sub))
+                .map(|(filter, sub)| (filter.clone(), *sub))
+                .collect();
+            let slot = shard.insert(record);
+            for (filter, sub) in indexed {
+                shard.index.get_or_insert(&filter).push((slot, sub));
+            }
+            shard.arm(slot);
+        }
+        shard.next_duty = from.u64("duty")?;
+        for _ in 0..from.count("duties")? {
+            let number = from.u64("duty")?;
+            let kind = from.u8("duty")?;
+            let client_id: Arc<str> = from.text("client id")?.into();
+            let duty = match kind {
+                1 => {
+                    let at: usize = from.number("message number")?;
+                    let message = bodies
+                        .get(at)
+                        .ok_or(CodecError::Invalid("message number"))?
+                        .clone();
+                    Duty::Will { client_id, message }
+                }
+                2 => Duty::HandBack {
+                    client_id,
+                    shared: (0..from.count("deliveries")?)
+                        .map(|_| decode_item(&mut from, &bodies))
+                        .collect::<Result<_, _>>()?,
+                },
+                _ => return Err(CodecError::Invalid("duty")),
+            };
+            shard.duties.insert(number, duty);
+        }
+        if from.is_empty() {
+            Ok(shard)
+        } else {
+            Err(CodecError::Invalid("end: something follows it"))
+        }
+    }
+
+    /// The latest time of any entry.
+    #[must_use]
+    pub const fn clock(&self) -> Timestamp {
+        self.clock
+    }
+
+    /// What the node still owes, with its numbers, oldest first.
+    pub fn duties(&self) -> impl Iterator<Item = (u64, &Duty)> {
+        self.duties.iter().map(|(number, duty)| (*number, duty))
+    }
+
+    /// All filters on which the shard wants messages of QoS 1/2, each once.
+    #[must_use]
+    pub fn routes(&self) -> Vec<TopicFilter> {
+        let mut filters: Vec<_> = self
+            .slots
+            .iter()
+            .flatten()
+            .flat_map(|record| record.subs.iter())
+            .filter(|(filter, sub)| is_routed(filter, **sub))
+            .map(|(filter, _)| filter.clone())
+            .collect();
+        filters.sort_unstable();
+        filters.dedup();
+        filters
+    }
+
+    /// Everything a node must know of the sessions when it starts.
+    pub fn restored(&self) -> impl Iterator<Item = Restored> {
+        self.slots.iter().flatten().map(|record| Restored {
+            client_id: record.client_id.clone(),
+            epoch: record.epoch,
+            connected: record.connected,
+            durable: !record.transient,
+            limits: record.limits.clone(),
+            subs: record
+                .subs
+                .iter()
+                .map(|(filter, sub)| (filter.clone(), *sub))
+                .collect(),
+        })
+    }
+
+    /// One more than the highest sequence that earlier connections of this slot may have sent.
+    #[must_use]
+    pub fn maybe_sent(&self, slot: u32) -> u64 {
+        self.record(slot).map_or(0, |record| record.maybe_sent)
+    }
+
+    /// Messages in all queues.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.slots
+            .iter()
+            .flatten()
+            .map(|record| record.queue.len())
+            .sum()
+    }
+
+    /// Calls `each` with the slots whose queue this entry will lengthen.
+    pub fn touches(&self, entry: &SessionEntry, mut each: impl FnMut(u32)) {
+        match entry {
+            SessionEntry::Publish(message) => self
+                .index
+                .matches(message.topic(), |list| {
+                    list.iter().for_each(|(slot, _)| each(*slot));
+                }),
+            SessionEntry::Enqueue(enqueue) => {
+                if let Some(slot) = self.slot(&enqueue.client_id) {
+                    each(slot);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Would a queue under the policy `reject` refuse this entry, if `ahead` others came before it?
+    #[must_use]
+    pub fn would_reject(&self, entry: &SessionEntry, ahead: usize) -> bool {
+        let cost = match entry {
+            SessionEntry::Publish(message) => message.cost(),
+            SessionEntry::Enqueue(enqueue) => enqueue.message.cost(),
+            _ => return false,
+        };
+        let mut full = false;
+        self.touches(entry, |slot| {
+            full |= self
+                .record(slot)
+                .is_some_and(|record| record.would_reject(cost, ahead));
+        });
+        full
+    }
+}
+
+/// Does this subscription stand in the shard's index?
+fn is_routed(filter: &TopicFilter, sub: Subscription) -> bool {
+    sub.options.qos() != QoS::AtMostOnce && filter.shared().is_none()
+}
+
+impl RetainedShard {
+    /// Appends a snapshot of the whole shard.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut out = Encoder(out);
+        out.u8(FORMAT);
+        out.len(self.len());
+        for message in self.messages() {
+            out.message(message);
+        }
+    }
+
+    /// Reads a snapshot, all of it.
+    ///
+    /// # Errors
+    /// [`CodecError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        let mut from = Decoder(bytes);
+        from.format()?;
+        let mut shard = Self::default();
+        for _ in 0..from.count("messages")? {
+            let message = from.message()?;
+            if message.payload().is_empty() {
+                return Err(CodecError::Invalid("retained message: it has no payload"));
+            }
+            shard.apply(RetainedEntry::Set(message));
+        }
+        if from.is_empty() {
+            Ok(shard)
+        } else {
+            Err(CodecError::Invalid("end: something follows it"))
+        }
+    }
+}

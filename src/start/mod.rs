@@ -1,0 +1,334 @@
+//! Building, running and stopping a node.
+//!
+//! Nothing is half started: configuration, ACL files, certificates and all sockets come first, the ready line last.
+
+mod memory;
+mod reload;
+mod settings;
+mod sys;
+
+use std::fs;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nightjar_broker::access::BoxFuture;
+use nightjar_broker::acl::AclSources;
+use nightjar_broker::auth::{AuthChain, Timer};
+use nightjar_broker::{Broker, MemoryLevel, MemoryStore, Parts, Signal, Timestamp};
+use nightjar_gateway::mqtt::{ConnectLimits, ListenerMqtt, MqttFrontend};
+use nightjar_gateway::websocket::handshake::{StatusAnswer, StatusSource};
+use nightjar_gateway::{Listeners, Workers};
+use nightjar_mqtt::ReasonCode;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::exit;
+use crate::config::model::{Config, LogFormat};
+use crate::config::{ConfigErrors, Loaded, missing_features};
+use crate::ctl::{CtlServer, Registry, SOCKET};
+
+/// How long clients have to leave when the node stops.
+const DRAIN: Duration = Duration::from_secs(3);
+/// How often wills, expiry and memory are looked at.
+const TICK: Duration = Duration::from_millis(200);
+
+/// A running node.
+pub struct Node {
+    /// What it runs with; a reload replaces it.
+    pub loaded: Mutex<Loaded>,
+    /// The broker.
+    pub broker: Arc<Broker>,
+    /// Its listeners.
+    pub listeners: Listeners<ListenerMqtt>,
+    /// Changes the log level at run time.
+    log: reload::LogLevel,
+}
+
+/// Lets time pass for authentication.
+struct TokioTimer;
+
+impl Timer for TokioTimer {
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(time))
+    }
+}
+
+/// Runs a node until SIGTERM or SIGINT.
+pub fn serve(loaded: Loaded) -> ExitCode {
+    let begun = Instant::now();
+    let problems = missing_features(&loaded, crate::cli::version::KINDS);
+    if !problems.is_empty() {
+        return exit::fail(exit::USAGE, ConfigErrors(problems));
+    }
+    let log = match start_log(&loaded.config) {
+        Ok(log) => log,
+        Err(error) => return exit::fail(exit::USAGE, error),
+    };
+    raise_file_limit();
+    let workers = match Workers::start(loaded.config.node.workers) {
+        Ok(workers) => workers,
+        Err(error) => return exit::fail(exit::FAILED, error),
+    };
+    let code = workers.block_on(run(loaded, log, workers.clone(), begun));
+    workers.stop(Duration::from_secs(1));
+    code
+}
+
+async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Instant) -> ExitCode {
+    let config = &loaded.config;
+    let data_dir = config.node.data_dir.clone();
+    let path = data_dir.join(SOCKET);
+    let ctl = match fs::create_dir_all(&data_dir).and_then(|()| CtlServer::bind(&path)) {
+        Ok(ctl) => ctl,
+        Err(error) => return exit::fail(exit::USAGE, format!("node.data_dir: {}: {error}", path.display())),
+    };
+    let sources = match settings::acl_sources(&loaded) {
+        Ok(sources) => sources,
+        Err(problems) => return exit::fail(exit::USAGE, ConfigErrors(problems)),
+    };
+    let store = Arc::new(MemoryStore::new(config.cluster.shards));
+    let broker = Broker::new(Parts {
+        node: config.node.name.as_str().into(),
+        store: store.clone(),
+        settings: settings::mqtt(config, &config.mqtt),
+        retained: settings::retained(config),
+        acl: Arc::new(AclSources::new(settings::acl(config), sources)),
+        auth: AuthChain::new(settings::auth(config), Vec::new(), Vec::new(), Arc::new(TokioTimer)),
+    });
+    store.set_sink(broker.clone());
+    let bound = match Listeners::bind(settings::listeners(config), &status(&broker)) {
+        Ok(bound) => bound,
+        Err(error) => return exit::fail(exit::USAGE, error),
+    };
+    let addresses = bound.addresses();
+    warnings(&loaded);
+    let limits = ConnectLimits {
+        packet: u32::try_from(config.limits.connect_packet_size.get()).unwrap_or(u32::MAX),
+        memory: config.limits.connect_memory.as_usize(),
+    };
+    let frontend = MqttFrontend::new(broker.clone(), limits);
+    let listeners = bound.start(&workers, move |accepted| frontend.clone().serve(accepted));
+    let ready: Vec<(String, String)> =
+        addresses.iter().map(|(name, address)| (name.to_string(), address.to_string())).collect();
+    if let Err(error) = write_listeners(&data_dir, &ready) {
+        return exit::fail(exit::FAILED, format!("{}: {error}", data_dir.join("listeners.json").display()));
+    }
+    let node = Arc::new(Node { loaded: Mutex::new(loaded), broker, listeners, log });
+    let ctl = tokio::spawn(ctl.run(Arc::new(verbs(&node))));
+    let upkeep = workers.spawn(upkeep(node.clone()));
+    let line: String = ready.iter().map(|(name, address)| format!(" {name}={address}")).collect();
+    println!("nightjar ready:{line}");
+    tracing::info!("ready after {} ms", begun.elapsed().as_millis());
+    let code = until_stopped(&node).await;
+    stop(&node).await;
+    upkeep.abort();
+    ctl.abort();
+    let _ = ctl.await;
+    let _ = fs::remove_file(path);
+    code
+}
+
+/// Waits for SIGTERM or SIGINT; SIGHUP reloads.
+async fn until_stopped(node: &Arc<Node>) -> ExitCode {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
+        return exit::fail(exit::FAILED, "the system does not let this process handle signals");
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return ExitCode::SUCCESS,
+            _ = interrupt.recv() => return ExitCode::SUCCESS,
+            _ = hangup.recv() => {
+                let node = node.clone();
+                // Reading files may block.
+                let _ = tokio::task::spawn_blocking(move || node.reload()).await;
+            }
+        }
+    }
+}
+
+/// No new connections; 0x8B to the clients there are; wills wait for the restart.
+async fn stop(node: &Node) {
+    tracing::info!("stopping");
+    node.listeners.stop_all().await;
+    for client in node.broker.clients() {
+        client.signal(client.epoch(), Signal::Close(ReasonCode::ServerShuttingDown));
+    }
+    let deadline = Instant::now() + DRAIN;
+    while node.broker.connected() > 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// What happens with time: wills, expiry, `$SYS`, memory levels.
+async fn upkeep(node: Arc<Node>) {
+    let mut every = tokio::time::interval(TICK);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let total = memory::total();
+    let mut sys_due = Instant::now() + Duration::from_secs(1);
+    loop {
+        every.tick().await;
+        let now = Timestamp::now();
+        node.broker.tick(now);
+        let (sys, high, critical) = {
+            let loaded = node.loaded.lock();
+            let limits = &loaded.config.limits;
+            (loaded.config.node.sys_interval.get(), limits.memory_high.fraction(), limits.memory_critical.fraction())
+        };
+        if let Some(interval) = sys
+            && sys_due <= Instant::now()
+        {
+            sys::publish(&node.broker, now);
+            sys_due = Instant::now() + interval.get();
+        }
+        if let (Some(total), Some(resident)) = (total, memory::resident()) {
+            let level = memory::level(resident, total, high, critical);
+            let old = node.broker.set_memory(level);
+            if level > old {
+                tracing::warn!(
+                    resident,
+                    total,
+                    "memory is {}",
+                    if level == MemoryLevel::Critical {
+                        "critical: publishers are paused (limits.memory_critical)"
+                    } else {
+                        "high: new connections are refused (limits.memory_high)"
+                    }
+                );
+            } else if level < old {
+                tracing::info!(resident, total, "memory is {level:?} again");
+            }
+        }
+    }
+}
+
+fn status(broker: &Arc<Broker>) -> StatusSource {
+    let node = broker.node().clone();
+    Arc::new(move || StatusAnswer {
+        healthy: true,
+        text: format!("Node {node} is started\nnightjar is running\n"),
+    })
+}
+
+fn verbs(node: &Arc<Node>) -> Registry {
+    let mut registry = Registry::new();
+    let it = node.clone();
+    registry.add_fn("status", "how the node is", move |_| {
+        let status = it.status();
+        async { Ok(status) }
+    });
+    let it = node.clone();
+    registry.add_fn("reload", "read configuration, rules and certificates again", move |_| {
+        let it = it.clone();
+        async move {
+            let reloaded = tokio::task::spawn_blocking(move || it.reload()).await;
+            Ok(reloaded.unwrap_or_else(|error| json!({ "errors": [error.to_string()] })))
+        }
+    });
+    registry
+}
+
+impl Node {
+    fn status(&self) -> serde_json::Value {
+        let broker = &self.broker;
+        let listeners: serde_json::Map<String, serde_json::Value> = self
+            .listeners
+            .status()
+            .into_iter()
+            .map(|listener| {
+                let addresses: Vec<String> = listener.addresses.iter().map(ToString::to_string).collect();
+                let connections = listener.state.counters().connections();
+                let value = json!({ "running": listener.running, "addresses": addresses, "connections": connections });
+                (listener.name.to_string(), value)
+            })
+            .collect();
+        json!({
+            "node": &**broker.node(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "ready": true,
+            "state": "running",
+            "uptime": Timestamp::now().since(broker.started()) / 1000,
+            "durability": "memory",
+            "connections": broker.connected(),
+            "sessions": broker.sessions(),
+            "retained": broker.store().retained_size().0,
+            "listeners": listeners,
+        })
+    }
+}
+
+/// Writes where the listeners are, whole or not at all.
+fn write_listeners(data_dir: &Path, ready: &[(String, String)]) -> std::io::Result<()> {
+    let map: serde_json::Map<String, serde_json::Value> =
+        ready.iter().map(|(name, address)| (name.clone(), json!(address))).collect();
+    let path = data_dir.join("listeners.json");
+    let fresh = data_dir.join("listeners.json.new");
+    fs::write(&fresh, serde_json::to_vec(&map)?)?;
+    fs::rename(fresh, path)
+}
+
+/// What an operator should know before trouble comes.
+fn warnings(loaded: &Loaded) {
+    let config = &loaded.config;
+    if config.durability != crate::config::model::Durability::Memory {
+        tracing::warn!(
+            "durability: this build keeps sessions, queues and retained messages in memory; a restart loses them"
+        );
+    }
+    if config.auth.allow_anonymous.is_none() && config.auth.chain.is_empty() {
+        tracing::info!(
+            "no authenticator is configured: only clients of this machine are let in \
+             (auth.allow_anonymous = true lets in everybody)"
+        );
+        let proxied = config.listeners.streams().any(|it| it.stream.proxy_protocol != crate::config::model::ProxyProtocol::Off);
+        if proxied {
+            tracing::warn!("a listener with proxy_protocol admits nobody without an authenticator or auth.allow_anonymous");
+        }
+    }
+}
+
+/// Starts the log on stderr or to `log.file`; its level can change later.
+fn start_log(config: &Config) -> Result<reload::LogLevel, String> {
+    let filter = EnvFilter::try_new(&config.log.level).map_err(|error| format!("log.level: {error}"))?;
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
+    let writer: tracing_subscriber::fmt::writer::BoxMakeWriter = match &config.log.file {
+        None => tracing_subscriber::fmt::writer::BoxMakeWriter::new(std::io::stderr),
+        Some(path) => {
+            let file = fs::File::options()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(|error| format!("log.file: {}: {error}", path.display()))?;
+            tracing_subscriber::fmt::writer::BoxMakeWriter::new(Arc::new(file))
+        }
+    };
+    let colour = config.log.file.is_none() && std::io::stderr().is_terminal();
+    let text = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colour);
+    use tracing_subscriber::prelude::*;
+    let registry = tracing_subscriber::registry().with(filter);
+    match config.log.format {
+        LogFormat::Text => registry.with(text).init(),
+        LogFormat::Json => registry.with(text.json()).init(),
+    }
+    Ok(Box::new(move |level: &str| {
+        let filter = EnvFilter::try_new(level).map_err(|error| error.to_string())?;
+        handle.reload(filter).map_err(|error| error.to_string())
+    }))
+}
+
+/// Every client takes a file descriptor: the soft limit goes up to the hard one.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!("the limit of open files stays at {:?}: {error}", limit.current);
+        }
+    }
+}
