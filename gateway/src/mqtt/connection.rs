@@ -126,18 +126,14 @@ impl Connection {
         );
         let ticket = self.session.close(end.kind, end.expiry, Timestamp::now());
         drop(ticket); // The close is committed with or without this connection.
+        if end.broken {
+            return; // TLS must not be spoken to after its own fatal alert.
+        }
         let mut output = std::mem::take(&mut self.output);
         if let Some(code) = end.tell
             && self.terms.version.is_v5()
         {
-            let disconnect = Packet::Disconnect(Disconnect {
-                reason: code,
-                properties: DisconnectProperties {
-                    reason_string: self.terms.problem_information.then_some(&*end.why),
-                    ..DisconnectProperties::default()
-                },
-            });
-            let _ = disconnect.encode(self.terms.version, &mut output);
+            self.encode_disconnect(code, &end.why, &mut output);
         }
         let mut transport = self.transport;
         let last = async {
@@ -149,6 +145,20 @@ impl Connection {
             transport.shutdown().await
         };
         let _ = tokio::time::timeout(CLOSE_TIME, last).await;
+    }
+
+    /// Appends DISCONNECT; without a reason string if the client takes no packet that large [MQTT-3.14.2-3].
+    fn encode_disconnect(&self, code: ReasonCode, why: &str, output: &mut Vec<u8>) {
+        for reason_string in [self.terms.problem_information.then_some(why), None] {
+            let properties = DisconnectProperties { reason_string, ..DisconnectProperties::default() };
+            let disconnect = Packet::Disconnect(Disconnect { reason: code, properties });
+            let max = self.terms.max_packet_out as usize;
+            if disconnect.encoded_len(self.terms.version).is_ok_and(|len| len <= max)
+                && disconnect.encode(self.terms.version, output).is_ok()
+            {
+                return;
+            }
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -213,7 +223,7 @@ impl Connection {
             let n = match self.transport.poll_read(cx, scratch) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(0)) => return Err(End::abrupt("closed by the client without DISCONNECT")),
-                Poll::Ready(Err(error)) => return Err(End::abrupt(error.to_string())),
+                Poll::Ready(Err(error)) => return Err(End::broken(&error)),
                 Poll::Ready(Ok(n)) => n,
             };
             self.last_received = Instant::now();
@@ -277,7 +287,7 @@ impl Connection {
         if self.flush {
             match self.transport.poll_flush(cx) {
                 Poll::Ready(Ok(())) => self.flush = false,
-                Poll::Ready(Err(error)) => return Err(End::abrupt(error.to_string())),
+                Poll::Ready(Err(error)) => return Err(End::broken(&error)),
                 Poll::Pending => {}
             }
         }
@@ -291,7 +301,7 @@ impl Connection {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => return Err(End::abrupt("the stream takes no more bytes")),
                 Poll::Ready(Ok(n)) => at += n,
-                Poll::Ready(Err(error)) => return Err(End::abrupt(error.to_string())),
+                Poll::Ready(Err(error)) => return Err(End::broken(&error)),
             }
         }
         self.flush |= at > 0 && !matches!(self.transport, Transport::Tcp(_));

@@ -127,7 +127,7 @@ fn encode(packet: &Packet<'_>, version: ProtocolVersion, out: &mut Vec<u8>) -> R
     })
 }
 
-/// SUBACK of 3.1.1 knows the granted QoS and 0x80.
+/// SUBACK of 3.1.1 knows the granted QoS and 0x80. 3.1 has no failure code; 0x80 is what its clients are used to.
 fn suback_3x(code: ReasonCode) -> ReasonCode {
     if code.is_error() { ReasonCode::UnspecifiedError } else { code }
 }

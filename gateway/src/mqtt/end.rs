@@ -20,6 +20,8 @@ pub struct End {
     pub counter: Counter,
     /// Why, for the debug line.
     pub why: Cow<'static, str>,
+    /// The stream is broken: nothing can be sent on it any more.
+    pub broken: bool,
 }
 
 impl End {
@@ -31,6 +33,7 @@ impl End {
             expiry,
             counter: Counter::DisconnectsNormal,
             why: Cow::Borrowed("DISCONNECT of the client"),
+            broken: false,
         }
     }
 
@@ -42,7 +45,13 @@ impl End {
             expiry: None,
             counter: Counter::DisconnectsAbrupt,
             why: why.into(),
+            broken: false,
         }
+    }
+
+    /// The stream failed.
+    pub fn broken(error: &std::io::Error) -> Self {
+        Self { broken: true, ..Self::abrupt(error.to_string()) }
     }
 
     /// The client broke the protocol.
@@ -53,12 +62,13 @@ impl End {
             expiry: None,
             counter: Counter::DisconnectsProtocol,
             why: why.into(),
+            broken: false,
         }
     }
 
     /// The server ends it.
     pub fn by_server(code: ReasonCode, counter: Counter, why: impl Into<Cow<'static, str>>) -> Self {
-        Self { tell: Some(code), kind: CloseKind::Abnormal, expiry: None, counter, why: why.into() }
+        Self { tell: Some(code), kind: CloseKind::Abnormal, expiry: None, counter, why: why.into(), broken: false }
     }
 }
 

@@ -72,10 +72,10 @@ pub async fn run(shared: Arc<Shared>, mut accepted: Accepted<ListenerMqtt>) -> O
                 metrics.count(Counter::ConnectsRefused);
                 log(&accepted, None, &refusal);
                 if let Some(version) = peek_connect_version(&input) {
-                    tell(&mut accepted.transport, version, &refusal).await;
+                    tell(&mut accepted.transport, version, u32::MAX, &refusal).await;
                 }
+                close(&mut accepted.transport).await;
             }
-            close(&mut accepted.transport).await;
             return None;
         }
         Err(_) => {
@@ -110,7 +110,8 @@ pub async fn run(shared: Arc<Shared>, mut accepted: Accepted<ListenerMqtt>) -> O
             );
             metrics.count(if denied { Counter::ConnectsDenied } else { Counter::ConnectsRefused });
             log(&accepted, Some(connect.client_id), &refusal);
-            tell(&mut accepted.transport, version, &refusal).await;
+            let max = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
+            tell(&mut accepted.transport, version, max, &refusal).await;
             close(&mut accepted.transport).await;
             None
         }
@@ -156,7 +157,11 @@ async fn read_connect(
         })
         .await;
         match got {
-            Ok((0, _)) | Err(_) => return Err(None),
+            Ok((0, _)) => return Err(None),
+            Err(error) => {
+                tracing::debug!("closed before CONNECT: {error}");
+                return Err(None);
+            }
             Ok((_, false)) => {
                 return Err(Some(Refusal::new(
                     ReasonCode::ServerBusy,
@@ -175,6 +180,7 @@ async fn read_connect(
                     tracing::debug!("first packet is not CONNECT (0x{first:02X}): closed");
                 }
                 shared.broker.metrics().count(Counter::ConnectsRefused);
+                close(transport).await;
                 return Err(None);
             }
             Err(error) => return Err(Some(Refusal::new(error.reason_code(), error.to_string()))),
@@ -271,6 +277,7 @@ async fn open(
         acl,
         settings: settings.clone(),
     };
+    let response;
     let mut connack = Connack::new(present, ReasonCode::Success);
     if v5 {
         let answer = &mut connack.properties;
@@ -286,6 +293,8 @@ async fn open(
         answer.subscription_identifiers_available = (!settings.subscription_identifiers).then_some(false);
         answer.shared_subscription_available = (!settings.shared_subscription).then_some(false);
         answer.server_keep_alive = (keep_alive != connect.keep_alive).then_some(keep_alive);
+        response = properties.request_response_information.unwrap_or(false).then(|| response_topic(&client_id));
+        answer.response_information = response.as_deref();
         answer.authentication_method = properties.authentication_method;
         answer.authentication_data = data.as_deref();
     }
@@ -294,6 +303,13 @@ async fn open(
         .encode(connect.version, &mut output)
         .map_err(|error| Refusal::new(ReasonCode::UnspecifiedError, error.to_string()))?;
     Ok((session, terms, output, rest))
+}
+
+/// Response Information: where this client may ask for responses (5.0 section 3.2.2.3.15). What
+/// would break a topic is left out of the client identifier.
+fn response_topic(client_id: &str) -> String {
+    let safe: String = client_id.chars().filter(|c| !matches!(c, '+' | '#' | '/' | '\0')).collect();
+    format!("response/{safe}/")
 }
 
 /// The client identifier, and whether the server assigned it [MQTT-3.1.3-5..-8].
@@ -476,23 +492,28 @@ async fn exchange_until_done(
 /// Steps of an enhanced authentication before it is refused.
 const MAX_AUTH_STEPS: usize = 16;
 
-/// Answers a refused CONNECT [MQTT-3.2.2-6].
-async fn tell(transport: &mut Transport, version: ProtocolVersion, refusal: &Refusal) {
+/// Answers a refused CONNECT [MQTT-3.2.2-6]; without a reason string if the client takes no packet that large
+/// [MQTT-3.2.2-19].
+async fn tell(transport: &mut Transport, version: ProtocolVersion, max: u32, refusal: &Refusal) {
     let mut output = Vec::new();
-    let mut connack = Connack::new(false, refusal.code);
-    let hidden = matches!(refusal.code, ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized);
-    if version.is_v5() && !hidden {
-        connack.properties.reason_string = Some(&refusal.why);
-    }
-    if !version.is_v5() {
-        // 3.x has codes for five refusals; for others the network connection is closed [MQTT-3.2.2-6 of 3.1.1].
-        let code = refusal.code.connect_return_code();
-        if matches!(refusal.code, ReasonCode::MalformedPacket | ReasonCode::ProtocolError | ReasonCode::PacketTooLarge) {
-            return;
+    if version.is_v5() {
+        let hidden = matches!(refusal.code, ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized);
+        for reason_string in [(!hidden).then_some(&*refusal.why), None] {
+            let mut connack = Connack::new(false, refusal.code);
+            connack.properties.reason_string = reason_string;
+            let connack = Packet::Connack(Box::new(connack));
+            if connack.encoded_len(version).is_ok_and(|len| len <= max as usize)
+                && connack.encode(version, &mut output).is_ok()
+            {
+                break;
+            }
         }
-        output.extend_from_slice(&[0x20, 2, 0, code.code()]);
-    } else if Packet::Connack(Box::new(connack)).encode(version, &mut output).is_err() {
-        return;
+    } else if !matches!(
+        refusal.code,
+        ReasonCode::MalformedPacket | ReasonCode::ProtocolError | ReasonCode::PacketTooLarge
+    ) {
+        // 3.x has codes for five refusals; for others the network connection is closed without a word.
+        output.extend_from_slice(&[0x20, 2, 0, refusal.code.connect_return_code().code()]);
     }
     let _ = tokio::time::timeout(CLOSE_TIME, write_all(transport, &output)).await;
 }

@@ -9,7 +9,7 @@ use nightjar_broker::filter_index::is_wild;
 use nightjar_broker::{Counter, RetainHandling, SubOptions, Subscription, Timestamp};
 use nightjar_mqtt::packet::{self, Subscribe};
 use nightjar_mqtt::topic::{levels, split_shared};
-use nightjar_mqtt::{ProtocolVersion, ReasonCode, TopicFilter};
+use nightjar_mqtt::{ReasonCode, TopicFilter};
 
 use super::connection::Connection;
 use super::end::End;
@@ -121,10 +121,6 @@ impl Connection {
             }
         }
         let WaitingSubscribe { id, codes, granted, .. } = waiting;
-        if self.terms.version == ProtocolVersion::V31 && codes.iter().any(|code| code.is_error()) {
-            // SUBACK of 3.1 has no failure code: a granted QoS would be a lie.
-            return Err(End::protocol(ReasonCode::NotAuthorized, "a topic filter was refused, and 3.1 cannot say so"));
-        }
         self.session.subscribe(id, granted, codes, now);
         Ok(())
     }
