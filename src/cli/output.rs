@@ -167,7 +167,7 @@ mod tests {
     fn a_list_has_three_forms() {
         assert_eq!(
             listed(Format::Table),
-            "NAME         COUNT\na            1\nlonger\u{fffd}[2J  -\n"
+            "NAME        COUNT\na           1\nlonger\u{fffd}[2J  -\n"
         );
         assert_eq!(listed(Format::Ndjson).lines().count(), 2);
         let parsed: Value = serde_json::from_str(&listed(Format::Json)).unwrap();

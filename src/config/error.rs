@@ -82,7 +82,9 @@ impl fmt::Display for Problem {
         if self.origin != Origin::Default {
             write!(f, "{}: ", self.origin)?;
         }
-        if !self.key.is_empty() {
+        // --set has said the key already.
+        let said = matches!(&self.origin, Origin::Set(key) if *key == self.key);
+        if !self.key.is_empty() && !said {
             write!(f, "{}: ", self.key)?;
         }
         f.write_str(&self.message)?;

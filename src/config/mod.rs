@@ -15,6 +15,8 @@ pub mod schema;
 mod show;
 mod sources;
 mod suggest;
+#[cfg(test)]
+mod tests;
 pub mod units;
 
 use std::path::PathBuf;

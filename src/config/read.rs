@@ -111,12 +111,9 @@ impl<'a> Reader<'a> {
                         self.problem(name.span(), &here, "expected the table of a listener", help);
                         continue;
                     }
-                    let Some(written) = self.expect_table(&here, value) else {
-                        continue;
-                    };
-                    self.give(&here, value.span());
-                    let below = self.table(table, &here, written);
-                    dict.insert(text.to_owned(), Value::from(below));
+                    if let Some(below) = self.listener(table, &here, value) {
+                        dict.insert(text.to_owned(), below);
+                    }
                 }
                 Some(Value::from(dict))
             }
@@ -142,6 +139,18 @@ impl<'a> Reader<'a> {
                 Some(Value::from(list))
             }
         }
+    }
+
+    /// Reads one listener.
+    pub fn listener(
+        &mut self,
+        table: &'static Table,
+        path: &str,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Option<Value> {
+        let written = self.expect_table(path, value)?;
+        self.give(path, value.span());
+        Some(Value::from(self.table(table, path, written)))
     }
 
     /// Reads an element of an array of tables by kind.

@@ -350,19 +350,20 @@ fn addresses(rules: &mut Rules<'_>, config: &Config) {
         udp.push(("cluster.gossip_bind".into(), config.cluster.gossip_bind));
     }
     for sockets in [tcp, udp] {
-        for (index, (key, address)) in sockets.iter().enumerate() {
-            if let Some((other, _)) = sockets[..index]
+        for (index, this) in sockets.iter().enumerate() {
+            if let Some(earlier) = sockets[..index]
                 .iter()
-                .find(|(_, earlier)| earlier.clashes(*address))
+                .find(|earlier| earlier.1.clashes(this.1))
             {
                 // The one that a user wrote is the one to change.
-                let (key, other) = match rules.loaded.origin(key) {
-                    super::Origin::Default => (other, key),
-                    _ => (key, other),
+                let (wrong, other) = match rules.loaded.origin(&this.0) {
+                    super::Origin::Default => (earlier, this),
+                    _ => (this, earlier),
                 };
+                let message = format!("{} is taken by {} ({})", wrong.1, other.0, other.1);
                 rules.problem(
-                    key,
-                    format!("{address} is also the address of {other}"),
+                    &wrong.0,
+                    message,
                     "choose another port, or switch one of the two off",
                 );
             }

@@ -210,15 +210,14 @@ pub fn explain(path: &str, loaded: &Loaded) -> Result<String, Option<String>> {
         Some(format!("{list}[{kind}]{tail}"))
     });
     let Some(place) = schema::find(kind.as_deref().unwrap_or(path)) else {
-        let leaves = schema::leaves();
+        let known = concrete_leaves(path);
         let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-        let near = suggest::nearest(path, leaves.iter().map(|(known, _)| known.as_str()))
-            .map(str::to_owned);
+        let near = suggest::nearest(path, known.iter().map(String::as_str)).map(str::to_owned);
         let same_name = || {
-            leaves
+            known
                 .iter()
-                .map(|(known, _)| known.clone())
                 .find(|known| last(known) == last(path))
+                .cloned()
         };
         return Err(near.or_else(same_name));
     };
@@ -236,6 +235,18 @@ pub fn explain(path: &str, loaded: &Loaded) -> Result<String, Option<String>> {
             )
         }
     })
+}
+
+/// All keys, with the listener's name of this path in the place of `<name>`.
+fn concrete_leaves(path: &str) -> Vec<String> {
+    let name = path
+        .strip_prefix("listeners.")
+        .and_then(|rest| rest.split('.').nth(1))
+        .unwrap_or("default");
+    schema::leaves()
+        .into_iter()
+        .map(|(known, _)| known.replace("<name>", name))
+        .collect()
 }
 
 fn explain_key(path: &str, key: &Key, loaded: &Loaded) -> String {
@@ -351,8 +362,11 @@ impl Reference {
                 self.out.push('\n');
             }
         }
-        if let Some((_, kind)) = path.split_once('[') {
-            let _ = writeln!(self.out, "#kind = \"{}\"", kind.trim_end_matches(']'));
+        if let Some((_, kind)) = path
+            .strip_suffix(']')
+            .and_then(|path| path.rsplit_once('['))
+        {
+            let _ = writeln!(self.out, "#kind = \"{kind}\"");
         }
         self.leaves(table);
         for (name, node) in &table.entries {

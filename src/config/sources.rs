@@ -96,8 +96,17 @@ pub fn parse_file(path: &Path, text: &str) -> Read {
     }
 }
 
+/// What a name stands for.
+#[derive(Clone, Copy)]
+enum Target {
+    /// A key, or a table or array given whole.
+    Node(&'static Node),
+    /// A listener given whole.
+    Listener(&'static Table),
+}
+
 /// The place in the schema that the parts of a name lead to.
-fn resolve(parts: &[String]) -> Result<&'static Node, Missed> {
+fn resolve(parts: &[String]) -> Result<Target, Missed> {
     let mut table = schema::root();
     let mut path = String::new();
     let mut parts = parts.iter();
@@ -115,7 +124,7 @@ fn resolve(parts: &[String]) -> Result<&'static Node, Missed> {
             Node::Names(below) => {
                 // The next part is the user's own name.
                 let Some(name) = parts.next() else {
-                    return Ok(node);
+                    return Ok(Target::Node(node));
                 };
                 if check_name(name).is_err() {
                     return Err(Missed {
@@ -126,16 +135,12 @@ fn resolve(parts: &[String]) -> Result<&'static Node, Missed> {
                 }
                 path = join(&path, name);
                 if parts.len() == 0 {
-                    return Err(Missed {
-                        table: below,
-                        path,
-                        part: String::new(),
-                    });
+                    return Ok(Target::Listener(below));
                 }
                 below
             }
             Node::Leaf(_) | Node::List(_) | Node::Kinds(_) => match parts.next() {
-                None => return Ok(node),
+                None => return Ok(Target::Node(node)),
                 Some(part) => {
                     static EMPTY: Table = Table {
                         doc: "",
@@ -150,7 +155,7 @@ fn resolve(parts: &[String]) -> Result<&'static Node, Missed> {
             },
         };
         if parts.len() == 0 {
-            return Ok(node);
+            return Ok(Target::Node(node));
         }
         table = below;
     }
@@ -180,21 +185,24 @@ impl Missed {
 }
 
 /// Reads a text by the type of the key it is for.
-fn text_value(node: &'static Node, parts: &[String], text: &str, origin: &Origin) -> Read {
+fn text_value(target: Target, parts: &[String], text: &str, origin: &Origin) -> Read {
     let path = parts.join(".");
     let wrong = |message: String, help: String| {
         vec![Problem::new(origin.clone(), path.clone(), message).help(help)]
     };
     let place = |_: Range<usize>| origin.clone();
     let mut reader = Reader::new(&place);
-    let ty = match node {
-        Node::Leaf(key) => Some(key.ty),
+    let ty = match target {
+        Target::Node(Node::Leaf(key)) => Some(key.ty),
         _ => None,
     };
     let off = text == "off" && matches!(ty, Some(Ty::Off(_)));
     let value = if off || ty.is_some_and(|ty| ty.is_text()) {
         let string = Spanned::new(0..0, DeValue::String(text.into()));
-        reader.node(node, &path, &string)
+        match target {
+            Target::Node(node) => reader.node(node, &path, &string),
+            Target::Listener(_) => None,
+        }
     } else {
         let parsed = DeValue::parse(text.trim()).map_err(|error| {
             let expected =
@@ -207,7 +215,10 @@ fn text_value(node: &'static Node, parts: &[String], text: &str, origin: &Origin
                 format!("`nightjar config explain {path}` says what it may be"),
             )
         })?;
-        reader.node(node, &path, &parsed)
+        match target {
+            Target::Node(node) => reader.node(node, &path, &parsed),
+            Target::Listener(table) => reader.listener(table, &path, &parsed),
+        }
     };
     let Some(value) = value.filter(|_| reader.problems.is_empty()) else {
         return Err(reader.problems);
