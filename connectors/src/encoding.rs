@@ -26,3 +26,9 @@ pub(crate) fn base64_text(bytes: &[u8]) -> String {
 pub(crate) fn base64_unpadded(bytes: &[u8]) -> String {
     general_purpose::STANDARD_NO_PAD.encode(bytes)
 }
+
+/// The bytes of base64url without padding, as tokens and their keys use it; `None` if it is not.
+#[cfg(feature = "jwt")]
+pub(crate) fn base64_url(text: &str) -> Option<Vec<u8>> {
+    general_purpose::URL_SAFE_NO_PAD.decode(text).ok()
+}

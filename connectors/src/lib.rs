@@ -9,9 +9,15 @@
 pub mod builtin;
 mod encoding;
 mod error;
+#[cfg(feature = "jwt")]
+pub mod jwt;
 #[cfg(feature = "password")]
 pub mod password;
+#[cfg(any(feature = "http", feature = "jwt"))]
+mod rules_json;
 pub mod scram;
+#[cfg(any(feature = "http", feature = "jwt"))]
+mod template;
 #[cfg(test)]
 mod testing;
 #[cfg(feature = "password")]
