@@ -1,15 +1,16 @@
 //! The broker of one node: clients, router, store, access and metrics in one place that every front-end shares.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
-use nightjar_mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
+use nightjar_mqtt::{ProtocolVersion, QoS, ReasonCode, TopicFilter, TopicName};
 use parking_lot::Mutex;
 
-use crate::access::ClientInfo;
+use crate::access::{ClientInfo, Protocol};
 use crate::acl::AclSources;
 use crate::auth::AuthChain;
 use crate::handle::{DropReason, SessionHandle, Signal};
@@ -19,7 +20,7 @@ use crate::publish::{PublishBatch, Published};
 use crate::router::{Router, Target};
 use crate::session::Session;
 use crate::settings::{MqttSettings, QueueLimits, RetainedSettings};
-use crate::shard::{Effect, Open, Queued, Will};
+use crate::shard::{Effect, Open, Queued, Restored, SessionEntry, Will};
 use crate::store::{DurableStore, EffectSink};
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
@@ -69,7 +70,7 @@ pub struct Broker {
     auth: AuthChain,
     next_epoch: AtomicU64,
     memory: AtomicU8,
-    deferred: Mutex<Vec<Effect>>,
+    deferred: Mutex<Vec<(u16, Effect)>>,
     node: Arc<str>,
     started: Timestamp,
 }
@@ -421,7 +422,7 @@ impl Broker {
         self.finish_batch(&mut batch);
     }
 
-    fn hand_back_durable(&self, client_id: &str, shared: Vec<Queued>) {
+    fn hand_back_durable(&self, client_id: &str, shared: Vec<Queued>) -> PublishBatch {
         let gone = self.client(client_id);
         let mut batch = PublishBatch::default();
         for item in shared {
@@ -455,7 +456,7 @@ impl Broker {
                 None => self.metrics.dropped(DropReason::SessionEnded, 1),
             }
         }
-        self.finish_batch(&mut batch);
+        batch
     }
 
     /// Counts dropped deliveries for the broker and for the session.
@@ -529,16 +530,20 @@ impl Broker {
         self.publish_now(&message);
     }
 
-    fn carry_out(&self, effect: Effect) {
+    fn carry_out(&self, shard: u16, effect: Effect) {
         match effect {
-            Effect::Will { message, .. } => {
+            Effect::Will { message, duty, .. } => {
                 self.metrics.count(Counter::WillsPublished);
-                self.publish_now(&message);
+                let mut batch = PublishBatch::default();
+                let route = self.router.route(message.topic());
+                self.publish(&message, &route, &mut batch);
+                self.fulfil(shard, duty, batch);
             }
             Effect::Ended {
                 client_id,
                 epoch,
                 shared,
+                duty,
                 undelivered,
                 ..
             } => {
@@ -550,9 +555,21 @@ impl Broker {
                     handle.signal(epoch, Signal::TakenOver);
                     self.remove(&handle);
                 }
-                self.hand_back_durable(&client_id, shared);
+                if let Some(duty) = duty {
+                    let batch = self.hand_back_durable(&client_id, shared);
+                    self.fulfil(shard, duty, batch);
+                }
             }
             _ => {}
+        }
+    }
+
+    /// Commits what was done for a duty of a shard together with the end of that duty.
+    fn fulfil(&self, shard: u16, duty: u64, mut batch: PublishBatch) {
+        batch.entry(shard, SessionEntry::Fulfilled { duties: vec![duty] });
+        let (_, stall) = self.finish_batch(&mut batch);
+        if let Some(stall) = stall {
+            stall.ignore();
         }
     }
 }
@@ -571,7 +588,7 @@ impl EffectSink for Broker {
                 None => self.metrics.dropped(reason, count),
             },
             Effect::Ready { .. } => {}
-            effect => self.deferred.lock().push(effect),
+            effect => self.deferred.lock().push((shard, effect)),
         }
     }
 
@@ -581,9 +598,37 @@ impl EffectSink for Broker {
             if deferred.is_empty() {
                 return;
             }
-            for effect in deferred {
-                self.carry_out(effect);
+            for (shard, effect) in deferred {
+                self.carry_out(shard, effect);
             }
         }
+    }
+
+    fn restore(&self, session: Restored) {
+        if !session.durable {
+            return; // Only a will is kept of it.
+        }
+        let info = Arc::new(ClientInfo {
+            client_id: session.client_id.clone(),
+            username: None,
+            peer: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+            loopback: false,
+            listener: self.node.clone(),
+            protocol: Protocol::Mqtt(ProtocolVersion::V5),
+            cert_common_name: None,
+            cert_subject: None,
+            superuser: false,
+            rules: None,
+        });
+        let shared = self.settings().queue.clone();
+        let limits = if *shared == session.limits {
+            shared
+        } else {
+            Arc::new(session.limits)
+        };
+        let handle = SessionHandle::new(info, true, session.epoch, limits);
+        handle.detach(session.epoch);
+        self.restore_routes(&handle, &session.subs);
+        self.clients.insert(session.client_id, handle);
     }
 }

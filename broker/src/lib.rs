@@ -30,7 +30,7 @@ pub use message::{Message, MessageHead, MessageProperties};
 pub use metrics::{Counter, Metrics};
 pub use publish::{Allowed, CachedTopic, PublishBatch, Published, Stall, TopicCache};
 pub use session::{AckPacket, Admission, Session, SessionError, Transmit};
-pub use store::{DurableStore, EffectSink, MemoryStore, OpenReply, Submitted};
+pub use store::{Batches, DurableStore, EffectSink, MemoryStore, OpenReply, Submitted};
 pub use subs::SubTable;
 pub use subscription::{RetainHandling, SubOptions, Subscription};
 pub use ticket::{Completion, Progress, Ticket};

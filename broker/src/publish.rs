@@ -14,6 +14,7 @@ use crate::metrics::Counter;
 use crate::router::{Group, Member, Route, Target};
 use crate::settings::QueuePolicy;
 use crate::shard::{Enqueue, RetainedEntry, SessionEntry};
+use crate::store::Batches;
 use crate::subscription::{SubOptions, Subscription};
 use crate::ticket::{Completion, Ticket};
 use crate::time::Timestamp;
@@ -23,10 +24,9 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 pub struct PublishBatch {
     wakers: SmallVec<[Waker; 8]>,
-    entries: SmallVec<[(u16, Vec<SessionEntry>); 2]>,
+    entries: Batches,
     tickets: SmallVec<[Ticket; 2]>,
     stall: Option<Stall>,
-    rejected: bool,
 }
 
 /// A wait for slow receivers.
@@ -42,6 +42,11 @@ impl Stall {
     #[must_use]
     pub fn ticket(&self) -> Ticket {
         Ticket::on(self.completion.clone())
+    }
+
+    /// Nobody waits: a message of the broker itself is not held up.
+    pub(crate) fn ignore(&self) {
+        self.completion.finish();
     }
 
     /// Waited long enough: from here the queue policy decides.
@@ -82,11 +87,30 @@ impl PublishBatch {
             && self.stall.is_none()
     }
 
-    fn entry(&mut self, shard: u16, entry: SessionEntry) {
+    pub(crate) fn entry(&mut self, shard: u16, entry: SessionEntry) {
         match self.entries.iter_mut().find(|(have, _)| *have == shard) {
             Some((_, entries)) => entries.push(entry),
             None => self.entries.push((shard, vec![entry])),
         }
+    }
+
+    /// Puts entries of the publisher's own session before all others of its shard. They are committed together with
+    /// what it published: a QoS 2 packet id is never taken without its message, nor a message without its id.
+    pub(crate) fn prepend(&mut self, shard: u16, mut own: Vec<SessionEntry>) {
+        match self.entries.iter_mut().find(|(have, _)| *have == shard) {
+            Some((_, entries)) => {
+                own.append(entries);
+                *entries = own;
+            }
+            None => self.entries.push((shard, own)),
+        }
+    }
+
+    fn entries_per_shard(&self) -> SmallVec<[(u16, usize); 4]> {
+        let counts = self.entries.iter();
+        counts
+            .map(|(shard, entries)| (*shard, entries.len()))
+            .collect()
     }
 
     fn stalled_on(&mut self) -> &mut Stall {
@@ -106,6 +130,12 @@ impl Broker {
             self.retain(message, batch);
         }
         let mut published = Published::default();
+        let rejects = self.rejects();
+        let before = if rejects {
+            batch.entries_per_shard()
+        } else {
+            SmallVec::new()
+        };
         match route.lists() {
             [] => self.metrics().count(Counter::MessagesUnmatched),
             [only] => {
@@ -115,9 +145,16 @@ impl Broker {
             }
             _ => self.to_merged(message, route, batch, &mut published),
         }
-        if self.rejects() && !batch.entries.is_empty() {
-            self.submit_entries(batch);
-            published.rejected |= std::mem::take(&mut batch.rejected);
+        if rejects {
+            for (shard, entries) in &batch.entries {
+                let ahead = before
+                    .iter()
+                    .find(|(have, _)| have == shard)
+                    .map_or(0, |(_, count)| *count);
+                for (at, entry) in entries.iter().enumerate().skip(ahead) {
+                    published.rejected |= self.store().is_full(*shard, entry, at);
+                }
+            }
         }
         published
     }
@@ -141,24 +178,25 @@ impl Broker {
         if batch.entries.is_empty() {
             return;
         }
-        for (shard, entries) in std::mem::take(&mut batch.entries) {
-            let completion = batch
-                .stall
-                .as_ref()
-                .map_or_else(|| Completion::new(1), |stall| stall.completion.clone());
-            let submitted = self.store().submit(shard, entries, Some(&completion));
-            if submitted.stalled {
-                let stall = batch.stall.get_or_insert_with(|| Stall {
-                    completion,
-                    handles: SmallVec::new(),
-                    shards: SmallVec::new(),
-                });
-                stall.shards.push(shard);
-            }
-            batch.rejected |= submitted.rejected;
-            if !submitted.ticket.is_done() {
-                batch.tickets.push(submitted.ticket);
-            }
+        let entries = std::mem::take(&mut batch.entries);
+        let completion = batch
+            .stall
+            .as_ref()
+            .map_or_else(|| Completion::new(1), |stall| stall.completion.clone());
+        let mut shards: SmallVec<[u16; 1]> = SmallVec::new();
+        let ticket = self
+            .store()
+            .submit_all(entries, &completion, &mut |shard| shards.push(shard));
+        if !shards.is_empty() {
+            let stall = batch.stall.get_or_insert_with(|| Stall {
+                completion,
+                handles: SmallVec::new(),
+                shards: SmallVec::new(),
+            });
+            stall.shards.extend(shards);
+        }
+        if !ticket.is_done() {
+            batch.tickets.push(ticket);
         }
     }
 

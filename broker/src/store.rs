@@ -7,12 +7,13 @@
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
 
 use crate::handle::SessionHandle;
 use crate::message::Message;
 use crate::shard::{
-    Effect, Opened, Reply, RetainedEntry, RetainedShard, SessionEntry, SessionShard, Streams,
-    slot_of,
+    Effect, Opened, Reply, Restored, RetainedEntry, RetainedShard, SessionEntry, SessionShard,
+    Streams, slot_of,
 };
 use crate::ticket::{Completion, Ticket};
 use crate::time::Timestamp;
@@ -25,15 +26,20 @@ pub trait EffectSink: Send + Sync {
 
     /// The shard is unlocked again: what the effects asked for may be done now.
     fn settled(&self);
+
+    /// A session that was found when the node started: its subscriptions must lead to it before a client can
+    /// connect.
+    fn restore(&self, session: Restored);
 }
+
+/// Entries for several shards, committed together.
+pub type Batches = SmallVec<[(u16, Vec<SessionEntry>); 2]>;
 
 /// What a submission gave.
 #[derive(Debug, Default)]
 pub struct Submitted {
     /// Done when the entries are committed.
     pub ticket: Ticket,
-    /// A queue under the policy `reject` was full.
-    pub rejected: bool,
     /// The completion given as `stall` now waits for a queue to empty.
     pub stalled: bool,
 }
@@ -56,6 +62,27 @@ pub trait DurableStore: Send + Sync {
         entries: Vec<SessionEntry>,
         stall: Option<&Arc<Completion>>,
     ) -> Submitted;
+
+    /// Submits entries for several shards; on one node they are committed together or not at all. `stalled` hears of
+    /// each shard whose queues make `stall` wait.
+    fn submit_all(
+        &self,
+        batches: Batches,
+        stall: &Arc<Completion>,
+        stalled: &mut dyn FnMut(u16),
+    ) -> Ticket {
+        Ticket::all(batches.into_iter().map(|(shard, entries)| {
+            let submitted = self.submit(shard, entries, Some(stall));
+            if submitted.stalled {
+                stalled(shard);
+            }
+            submitted.ticket
+        }))
+    }
+
+    /// Would a queue under the policy `reject` refuse this entry, if `ahead` more came before it? Errs towards yes
+    /// while entries are on their way: what is promised is queued.
+    fn is_full(&self, shard: u16, entry: &SessionEntry, ahead: usize) -> bool;
 
     /// Submits an Open; when the ticket is done, [`OpenReply::take`] has the answer. An Open that changes nothing
     /// (see [`SessionShard::needs_entry`]) is not logged.
@@ -170,7 +197,6 @@ impl MemoryStore {
             let mut ready = Vec::new();
             for entry in entries {
                 let reply = state.apply(entry, &mut effects);
-                submitted.rejected |= reply == Reply::Rejected;
                 replies.push(reply);
                 for effect in effects.drain(..) {
                     match effect {
@@ -253,6 +279,13 @@ impl DurableStore for MemoryStore {
         stall: Option<&Arc<Completion>>,
     ) -> Submitted {
         self.run(shard, entries, stall, Timestamp::now()).1
+    }
+
+    fn is_full(&self, shard: u16, entry: &SessionEntry, ahead: usize) -> bool {
+        self.shards[usize::from(shard)]
+            .lock()
+            .state
+            .would_reject(entry, ahead)
     }
 
     fn open(&self, open: crate::shard::Open) -> (Ticket, OpenReply) {

@@ -227,13 +227,22 @@ impl Session {
     /// Ends a read batch: submits what it published and acknowledged. Acknowledgements of this batch leave when that
     /// is committed.
     pub fn finish_batch(&mut self, batch: &mut PublishBatch, now: Timestamp) {
-        let own = self.submit_own(now);
-        if batch.is_empty() && own.is_done() {
+        let credit = self.gather_own(batch);
+        if batch.is_empty() {
             self.settle(&Ticket::DONE);
-            return;
+        } else {
+            let (ticket, stall) = self.broker.finish_batch(batch);
+            self.outbound.releases_wait_for(&ticket);
+            self.settle(&ticket);
+            self.stall_on(stall, now);
         }
-        let (ticket, stall) = self.broker.finish_batch(batch);
-        self.settle(&Ticket::all([own, ticket]));
+        if credit > 0 {
+            let store = self.broker.store();
+            store.grant(self.handle.client_id(), self.epoch, credit, now);
+        }
+    }
+
+    fn stall_on(&mut self, stall: Option<Stall>, now: Timestamp) {
         if let Some(stall) = stall
             && self.stall.is_none()
         {
@@ -259,19 +268,16 @@ impl Session {
         });
     }
 
-    /// Submits what this client acknowledged and what QoS 2 ids it used, and returns the credit.
-    fn submit_own(&mut self, now: Timestamp) -> Ticket {
+    /// Puts what this client acknowledged and what QoS 2 ids it used into the batch; the credit to return.
+    fn gather_own(&mut self, batch: &mut PublishBatch) -> u32 {
         if !self.durable {
-            return Ticket::DONE;
+            return 0;
         }
         let client_id = self.handle.client_id();
         let (acks, credit) = self.outbound.take_acks();
         let (received, released) = self.inbound.take_changes();
-        if acks.is_empty() && received.is_empty() && released.is_empty() {
-            return Ticket::DONE;
-        }
         let epoch = self.epoch;
-        let mut entries = Vec::with_capacity(3);
+        let mut entries = Vec::new();
         if !received.is_empty() {
             entries.push(SessionEntry::Received {
                 client_id: client_id.clone(),
@@ -293,15 +299,10 @@ impl Session {
                 acks,
             });
         }
-        let store = self.broker.store();
-        let ticket = store
-            .submit(store.shard_of(client_id), entries, None)
-            .ticket;
-        if credit > 0 {
-            store.grant(client_id, epoch, credit, now);
+        if !entries.is_empty() {
+            batch.prepend(self.broker.store().shard_of(client_id), entries);
         }
-        self.outbound.releases_wait_for(&ticket);
-        ticket
+        credit
     }
 
     /// The next thing to send, or `None` for now; then `waker` is called when there is more.

@@ -19,6 +19,9 @@ pub use session::{Duty, Effect, SessionShard};
 pub use snapshot::Restored;
 pub use streams::Streams;
 
+#[cfg(test)]
+mod codec_tests;
+
 use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;

@@ -105,8 +105,9 @@ fn decode_item(from: &mut Decoder<'_>, bodies: &[Message]) -> Result<Queued, Cod
 fn encode_record(out: &mut Encoder<'_>, bodies: &mut Bodies, record: &Record) {
     out.text(&record.client_id);
     out.u64(record.epoch);
-    out.u8(if record.connected { CONNECTED } else { 0 }
-        | if record.transient { TRANSIENT } else { 0 });
+    out.u8(
+        if record.connected { CONNECTED } else { 0 } | if record.transient { TRANSIENT } else { 0 }
+    );
     out.u64(u64::from(record.expiry));
     out.time(record.expires_at);
     out.will(record.will.as_deref());
@@ -216,16 +217,18 @@ impl SessionShard {
     ///
     /// # Errors
     /// [`CodecError`].
+    #[allow(
+        clippy::field_reassign_with_default,
+        reason = "other fields belong to the state machine's own module"
+    )]
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut from = Decoder(bytes);
         from.format()?;
         let bodies = (0..from.count("messages")?)
             .map(|_| from.message())
             .collect::<Result<Vec<_>, _>>()?;
-        let mut shard = Self {
-            clock: from.time("time")?,
-            ..Self::default()
-        };
+        let mut shard = Self::default();
+        shard.clock = from.time("time")?;
         for _ in 0..from.count("sessions")? {
             let record = decode_record(&mut from, &bodies)?;
             if shard.slot(&record.client_id).is_some() {
@@ -336,11 +339,9 @@ impl SessionShard {
     /// Calls `each` with the slots whose queue this entry will lengthen.
     pub fn touches(&self, entry: &SessionEntry, mut each: impl FnMut(u32)) {
         match entry {
-            SessionEntry::Publish(message) => self
-                .index
-                .matches(message.topic(), |list| {
-                    list.iter().for_each(|(slot, _)| each(*slot));
-                }),
+            SessionEntry::Publish(message) => self.index.matches(message.topic(), |list| {
+                list.iter().for_each(|(slot, _)| each(*slot));
+            }),
             SessionEntry::Enqueue(enqueue) => {
                 if let Some(slot) = self.slot(&enqueue.client_id) {
                     each(slot);
