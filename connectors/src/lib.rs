@@ -5,10 +5,14 @@
 //! kinds that compare passwords themselves share one [`password::HashPool`].
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "http")]
+mod breaker;
 #[cfg(feature = "builtin")]
 pub mod builtin;
 mod encoding;
 mod error;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 #[cfg(feature = "password")]

@@ -51,6 +51,7 @@ impl Template {
     ///
     /// # Errors
     /// Expected and got, if a placeholder is unknown or not closed.
+    #[cfg(feature = "jwt")]
     pub fn client(text: &str) -> Result<Self, String> {
         Self::with(text, &NAMES[..CLIENT])
     }
@@ -102,6 +103,7 @@ impl Template {
     }
 
     /// The text with its values; `None` if one is missing.
+    #[cfg(feature = "jwt")]
     pub(crate) fn render(&self, values: &Values<'_>) -> Option<String> {
         let mut text = String::new();
         for part in &self.0 {
@@ -128,12 +130,6 @@ impl Template {
             }
         }
         text
-    }
-
-    /// True if the text before the first placeholder contains this.
-    #[cfg(feature = "http")]
-    pub(crate) fn begins_with_text_that_has(&self, pattern: &str) -> bool {
-        matches!(self.0.first(), Some(Part::Text(text)) if text.contains(pattern))
     }
 }
 
@@ -192,7 +188,7 @@ impl<'a> Values<'a> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "jwt"))]
 mod tests {
     use super::*;
 
