@@ -103,8 +103,8 @@ impl Connection {
         self.session.connect(&self.options, &mut self.write)?;
         let connected = self
             .answer("CONNACK", |event| match event {
-                Event::Connected(connected) => Ok(*connected),
-                other => Err(other),
+                Event::Connected(connected) => Some(connected.clone()),
+                _ => None,
             })
             .await?;
         if connected.reason.is_error() {
@@ -211,8 +211,8 @@ impl Connection {
             return Ok(ReasonCode::Success);
         };
         self.answer("acknowledgement", |event| match event {
-            Event::Published { packet_id, reason } if packet_id == wanted => Ok(reason),
-            other => Err(other),
+            Event::Published { packet_id, reason } if *packet_id == wanted => Some(*reason),
+            _ => None,
         })
         .await
     }
@@ -292,8 +292,10 @@ impl Connection {
     ) -> Result<Vec<ReasonCode>> {
         let wanted = self.send_subscribe(filters, identifier, user_properties)?;
         self.answer("SUBACK", |event| match event {
-            Event::Subscribed { packet_id, reasons } if packet_id == wanted => Ok(reasons),
-            other => Err(other),
+            Event::Subscribed { packet_id, reasons } if *packet_id == wanted => {
+                Some(std::mem::take(reasons))
+            }
+            _ => None,
         })
         .await
     }
@@ -333,8 +335,10 @@ impl Connection {
     ) -> Result<Vec<ReasonCode>> {
         let wanted = self.send_unsubscribe(filters, user_properties)?;
         self.answer("UNSUBACK", |event| match event {
-            Event::Unsubscribed { packet_id, reasons } if packet_id == wanted => Ok(reasons),
-            other => Err(other),
+            Event::Unsubscribed { packet_id, reasons } if *packet_id == wanted => {
+                Some(std::mem::take(reasons))
+            }
+            _ => None,
         })
         .await
     }
@@ -356,8 +360,8 @@ impl Connection {
     pub async fn ping(&mut self) -> Result<()> {
         self.session.ping(&mut self.write)?;
         self.answer("PINGRESP", |event| match event {
-            Event::Pong => Ok(()),
-            other => Err(other),
+            Event::Pong => Some(()),
+            _ => None,
         })
         .await
     }
@@ -474,23 +478,21 @@ impl Connection {
     async fn answer<T>(
         &mut self,
         what: &'static str,
-        mut wanted: impl FnMut(Event) -> std::result::Result<T, Event>,
+        mut wanted: impl FnMut(&mut Event) -> Option<T>,
     ) -> Result<T> {
         let after = self.options.timeout;
         let deadline = Instant::now() + after;
         let mut seen = 0;
         loop {
-            while let Some(event) = self.events.remove(seen) {
-                if let Event::Disconnected { reason, .. } = event {
+            while let Some(event) = self.events.get_mut(seen) {
+                if let Some(answer) = wanted(event) {
+                    self.events.remove(seen);
+                    return Ok(answer);
+                }
+                if let Event::Disconnected { reason, .. } = *event {
                     return Err(Error::Disconnected(reason));
                 }
-                match wanted(event) {
-                    Ok(answer) => return Ok(answer),
-                    Err(event) => {
-                        self.events.insert(seen, event);
-                        seen += 1;
-                    }
-                }
+                seen += 1;
             }
             self.check_inbox()?;
             match tokio::time::timeout_at(deadline, self.drive()).await {

@@ -17,9 +17,9 @@ pub struct Clock {
     unix: u64,
 }
 
-impl Clock {
+impl Default for Clock {
     /// Reads the system's clock once.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let unix = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -28,7 +28,9 @@ impl Clock {
             unix: u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX),
         }
     }
+}
 
+impl Clock {
     /// Now.
     #[inline]
     pub fn now(&self) -> u64 {
@@ -125,7 +127,7 @@ mod tests {
 
     #[test]
     fn readings_and_moments_agree() {
-        let clock = Clock::new();
+        let clock = Clock::default();
         let now = clock.now();
         assert!(clock.now() >= now);
         let later = clock.instant(now + 1_000_000_000);

@@ -379,7 +379,7 @@ impl Run {
         Self {
             flows: (0..publishers).map(|_| Flow::default()).collect(),
             plan,
-            clock: Clock::new(),
+            clock: Clock::default(),
             issued: AtomicU64::new(0),
             phase: AtomicU8::new(Phase::Starting as u8),
             began: AtomicU64::new(0),

@@ -22,8 +22,9 @@ use crate::error::{Error, Result};
 use crate::tls::TlsOptions;
 use crate::transport::Dialer;
 
-/// Connects under way at once, of all threads together: more would overflow a broker's backlog.
-const CONNECTING: usize = 256;
+/// Connects under way at once, of all threads together. Mosquitto listens with a backlog of 100: what
+/// does not fit waits a second for its SYN to be sent again.
+const CONNECTING: usize = 64;
 /// How often phases are looked after.
 const TICK: Duration = Duration::from_millis(20);
 /// Without any arrival for this long, what is missing is lost.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use nightjar_mqtt::{ProtocolVersion, QoS};
 
 use crate::cli::properties::{Properties, PropertyArgs};
-use crate::endpoint::{Endpoint, Scheme, Url, WEBSOCKET_PATH};
+use crate::endpoint::{Endpoint, Scheme, Url};
 use crate::error::{Error, Result};
 use crate::message::Message;
 use crate::options::ConnectOptions;
@@ -177,7 +177,12 @@ impl ConnectArgs {
             }
             Some(version) => version,
         };
-        let (endpoint, username, password, topic) = self.endpoint()?;
+        let Url {
+            endpoint,
+            username,
+            password,
+            topic,
+        } = self.address()?;
         let mut options = ConnectOptions::new(self.client_id(version)?).version(version);
         options.clean_start = !self.disable_clean_session;
         options.keep_alive = self.keepalive;
@@ -214,25 +219,29 @@ impl ConnectArgs {
         })
     }
 
-    fn endpoint(&self) -> Result<(Endpoint, Option<String>, Option<String>, Option<String>)> {
-        if let Some(url) = &self.url {
-            let mut url = Url::parse(url)?;
-            if let Some(path) = &self.ws_path {
-                url.endpoint.path.clone_from(path);
+    /// What the URL says, or the flags in its place; flags for credentials win.
+    fn address(&self) -> Result<Url> {
+        let mut url = match &self.url {
+            Some(url) => Url::parse(url)?,
+            None => {
+                let tls = self.tls.is_set() || self.port == Some(Scheme::Mqtts.default_port());
+                let scheme = Scheme::from_parts(tls, self.ws || self.ws_path.is_some());
+                let mut endpoint = Endpoint::new(scheme, self.host.clone());
+                endpoint.port = self.port.unwrap_or(endpoint.port);
+                Url {
+                    endpoint,
+                    username: None,
+                    password: None,
+                    topic: None,
+                }
             }
-            let username = self.username.clone().or(url.username);
-            let password = self.password.clone().or(url.password);
-            return Ok((url.endpoint, username, password, url.topic));
+        };
+        if let Some(path) = &self.ws_path {
+            url.endpoint.path.clone_from(path);
         }
-        let tls = self.tls.is_set() || self.port == Some(Scheme::Mqtts.default_port());
-        let scheme = Scheme::from_parts(tls, self.ws || self.ws_path.is_some());
-        let mut endpoint = Endpoint::new(scheme, self.host.clone());
-        endpoint.port = self.port.unwrap_or(endpoint.port);
-        endpoint.path = self
-            .ws_path
-            .clone()
-            .unwrap_or_else(|| WEBSOCKET_PATH.to_owned());
-        Ok((endpoint, self.username.clone(), self.password.clone(), None))
+        url.username = self.username.clone().or(url.username);
+        url.password = self.password.clone().or(url.password);
+        Ok(url)
     }
 
     fn client_id(&self, version: ProtocolVersion) -> Result<String> {

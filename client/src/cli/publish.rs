@@ -231,7 +231,8 @@ impl Publisher {
                         connection = reconnect(dialer, options, session) => connection?,
                         () = &mut stop => return Err(error),
                     };
-                    again.extend(connection.take_orphans());
+                    // They were handed over before the line that waits, if one does.
+                    again.splice(0..0, connection.take_orphans());
                 }
                 Err(error) => return Err(error),
             }

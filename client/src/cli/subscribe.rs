@@ -249,18 +249,18 @@ impl<W: Write> Subscriber<'_, W> {
             unanswered += 1;
         }
         loop {
-            if !connection.has_event() || self.output.len() >= OUTPUT_CHUNK {
-                if !self.flush() {
-                    return Ok(0);
-                }
+            let pause = !connection.has_event() || self.output.len() >= OUTPUT_CHUNK;
+            if pause && !self.flush() {
+                return Ok(0);
             }
             match connection.next_event().await? {
-                Event::Message(message) => {
-                    if self.message(connection, &message).await? == Next::Stop {
+                Event::Message(message) => match self.message(connection, &message).await? {
+                    Next::GoOn => {}
+                    Next::Stop => {
                         connection.drain().await?;
                         return Ok(0);
                     }
-                }
+                },
                 Event::Subscribed { reasons, .. } => {
                     unanswered -= 1;
                     if let Some(code) = self.subscribed(&reasons) {

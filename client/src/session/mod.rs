@@ -31,9 +31,11 @@ pub enum Direction {
     Received,
 }
 
+type Trace = dyn Fn(Direction, &Packet<'_>) + Send + Sync;
+
 /// Called with every packet, before it is handled or sent.
 #[derive(Clone)]
-pub struct Tracer(Arc<dyn Fn(Direction, &Packet<'_>) + Send + Sync>);
+pub struct Tracer(Arc<Trace>);
 
 impl Tracer {
     /// A tracer that calls `trace`.
@@ -50,7 +52,7 @@ impl fmt::Debug for Tracer {
 
 #[derive(Debug)]
 enum Pending {
-    Publish(Message),
+    Publish(Box<Message>),
     /// PUBREC came, PUBREL was sent.
     Released,
     Subscribe,
@@ -188,7 +190,7 @@ impl Session {
             .pending
             .drain()
             .filter_map(|(_, (order, pending))| match pending {
-                Pending::Publish(message) => Some((order, message)),
+                Pending::Publish(message) => Some((order, *message)),
                 _ => None,
             })
             .collect();
@@ -241,7 +243,7 @@ impl Session {
         let id = self.free_id()?;
         self.put(&Packet::Publish(message.to_publish(Some(id), false)), out)?;
         self.inflight += 1;
-        self.remember(id, Pending::Publish(message));
+        self.remember(id, Pending::Publish(Box::new(message)));
         Ok(Some(id))
     }
 
