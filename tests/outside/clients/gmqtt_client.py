@@ -1,6 +1,7 @@
 """gmqtt: asyncio, 3.1.1 and 5.0, TCP and TLS."""
 
 import asyncio
+import logging
 import ssl
 
 from .base import WAIT, Client, Failed, Message, Unavailable
@@ -22,6 +23,8 @@ class GmqttClient(Client):
     def start(cls):
         if gmqtt is None:
             raise Unavailable("Python package gmqtt is not installed")
+        # It tells of each connection that a test has cut.
+        logging.getLogger("gmqtt").setLevel(logging.CRITICAL)
         cls.loop = Loop()
 
     @classmethod

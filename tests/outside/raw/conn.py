@@ -18,6 +18,10 @@ class Failed(Exception):
     """What came is not what the row expects."""
 
 
+class Silence(Failed):
+    """Nothing came in time."""
+
+
 def codes(given):
     """A code or several as a set."""
     return {given} if isinstance(given, int) else set(given)
@@ -54,7 +58,7 @@ class Conn:
         try:
             packet = await asyncio.wait_for(self._read(), timeout)
         except asyncio.TimeoutError:
-            raise Failed(f"{self.name}: nothing came within {timeout:g} s; before: {self.log[-4:]}") from None
+            raise Silence(f"{self.name}: nothing came within {timeout:g} s; before: {self.log[-4:]}") from None
         self.log.append(packet)
         return packet
 

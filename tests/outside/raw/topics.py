@@ -141,7 +141,7 @@ async def slash_alone_is_a_topic(t):
 async def too_many_levels(t):
     """max_topic_levels is 8 here: a filter and a topic name with nine are refused."""
     conn = await t.connect()
-    ok, deep = "/".join("12345678"), "/".join("123456789")
+    ok, deep = f"{t.key}/2/3/4/5/6/7/8", f"{t.key}/2/3/4/5/6/7/8/9"
     await conn.subscribe(ok)
     conn.post(ok, b"eight")
     await conn.ask(lambda p: p.topic == ok)
