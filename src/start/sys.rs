@@ -38,4 +38,19 @@ pub fn publish(broker: &Broker, now: Timestamp) {
     for (topic, counter) in COUNTERS {
         tell(topic, &broker.metrics().get(counter).to_string());
     }
+    // The names that readers of Mosquitto's tree look for.
+    let also = |topic: &str, value: String| {
+        broker.publish_own(&format!("$SYS/broker/{topic}"), value.as_bytes(), true, now);
+    };
+    also("version", format!("nightjar version {}", env!("CARGO_PKG_VERSION")));
+    also("uptime", format!("{} seconds", now.since(broker.started()) / 1000));
+    also("clients/connected", broker.connected().to_string());
+    also("clients/total", broker.sessions().to_string());
+    also("subscriptions/count", subscriptions.to_string());
+    also("retained messages/count", broker.store().retained_size().0.to_string());
+    for (topic, counter) in COUNTERS.iter().filter_map(|(topic, counter)| Some((topic.strip_prefix("metrics/")?, counter))) {
+        if matches!(topic, "bytes/received" | "bytes/sent" | "messages/received" | "messages/sent") {
+            also(topic, broker.metrics().get(*counter).to_string());
+        }
+    }
 }

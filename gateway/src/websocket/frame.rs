@@ -154,7 +154,8 @@ impl FrameDecoder {
 
     /// Length of the header as far as its first bytes tell.
     fn header_len(&self) -> usize {
-        if self.have < 2 {
+        // A frame without mask is refused as soon as that is seen: its header is shorter.
+        if self.have < 2 || self.header[1] & 0x80 == 0 {
             return 2;
         }
         match self.header[1] & 0x7F {

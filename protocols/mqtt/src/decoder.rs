@@ -95,6 +95,9 @@ impl Decoder {
 
     /// Decodes the packet at the start of `buf`. Bytes behind it are not looked at.
     ///
+    /// A packet of lists (filters, user properties) takes up to about 13 times its bytes while it lives, others next to
+    /// nothing: the limit bounds both.
+    ///
     /// What the fixed header tells is checked before the body is there: a packet that is too large or not allowed is refused
     /// before anything has to be buffered for it.
     ///

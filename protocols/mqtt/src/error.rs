@@ -71,8 +71,8 @@ pub enum DecodeError {
         /// How many.
         got: usize,
     },
-    /// A variable byte integer goes on after four bytes [MQTT-1.5.5-1].
-    #[error("{field}: expected a variable byte integer of at most 4 bytes, got a fifth")]
+    /// A variable byte integer goes on after four bytes, or is longer than its value needs [MQTT-1.5.5-1].
+    #[error("{field}: expected a variable byte integer of at most 4 bytes in its shortest form")]
     VariableByteInteger {
         /// The field.
         field: &'static str,

@@ -32,6 +32,11 @@ pub fn decode_publish<'a>(decoder: &Decoder, buf: &'a [u8]) -> Result<Decoded<'a
             needed: buf.len() + 1,
         });
     };
+    if version == ProtocolVersion::V5 && !is_shortest(buf.len() - 1 - input.len(), remaining) {
+        return Err(DecodeError::VariableByteInteger {
+            field: "remaining length",
+        });
+    }
     let consumed = buf.len() - input.len() + remaining;
     if consumed as u64 > u64::from(decoder.max_packet_size) {
         return Err(DecodeError::PacketTooLarge {
@@ -85,6 +90,9 @@ fn body_of<'a>(
             0..=3 => truncated(field),
             _ => DecodeError::VariableByteInteger { field },
         })?;
+        if !is_shortest(input.len() - rest.len(), length) {
+            return Err(DecodeError::VariableByteInteger { field });
+        }
         let (rest, section) =
             take::<_, _, ()>(length)(rest).map_err(|_| truncated("properties"))?;
         (rest, PublishProperties::parse(decoder.role, section)?)
@@ -139,6 +147,11 @@ fn length(input: &[u8]) -> Step<'_, usize> {
         }
         (input, multiplier) = (rest, multiplier * 128);
     }
+}
+
+/// Is this the fewest bytes for the value [MQTT-1.5.5-1]?
+fn is_shortest(bytes: usize, value: usize) -> bool {
+    bytes == 1 || value >= 128_usize.pow(bytes as u32 - 1)
 }
 
 fn topic(input: &[u8]) -> Step<'_, &[u8]> {

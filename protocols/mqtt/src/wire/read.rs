@@ -86,12 +86,15 @@ pub(crate) fn utf8<'a>(bytes: &'a [u8], field: &'static str) -> Result<&'a str, 
     })
 }
 
-/// Variable byte integer (section 1.5.5). A longer form than needed is taken, five bytes are not.
+/// Variable byte integer (section 1.5.5), in its shortest form [MQTT-1.5.5-1]: only 5.0 has them here.
 #[inline]
 pub(crate) fn variable<'a>(input: &'a [u8], field: &'static str) -> Parsed<'a, u32> {
     let mut value = 0;
     for (at, &byte) in input.iter().take(4).enumerate() {
         value |= u32::from(byte & 0x7F) << (7 * at);
+        if byte == 0 && at > 0 {
+            return Err(fail(DecodeError::VariableByteInteger { field }));
+        }
         if byte & 0x80 == 0 {
             return Ok((&input[at + 1..], value));
         }

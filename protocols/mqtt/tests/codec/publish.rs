@@ -218,15 +218,16 @@ fn publishes_with_properties() {
                 ..Default::default()
             }),
         ),
-        (
-            "a long form of the property length and identifier",
-            S5,
-            "30 * \"t\" 8380 00 8100 01 'x'",
-            with(PublishProperties {
-                payload_format_indicator: Some(PayloadFormat::Utf8),
-                ..Default::default()
-            }),
-        ),
+    ]);
+}
+
+#[test]
+fn variable_byte_integers_are_taken_in_their_shortest_form_only() {
+    let long = |field| DecodeError::VariableByteInteger { field };
+    refused(&[
+        ("remaining length", S5, "30 8500 \"t\" 00 'x'", long("remaining length"), 0x81),
+        ("property length", S5, "30 * \"t\" 8200 01 01 'x'", long("property length"), 0x81),
+        ("property identifier", S5, "30 * \"t\" 03 8100 01 'x'", long("property identifier"), 0x81),
     ]);
 }
 
