@@ -88,24 +88,18 @@ const REFUSED: u8 = 4;
 /// Runs the command.
 pub fn run(command: &Command) -> ExitCode {
     let result = match command {
-        Command::Ca { cn, files, days } => files.free("ca").and_then(|()| {
-            let pair = generate::ca(cn, *days).map_err(|why| (exit::FAILED, why))?;
-            files.write("ca", &pair)
-        }),
+        Command::Ca { cn, files, days } => generate::ca(cn, *days)
+            .map_err(|why| (exit::FAILED, why))
+            .and_then(|pair| files.write("ca", &pair)),
         Command::Server {
             names,
             authority,
             files,
             days,
-        } => files.free("server").and_then(|()| {
-            let ca = authority.read(files)?;
-            let pair =
-                generate::issue(&ca, Purpose::Server, &names[0], names, *days).map_err(|why| {
-                    (
-                        exit::USAGE,
-                        format!("{why}\n  help: names are DNS names or IP addresses"),
-                    )
-                })?;
+        } => authority.read(files).and_then(|ca| {
+            let help = "names are DNS names or IP addresses";
+            let pair = generate::issue(&ca, Purpose::Server, &names[0], names, *days)
+                .map_err(|why| (exit::USAGE, format!("{why}\n  help: {help}")))?;
             files.write("server", &pair)
         }),
         Command::Client {
@@ -114,7 +108,6 @@ pub fn run(command: &Command) -> ExitCode {
             files,
             days,
         } => file_name(name).and_then(|()| {
-            files.free(name)?;
             let ca = authority.read(files)?;
             let pair = generate::issue(&ca, Purpose::Client, name, &[], *days)
                 .map_err(|why| (exit::FAILED, why))?;
@@ -165,6 +158,7 @@ impl Files {
     }
 
     fn write(&self, name: &str, pair: &PemPair) -> Result<String, Failure> {
+        self.free(name)?;
         let (certificate, key) = self.paths(name);
         let fail = |path: &Path, error: std::io::Error| {
             (

@@ -26,7 +26,10 @@ pub fn run(options: &Options) -> ExitCode {
         Err(errors) => return exit::fail(exit::USAGE, errors),
     };
     problems.extend(config::missing_features(&loaded, version::KINDS));
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = version::warnings(&loaded)
+        .iter()
+        .map(Problem::to_string)
+        .collect();
     check_addresses(&loaded, &mut problems, &mut notes);
     check_certificates(&loaded, &mut problems);
     check_acl(&loaded, &mut problems);
@@ -81,6 +84,9 @@ fn check_addresses(loaded: &Loaded, problems: &mut Vec<Problem>, notes: &mut Vec
             config.cluster.gossip_bind.get(),
         ));
     }
+    // Where nothing will listen, nothing needs to be free.
+    tcp.retain(|(key, _)| !version::without_effect(key));
+    udp.retain(|(key, _)| !version::without_effect(key));
     // All are held until the last is tried: two keys with one address are found too.
     let mut held_tcp = Vec::new();
     let mut held_udp = Vec::new();

@@ -9,7 +9,7 @@ use super::output::{Format, Output};
 use super::{ConfigArgs, exit};
 use crate::config;
 use crate::ctl::protocol::Reply;
-use crate::ctl::{Client, CtlError, ErrorCode, SOCKET};
+use crate::ctl::{Client, CtlError, SOCKET};
 
 /// Ask and steer a running node.
 #[derive(Debug, clap::Args)]
@@ -54,30 +54,25 @@ pub struct HealthArgs {
 
 impl NodeArgs {
     /// The node's socket.
-    fn socket(&self, before: &ConfigArgs) -> Result<PathBuf, ExitCode> {
+    fn socket(&self, before: &ConfigArgs) -> PathBuf {
         if let Some(path) = &self.socket {
-            return Ok(path.clone());
-        }
-        if let Some(dir) = &self.data_dir {
-            return Ok(dir.join(SOCKET));
+            return path.clone();
         }
         let args = ConfigArgs {
             config: self.config.clone(),
             set: Vec::new(),
         };
-        match config::read(&args.options(before)) {
-            Ok((loaded, _)) => Ok(loaded.config.node.data_dir.join(SOCKET)),
-            Err(errors) => Err(exit::fail(exit::USAGE, errors)),
-        }
+        let configured = || config::data_dir(&args.options(before));
+        self.data_dir
+            .clone()
+            .unwrap_or_else(configured)
+            .join(SOCKET)
     }
 }
 
 /// Runs a verb.
 pub fn run(args: &Args, before: &ConfigArgs) -> ExitCode {
-    let socket = match args.node.socket(before) {
-        Ok(socket) => socket,
-        Err(code) => return code,
-    };
+    let socket = args.node.socket(before);
     let (verb, arguments) = match &args.command {
         Command::Status => ("status", json!({})),
         Command::Reload => ("reload", json!({})),
@@ -102,24 +97,19 @@ pub fn run(args: &Args, before: &ConfigArgs) -> ExitCode {
 
 /// Asks `status` and judges `ready`. Whatever keeps a node from saying that it is ready makes it unhealthy.
 pub fn health(args: &HealthArgs, before: &ConfigArgs) -> ExitCode {
-    let result = args.node.socket(before).map(|socket| {
-        Client::connect(&socket).and_then(|mut client| client.call("status", json!({}), |_| {}))
-    });
+    let result = Client::connect(&args.node.socket(before))
+        .and_then(|mut client| client.call("status", json!({}), |_| {}));
     match result {
-        Ok(Ok(status)) if status.get("ready") == Some(&Value::Bool(true)) => {
-            exit::print("healthy\n")
-        }
-        Ok(Ok(status)) => {
+        Ok(status) if status.get("ready") == Some(&Value::Bool(true)) => exit::print("healthy\n"),
+        Ok(status) => {
             let state = status
                 .get("state")
                 .and_then(Value::as_str)
                 .unwrap_or("not ready");
-            let error = CtlError::new(ErrorCode::Unhealthy, format!("the node is {state}"))
-                .help("`nightjar ctl status` says more");
-            exit::fail(exit::UNHEALTHY, shown(&error))
+            let text = format!("the node is {state}\n  help: `nightjar ctl status` says more");
+            exit::fail(exit::UNHEALTHY, text)
         }
-        Ok(Err(error)) => exit::fail(exit::UNHEALTHY, shown(&error)),
-        Err(_) => ExitCode::from(exit::UNHEALTHY),
+        Err(error) => exit::fail(exit::UNHEALTHY, shown(&error)),
     }
 }
 

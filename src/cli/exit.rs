@@ -28,6 +28,12 @@ pub fn error(text: impl Display) {
     anstream::eprintln!("{red}error{red:#}: {text}");
 }
 
+/// Writes a warning to standard error, in colour on a terminal.
+pub fn warning(text: impl Display) {
+    let yellow = Style::new().fg_color(Some(AnsiColor::Yellow.into())).bold();
+    anstream::eprintln!("{yellow}warning{yellow:#}: {text}");
+}
+
 /// Writes an error and returns the exit code.
 pub fn fail(code: u8, text: impl Display) -> ExitCode {
     error(text);

@@ -128,9 +128,8 @@ fn serve(options: &Options) -> ExitCode {
         Ok(loaded) => loaded,
         Err(errors) => return exit::fail(exit::USAGE, errors),
     };
-    let missing = crate::config::missing_features(&loaded, version::KINDS);
-    if !missing.is_empty() {
-        return exit::fail(exit::USAGE, crate::config::ConfigErrors(missing));
+    for warning in version::warnings(&loaded) {
+        exit::warning(warning);
     }
     crate::start::serve(loaded)
 }

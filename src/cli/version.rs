@@ -2,8 +2,49 @@
 
 use std::fmt::Write as _;
 
+use crate::config::{Loaded, Problem, schema};
+
 /// Authenticators (`auth`) and authorization sources (`acl`) that are compiled in.
 pub const KINDS: &[(&str, &str)] = &[("acl", "file")];
+
+/// Keys that are read and checked, and that this build does not act on: whoever sets one is told. A key here stands
+/// for all below it.
+const WITHOUT_EFFECT: &[&str] = &[
+    "api",
+    "auth.cache_ttl",
+    "cluster",
+    "limits.address",
+    "limits.client",
+    "limits.flapping",
+    "limits.user",
+    "listeners.mqttsn",
+    "metrics",
+];
+
+/// True if this build does not act on a key.
+pub fn without_effect(key: &str) -> bool {
+    WITHOUT_EFFECT.iter().any(|above| {
+        key.strip_prefix(above)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }) && key != "cluster.shards"
+}
+
+/// What an operator should know of keys that are set without effect.
+pub fn warnings(loaded: &Loaded) -> Vec<Problem> {
+    let set = loaded.set_keys();
+    // A table and the keys below it are one thing to say.
+    let is_leaf = |key: &str| matches!(schema::find(key), Some(schema::Place::Leaf(_)));
+    set.into_iter()
+        .filter(|key| without_effect(key) && is_leaf(key))
+        .map(|key| {
+            Problem::new(
+                loaded.origin(key),
+                key,
+                "is set, and this build does not act on it",
+            )
+        })
+        .collect()
+}
 
 /// What the command prints.
 pub fn text() -> String {

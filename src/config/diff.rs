@@ -47,12 +47,8 @@ fn walk(old: &Value, new: &Value, path: &str, changes: &mut Changes) {
                 walk(a, b, &here, changes)
             }
             (Some(Place::Leaf(key)), ..) if key.apply == Apply::Now => changes.now.push(here),
-            // Arrays of tables are authenticators, sources, certificates and predefined topics: all reloadable.
+            // Authenticators and sources.
             (Some(Place::Kinds(_)), ..) => changes.now.push(here),
-            (Some(Place::Table(_)), Some(Value::Array(..)), _)
-            | (Some(Place::Table(_)), _, Some(Value::Array(..))) => {
-                changes.now.push(here);
-            }
             _ => changes.restart.push(here),
         }
     }

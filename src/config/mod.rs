@@ -19,6 +19,7 @@ mod suggest;
 mod tests;
 pub mod units;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use figment::value::{Dict, Value};
@@ -117,6 +118,15 @@ impl Loaded {
         exact(path)
             .or_else(|| above().and_then(exact))
             .unwrap_or_default()
+    }
+
+    /// Paths of everything that a layer sets, whatever its value.
+    pub fn set_keys(&self) -> BTreeSet<&str> {
+        self.layers
+            .iter()
+            .flat_map(|layer| layer.given.keys())
+            .map(String::as_str)
+            .collect()
     }
 
     /// The merged value at a path. It may be a secret.
@@ -231,6 +241,32 @@ fn merge(
     };
     let problems = rules::check(&loaded);
     Ok((loaded, problems))
+}
+
+/// The data directory, also when the configuration is broken: a command that asks a running node must find it while
+/// its file is being edited.
+pub fn data_dir(options: &Options) -> PathBuf {
+    if let Ok((loaded, _)) = read(options) {
+        return loaded.config.node.data_dir;
+    }
+    let set = options
+        .set
+        .iter()
+        .rev()
+        .find_map(|argument| argument.strip_prefix("node.data_dir="));
+    let variable = || {
+        let name = sources::variable("node.data_dir");
+        options
+            .environment
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value.as_str())
+    };
+    let file = || sources::data_dir(&options.path()?);
+    set.or_else(variable)
+        .map(PathBuf::from)
+        .or_else(file)
+        .unwrap_or_else(|| PathBuf::from("data"))
 }
 
 /// Reads and checks the configuration.

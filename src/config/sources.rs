@@ -96,6 +96,14 @@ pub fn parse_file(path: &Path, text: &str) -> Read {
     }
 }
 
+/// The data directory in a file that may have any number of faults.
+pub fn data_dir(path: &Path) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let (document, _) = DeTable::parse_recoverable(&text);
+    let node = document.get_ref().get("node")?.get_ref().as_table()?;
+    node.get("data_dir")?.get_ref().as_str().map(PathBuf::from)
+}
+
 /// What a name stands for.
 #[derive(Clone, Copy)]
 enum Target {

@@ -113,25 +113,25 @@ pub(super) const ENABLE_LISTENER: Key = restart(
 );
 
 pub(super) const STREAM: &[Key] = &[
-    now(
+    restart(
         "max_connections",
         Off(&SOME),
         Is("\"off\""),
         "Clients at once on this listener; more are closed and counted. \"off\": as many as the file limit allows.",
     ),
-    now(
+    restart(
         "max_connect_rate",
         Off(&Rate),
         Is("\"off\""),
         "New connections in a time, as \"1000/s\"; more are closed and counted.",
     ),
-    now(
+    restart(
         "max_handshakes",
         SOME,
         Is("4096"),
         "Connections at once that have not sent CONNECT yet, TLS and WebSocket handshakes included.",
     ),
-    now(
+    restart(
         "handshake_timeout",
         Duration,
         Is("\"15s\""),
@@ -143,31 +143,31 @@ pub(super) const STREAM: &[Key] = &[
         Is("1024"),
         "Connections the system holds before they are accepted (also limited by net.core.somaxconn).",
     ),
-    now(
+    restart(
         "proxy_protocol",
         Word(&["off", "required", "optional"]),
         Is("\"off\""),
         "PROXY protocol v1 and v2 in front of MQTT, from trusted_proxies only. \"optional\" also serves direct clients\non the same port. HAProxy: send-proxy-v2; NGINX stream: proxy_protocol on.",
     ),
-    now(
+    restart(
         "proxy_timeout",
         Duration,
         Is("\"3s\""),
         "Time for the PROXY header to arrive.",
     ),
-    now(
+    restart(
         "trusted_proxies",
         List(&Cidr),
         Is("[]"),
         "Addresses of proxies whose PROXY or X-Forwarded-For header is believed, as [\"10.0.0.0/8\"].",
     ),
-    now(
+    restart(
         "cert_as_username",
         Word(&["off", "cn", "dn"]),
         Is("\"off\""),
         "Takes the user name from the client certificate (or from the PROXY header's): its common name or its whole subject.",
     ),
-    now(
+    restart(
         "mountpoint",
         Text,
         Is("\"\""),
@@ -176,37 +176,37 @@ pub(super) const STREAM: &[Key] = &[
 ];
 
 pub(super) const TLS: &[Key] = &[
-    now(
+    restart(
         "cert_file",
         Path,
         Unset("\"etc/certs/server.crt\""),
         "Certificate chain, PEM. Unset: a certificate made for this installation at first start.",
     ),
-    now(
+    restart(
         "key_file",
         Path,
         Unset("\"etc/certs/server.key\""),
         "Private key of cert_file, PEM.",
     ),
-    now(
+    restart(
         "ca_file",
         Path,
         Unset("\"etc/certs/ca.crt\""),
         "Certificates that sign client certificates, PEM; needed by verify = \"peer\".",
     ),
-    now(
+    restart(
         "verify",
         Word(&["none", "peer"]),
         Is("\"none\""),
         "\"peer\" asks clients for a certificate and checks it.",
     ),
-    now(
+    restart(
         "fail_if_no_peer_cert",
         Bool,
         Is("false"),
         "With verify = \"peer\": true refuses clients without a certificate.",
     ),
-    now(
+    restart(
         "crl_file",
         Path,
         Unset("\"etc/certs/clients.crl\""),
@@ -215,13 +215,13 @@ pub(super) const TLS: &[Key] = &[
 ];
 
 pub(super) const SNI: &[Key] = &[
-    now(
+    restart(
         "cert_file",
         Path,
         Required("\"etc/certs/other.crt\""),
         "Certificate chain, PEM; its names decide which clients get it.",
     ),
-    now(
+    restart(
         "key_file",
         Path,
         Required("\"etc/certs/other.key\""),
@@ -230,13 +230,13 @@ pub(super) const SNI: &[Key] = &[
 ];
 
 pub(super) const WS: &[Key] = &[
-    now(
+    restart(
         "path",
         HttpPath,
         Unset("\"/mqtt\""),
         "Path of the WebSocket, exactly. Unset: /mqtt, and with client_leniency = \"lenient\" also / and /ws.",
     ),
-    now(
+    restart(
         "allowed_origins",
         List(&Text),
         Is("[]"),
@@ -251,13 +251,13 @@ pub(super) const WS: &[Key] = &[
 ];
 
 pub(super) const SN: &[Key] = &[
-    now(
+    restart(
         "max_connections",
         Off(&SOME),
         Is("\"off\""),
         "Sessions at once on this listener, sleeping ones included.",
     ),
-    now(
+    restart(
         "mountpoint",
         Text,
         Is("\"\""),
@@ -287,115 +287,115 @@ pub(super) const SN: &[Key] = &[
         Is("1"),
         "Networks a multicast message may cross.",
     ),
-    now(
+    restart(
         "max_datagram",
         Int(16, 65507),
         Is("1200"),
         "Largest datagram sent, bytes; any size is received. 802.15.4: 60; LoRaWAN: 51.",
     ),
-    now(
+    restart(
         "retry_interval",
         Duration,
         Is("\"10s\""),
         "Time before an unanswered message is sent again; doubles up to 60 s.",
     ),
-    now(
+    restart(
         "max_retries",
         Int(0, 255),
         Is("4"),
         "Repeats before a client counts as lost.",
     ),
-    now(
+    restart(
         "session_expiry",
         Duration,
         Is("\"7d\""),
         "How long the session of a lost or disconnected client (CleanSession=0) is kept.",
     ),
-    now(
+    restart(
         "max_topics",
         Int(1, 65534),
         Is("4096"),
         "Topic ids of one client.",
     ),
-    now(
+    restart(
         "wake_limit",
         COUNT,
         Is("0"),
         "Messages sent at one wake of a sleeper; 0: all.",
     ),
-    now(
+    restart(
         "publish_asleep",
         Bool,
         Is("true"),
         "Accepts PUBLISH from a sleeping client without a CONNECT before it.",
     ),
-    now(
+    restart(
         "strict_client_id",
         Bool,
         Is("false"),
         "Refuses client ids longer than the 23 characters of the standard.",
     ),
-    now(
+    restart(
         "qos_minus_one",
         Bool,
         Is("false"),
         "Accepts PUBLISH with QoS -1, which needs no connection; the ACL decides on its topics.",
     ),
-    now(
+    restart(
         "qos_minus_one_rate",
         Off(&Rate),
         Is("\"1000/s\""),
         "QoS -1 messages accepted on this listener.",
     ),
-    now(
+    restart(
         "auth",
         Word(&["chain", "trusted", "off"]),
         Is("\"chain\""),
         "Who may connect: \"chain\" asks auth.chain with username and password below; \"trusted\" admits trusted_sources\nonly; \"off\" admits everyone.",
     ),
-    now(
+    restart(
         "username",
         Text,
         Unset("\"${clientid}\""),
         "User name given to auth.chain; ${clientid} and ${peerhost} are replaced.",
     ),
-    now(
+    restart(
         "password",
         Secret,
         Unset("\"secret\""),
         "Password given to auth.chain; ${clientid} and ${peerhost} are replaced.",
     ),
-    now(
+    restart(
         "trusted_sources",
         List(&Cidr),
         Is("[]"),
         "Addresses of balancers and NATs: limited by address and port, never by address alone, and never banned.",
     ),
-    now(
+    restart(
         "address_change",
         Word(&["never", "same_ip", "same_prefix", "validated"]),
         Is("\"validated\""),
         "When a session follows its client to another address; \"validated\": after the client has answered there.",
     ),
-    now(
+    restart(
         "new_sessions_per_source",
         Off(&Rate),
         Is("\"1000/s\""),
         "New sessions from one address.",
     ),
-    now(
+    restart(
         "replies_to_strangers_per_source",
         Off(&Rate),
         Is("\"10/s\""),
         "Answers to one address that belongs to no session.",
     ),
-    now(
+    restart(
         "buffer_messages",
         SOME,
         Is("1000"),
         "Messages kept for a sleeping client.",
     ),
-    now(
+    restart(
         "buffer_bytes",
         Size,
         Is("\"256KiB\""),
@@ -404,19 +404,19 @@ pub(super) const SN: &[Key] = &[
 ];
 
 pub(super) const PREDEFINED: &[Key] = &[
-    now(
+    restart(
         "id",
         Int(1, 65534),
         Required("1001"),
         "Predefined topic id.",
     ),
-    now(
+    restart(
         "topic",
         Text,
         Required("\"a/b\""),
         "Its topic name; ${clientid} is replaced.",
     ),
-    now(
+    restart(
         "clients",
         Text,
         Unset("\"meter-*\""),
@@ -679,13 +679,13 @@ pub(super) const LIMITS: &[Key] = &[
         Is("\"85%\""),
         "Share above which publishers are paused.",
     ),
-    now(
+    restart(
         "connect_packet_size",
         Size,
         Is("\"384KiB\""),
         "Largest CONNECT; also the memory of one connection before it.",
     ),
-    now(
+    restart(
         "connect_memory",
         Size,
         Is("\"256MiB\""),

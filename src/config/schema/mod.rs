@@ -51,7 +51,7 @@ impl Default {
 /// When a changed key takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Apply {
-    /// By SIGHUP or `ctl reload`; of connections, those made afterwards.
+    /// By SIGHUP or `ctl reload`.
     Now,
     /// At the next start.
     Restart,

@@ -412,15 +412,13 @@ fn a_reload_knows_what_it_can_apply() {
     let old = right(base, &[], &[]);
     assert!(diff(&old, &right(base, &[], &["mqtt.max_qos=2"])).is_empty());
     let file = "[mqtt]\nmax_qos = 1\n[node]\nworkers = 2\n[log]\nlevel = \"debug\"\n[listeners.tcp.default]\nbind = \"1999\"\n\
-                [listeners.tls.default]\ncert_file = \"a\"\nkey_file = \"b\"\n[listeners.tcp.lab]\nbind = \"2000\"\n\
+                [listeners.tls.default]\ncert_file = \"a\"\nkey_file = \"b\"\nsni = [{cert_file = \"c\", key_file = \"d\"}]\n[listeners.tcp.lab]\nbind = \"2000\"\n\
                 [api]\nadmin_password = \"new\"\n[listeners.ws.default.mqtt]\nmax_inflight = 3\n";
     let changes = diff(&old, &right(file, &[], &[]));
     let expected = Changes {
         now: [
             "api.admin_password",
             "auth.chain",
-            "listeners.tls.default.cert_file",
-            "listeners.tls.default.key_file",
             "listeners.ws.default.mqtt.max_inflight",
             "log.level",
             "mqtt.max_qos",
@@ -430,6 +428,9 @@ fn a_reload_knows_what_it_can_apply() {
         restart: [
             "listeners.tcp.default.bind",
             "listeners.tcp.lab",
+            "listeners.tls.default.cert_file",
+            "listeners.tls.default.key_file",
+            "listeners.tls.default.sni",
             "node.workers",
         ]
         .map(str::to_owned)

@@ -1,0 +1,5 @@
+//! The one integration-test binary: the program from outside, as processes, sockets and files.
+
+mod cli;
+mod process;
+mod statements;
