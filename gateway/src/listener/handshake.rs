@@ -82,36 +82,7 @@ fn report<M>(state: &ListenerState<M>, peer: SocketAddr, failure: Failure) {
                 tracing::warn!(listener = &**state.name(), %peer, more, "{detail}; see trusted_proxies");
             }
         }
-        Failure::Spoken(spoken) => report_wrong_protocol(state, peer, spoken),
-    }
-}
-
-/// Counts a client of another protocol and says so in one line, at most one in ten seconds for each listener.
-pub(super) fn report_wrong_protocol<M>(
-    state: &ListenerState<M>,
-    peer: SocketAddr,
-    spoken: Option<Spoken>,
-) {
-    let kind = state.settings().kind;
-    let port = match kind {
-        ListenerKind::Tcp => "plain MQTT",
-        ListenerKind::Tls => "MQTT over TLS",
-        ListenerKind::Ws => "MQTT over WebSocket",
-        ListenerKind::Wss => "MQTT over secure WebSocket",
-    };
-    match spoken {
-        Some(spoken) => {
-            state.refuse(
-                Refused::WrongProtocol,
-                peer,
-                &format_args!("client speaks {spoken}"),
-            );
-            if let Some(more) = state.warn.allow() {
-                tracing::warn!(listener = &**state.name(), %peer, more,
-                    "client speaks {spoken} on the port for {port}; connection closed");
-            }
-        }
-        None => state.refuse(Refused::WrongProtocol, peer, &format_args!("not {port}")),
+        Failure::Spoken(spoken) => state.wrong_protocol(peer, spoken),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a running listener and its connections share.
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,9 +9,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::counters::{ListenerCounters, Refused};
-use super::settings::ListenerSettings;
+use super::settings::{ListenerKind, ListenerSettings};
 use crate::error::GatewayError;
 use crate::log_limit::LogLimit;
+use crate::sniff::Spoken;
 use crate::tls::{ALPN_HTTP, ALPN_MQTT, TlsServer};
 use crate::websocket::StatusSource;
 
@@ -138,6 +140,31 @@ impl<M> ListenerState<M> {
     ) {
         self.counters.refuse(reason);
         tracing::debug!(listener = &*self.name, %peer, reason = reason.as_str(), "connection refused: {detail}");
+    }
+
+    /// Counts a client of another protocol than the port's, and says so in one line, at most one in ten seconds. For
+    /// the connection too, whose first packet on a plain port is the first that anybody sees
+    /// ([`Spoken::guess`] tells what it is).
+    pub fn wrong_protocol(&self, peer: SocketAddr, spoken: Option<Spoken>) {
+        let port = match self.settings.kind {
+            ListenerKind::Tcp => "plain MQTT",
+            ListenerKind::Tls => "MQTT over TLS",
+            ListenerKind::Ws => "MQTT over WebSocket",
+            ListenerKind::Wss => "MQTT over secure WebSocket",
+        };
+        let Some(spoken) = spoken else {
+            self.refuse(Refused::WrongProtocol, peer, &format_args!("not {port}"));
+            return;
+        };
+        self.refuse(
+            Refused::WrongProtocol,
+            peer,
+            &format_args!("client speaks {spoken}"),
+        );
+        if let Some(more) = self.warn.allow() {
+            tracing::warn!(listener = &*self.name, %peer, more,
+                "client speaks {spoken} on the port for {port}; connection closed");
+        }
     }
 
     /// Counts a balancer's check; nothing is written.

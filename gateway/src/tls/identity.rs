@@ -142,3 +142,7 @@ fn escape(text: &mut String, value: &str) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod tests;
