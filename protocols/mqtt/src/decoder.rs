@@ -209,6 +209,11 @@ impl Decoder {
                     needed: buf.len() + 1,
                 });
             };
+            if byte == 0 && at > 1 && self.version.is_some_and(ProtocolVersion::is_v5) {
+                return Err(DecodeError::VariableByteInteger {
+                    field: "remaining length",
+                });
+            }
             remaining |= u32::from(byte & 0x7F) << (7 * (at - 1));
             if byte & 0x80 == 0 {
                 let header_len = at + 1;
