@@ -165,7 +165,7 @@ fn shared_filters_split() {
 }
 
 /// Filter, topic, whether they match: the examples of section 4.7 and the corners around them.
-const MATCHES: [(&str, &str, bool); 52] = [
+const MATCHES: [(&str, &str, bool); 55] = [
     ("sport/tennis/player1/#", "sport/tennis/player1", true),
     (
         "sport/tennis/player1/#",
@@ -205,6 +205,9 @@ const MATCHES: [(&str, &str, bool); 52] = [
     ("$SYS/monitor/+", "$SYS/monitor/Clients", true),
     ("+/#", "$SYS/monitor", false),
     ("+", "$SYS", false),
+    ("#", "$", false),
+    ("+/a", "$b/a", false),
+    ("$b/+", "$b/a", true),
     ("$+/a", "$b/a", false),
     ("a/$x", "a/$x", true),
     ("a/+", "a/$x", true),
