@@ -10,9 +10,6 @@ use crate::password::{HashPool, PasswordHash, hash_password};
 use crate::scram::{self, KeySource};
 use crate::users::{self, Login};
 
-/// Iterations of SCRAM keys made here: what OWASP advises for PBKDF2-HMAC-SHA256.
-const SCRAM_ITERATIONS: u32 = 600_000;
-
 /// Authenticates the users of a [`UserStore`].
 pub struct Builtin {
     store: Arc<dyn UserStore>,
@@ -36,11 +33,7 @@ impl Authenticator for Builtin {
     }
 
     fn authenticate<'a>(&'a self, request: &'a AuthRequest) -> BoxFuture<'a, AuthAnswer> {
-        let name = match self.kind {
-            UserKind::Username => request.client.username.as_deref(),
-            UserKind::ClientId => Some(&*request.client.client_id),
-        };
-        let Some(name) = name else {
+        let Some(name) = users::name(self.kind, &request.client) else {
             return Box::pin(std::future::ready(AuthAnswer::Ignore));
         };
         let login = match self.store.find(self.kind, name) {
@@ -80,16 +73,17 @@ impl KeySource for BuiltinKeys {
     }
 }
 
-/// Makes a user of a new password: an Argon2id hash, and SCRAM keys where the name is a user name. Takes some 100 ms of
-/// a core: call it off the workers.
+/// Makes a user of a new password: an Argon2id hash, and SCRAM keys where the name is a user name. Takes tens of
+/// milliseconds of a core: call it off the workers.
 ///
 /// # Errors
-/// [`ConnectorError::Setting`] if the name is empty or too long, or the system has no random numbers.
+/// [`ConnectorError::Setting`] if the name is empty or too long, the iterations are less than 4096, or the system has no random numbers.
 pub fn new_user(
     kind: UserKind,
     name: &str,
     password: &[u8],
     superuser: bool,
+    scram_iterations: u32,
 ) -> Result<User, ConnectorError> {
     let setting = |key, problem| ConnectorError::Setting { key, problem };
     if name.is_empty() || name.len() > usize::from(u16::MAX) {
@@ -98,7 +92,7 @@ pub fn new_user(
     }
     let hash = hash_password(password).map_err(|error| setting("password", error.to_string()))?;
     let scram = match kind {
-        UserKind::Username => Some(scram::new_keys(password, SCRAM_ITERATIONS)?),
+        UserKind::Username => Some(scram::new_keys(password, scram_iterations)?),
         UserKind::ClientId => None,
     };
     Ok(User {
@@ -152,13 +146,13 @@ mod tests {
     #[tokio::test]
     async fn users_by_name_and_by_client_id_get_in_with_their_password() {
         let store = Arc::new(Memory::default());
-        let by_name = new_user(UserKind::Username, "ann", b"secret", true).expect("made");
+        let by_name = new_user(UserKind::Username, "ann", b"secret", true, 4096).expect("made");
         assert!(!format!("{by_name:?}").contains("argon2"));
         store.put(by_name).await.expect("kept");
         // The client of `request` is dev1.
-        let by_id = new_user(UserKind::ClientId, "dev1", b"device", false).expect("made");
+        let by_id = new_user(UserKind::ClientId, "dev1", b"device", false, 4096).expect("made");
         store.put(by_id).await.expect("kept");
-        let pool = Arc::new(HashPool::new(1, 8));
+        let pool = Arc::new(HashPool::new(1, 8, std::time::Duration::ZERO));
         let names = Builtin::new(store.clone(), UserKind::Username, Arc::clone(&pool));
         let ids = Builtin::new(store.clone(), UserKind::ClientId, pool);
         let ask = async |who: &Builtin, user, password| match who
@@ -191,6 +185,6 @@ mod tests {
         assert!(keys.scram_keys("dev1").is_none());
         assert_eq!(store.remove(UserKind::Username, "ann").await, Ok(true));
         assert_eq!(ask(&names, Some("ann"), Some("secret")).await, None);
-        assert!(new_user(UserKind::Username, "", b"x", false).is_err());
+        assert!(new_user(UserKind::Username, "", b"x", false, 4096).is_err());
     }
 }

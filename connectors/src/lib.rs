@@ -24,6 +24,8 @@ pub mod scram;
 mod template;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "http")]
+pub mod tls;
 #[cfg(feature = "password")]
 mod users;
 #[cfg(feature = "file")]

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use nightjar_broker::access::{AuthAnswer, AuthRequest, Grant};
+use nightjar_broker::access::{AuthAnswer, AuthRequest, ClientInfo, Grant};
+use nightjar_broker::auth::UserKind;
 use nightjar_mqtt::ReasonCode;
 
 use crate::password::{HashPool, PasswordHash};
@@ -12,6 +13,14 @@ use crate::password::{HashPool, PasswordHash};
 pub(crate) struct Login {
     pub hash: Arc<PasswordHash>,
     pub superuser: bool,
+}
+
+/// What a client is known by; `None` if it has no user name.
+pub(crate) fn name(kind: UserKind, client: &ClientInfo) -> Option<&str> {
+    match kind {
+        UserKind::Username => client.username.as_deref(),
+        UserKind::ClientId => Some(&client.client_id),
+    }
 }
 
 /// Checks the password of a CONNECT; one without a password has the empty one. A user that is not known is checked

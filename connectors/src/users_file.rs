@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use nightjar_broker::access::{AuthAnswer, AuthRequest, Authenticator, BoxFuture};
-use nightjar_broker::auth::ScramKeys;
+use nightjar_broker::auth::{ScramKeys, UserKind};
 
 use crate::ConnectorError;
 use crate::password::{HashPool, PasswordHash};
@@ -25,6 +25,7 @@ const MAX_FILE: u64 = 256 << 20;
 pub struct UsersFile {
     path: PathBuf,
     name: String,
+    kind: UserKind,
     users: ArcSwap<Users>,
     pool: Arc<HashPool>,
 }
@@ -36,16 +37,21 @@ struct Users {
 }
 
 impl UsersFile {
-    /// Reads the file.
+    /// Reads the file, whose names are user names or client identifiers.
     ///
     /// # Errors
     /// [`ConnectorError`] if it cannot be read or a line is wrong.
-    pub fn load(path: impl Into<PathBuf>, pool: Arc<HashPool>) -> Result<Self, ConnectorError> {
+    pub fn load(
+        path: impl Into<PathBuf>,
+        kind: UserKind,
+        pool: Arc<HashPool>,
+    ) -> Result<Self, ConnectorError> {
         let path = path.into();
         Ok(Self {
             name: format!("file {}", path.display()),
             users: ArcSwap::from_pointee(read(&path)?),
             path,
+            kind,
             pool,
         })
     }
@@ -130,10 +136,10 @@ impl Authenticator for UsersFile {
 
     fn authenticate<'a>(&'a self, request: &'a AuthRequest) -> BoxFuture<'a, AuthAnswer> {
         let users = self.users.load();
-        let Some(name) = &request.client.username else {
+        let Some(name) = users::name(self.kind, &request.client) else {
             return Box::pin(std::future::ready(AuthAnswer::Ignore));
         };
-        let login = users.by_name.get(&**name).cloned();
+        let login = users.by_name.get(name).cloned();
         let stand_in = Arc::clone(&users.stand_in);
         Box::pin(users::judge(&self.pool, login, stand_in, request))
     }
@@ -150,6 +156,9 @@ impl Authenticator for UsersFile {
 
 impl KeySource for UsersFile {
     fn scram_keys(&self, username: &str) -> Option<(ScramKeys, bool)> {
+        if self.kind != UserKind::Username {
+            return None;
+        }
         let users = self.users.load();
         let login = users.by_name.get(username)?;
         Some((login.hash.scram_keys()?.clone(), login.superuser))

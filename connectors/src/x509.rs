@@ -1,10 +1,12 @@
-//! `kind = "x509"`: a verified client certificate is the login, and names the user.
+//! `kind = "x509"`: a verified client certificate is the login, and names the user or the client.
 
 use std::future::ready;
 
 use nightjar_broker::access::{AuthAnswer, AuthRequest, Authenticator, BoxFuture, Grant};
+use nightjar_broker::auth::UserKind;
+use nightjar_mqtt::ReasonCode;
 
-/// Which name of the certificate is the user name.
+/// Which name of the certificate counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CertName {
     /// `cn`: the common name.
@@ -14,37 +16,47 @@ pub enum CertName {
     DistinguishedName,
 }
 
-/// Lets in whoever has a certificate that the listener verified; others are ignored.
+/// Lets in whoever has a certificate that the listener verified; clients without one are ignored.
 ///
-/// A user name in CONNECT gives way to the certificate's, or has to be the same.
-#[derive(Debug, Default)]
+/// The certificate's name must be the user name of CONNECT, and becomes it where CONNECT has none; or it must be the
+/// client identifier.
+#[derive(Debug)]
 pub struct X509 {
-    name: CertName,
-    /// Refuse a CONNECT whose user name differs; otherwise the certificate's name takes its place.
-    must_match: bool,
+    field: CertName,
+    identifies: UserKind,
 }
 
 impl X509 {
-    /// The authenticator; with `must_match` a user name of CONNECT has to be the certificate's.
-    pub fn new(name: CertName, must_match: bool) -> Self {
-        Self { name, must_match }
+    /// The authenticator: `field` of the certificate `as` user name or client identifier.
+    pub fn new(field: CertName, identifies: UserKind) -> Self {
+        Self { field, identifies }
     }
 
     fn judge(&self, request: &AuthRequest) -> AuthAnswer {
         let client = &request.client;
-        let name = match self.name {
+        let name = match self.field {
             CertName::CommonName => &client.cert_common_name,
             CertName::DistinguishedName => &client.cert_subject,
         };
         let Some(name) = name.as_ref().filter(|name| !name.is_empty()) else {
             return AuthAnswer::Ignore;
         };
-        let said = client.username.as_ref();
-        if self.must_match && said.is_some_and(|said| said != name) {
-            return AuthAnswer::Deny(nightjar_mqtt::ReasonCode::BadUserNameOrPassword);
-        }
+        let username = match self.identifies {
+            UserKind::Username => {
+                if client.username.as_ref().is_some_and(|said| said != name) {
+                    return AuthAnswer::Deny(ReasonCode::BadUserNameOrPassword);
+                }
+                Some(name.clone())
+            }
+            UserKind::ClientId => {
+                if client.client_id != *name {
+                    return AuthAnswer::Deny(ReasonCode::ClientIdentifierNotValid);
+                }
+                None
+            }
+        };
         AuthAnswer::Allow(Grant {
-            username: Some(name.clone()),
+            username,
             ..Grant::default()
         })
     }
@@ -66,58 +78,55 @@ mod tests {
     use crate::testing::client;
 
     #[test]
-    fn the_certificate_names_the_user() {
-        // The rule; common name; user name of CONNECT; the user's name, or refused.
-        let dn = "CN=box,O=x";
+    fn the_certificate_names_user_or_client() {
+        use CertName::{CommonName, DistinguishedName};
+        use UserKind::{ClientId, Username};
+        let allow = |name: &'static str| format!("allow {name}");
+        let bad_user = || "deny BadUserNameOrPassword".to_owned();
+        let bad_client = || "deny ClientIdentifierNotValid".to_owned();
+        let ignore = || "ignore".to_owned();
+        // Field, as, common name, user name of CONNECT; the client identifier is dev1.
         let table = [
-            (X509::default(), Some("box"), None, Ok(Some("box"))),
-            (X509::default(), Some("box"), Some("ann"), Ok(Some("box"))),
+            (CommonName, Username, Some("box"), None, allow("box")),
+            (CommonName, Username, Some("box"), Some("box"), allow("box")),
+            (CommonName, Username, Some("box"), Some("ann"), bad_user()),
+            (CommonName, Username, Some("box"), Some(""), bad_user()),
+            (CommonName, Username, None, Some("ann"), ignore()),
+            (CommonName, Username, Some(""), Some(""), ignore()),
             (
-                X509::new(CertName::CommonName, true),
-                Some("box"),
-                Some("ann"),
-                Err(()),
-            ),
-            (
-                X509::new(CertName::CommonName, true),
-                Some("box"),
-                Some("box"),
-                Ok(Some("box")),
-            ),
-            (
-                X509::new(CertName::CommonName, true),
+                DistinguishedName,
+                Username,
                 Some("box"),
                 None,
-                Ok(Some("box")),
+                allow("CN=box,O=x"),
             ),
+            (CommonName, ClientId, Some("dev1"), Some("ann"), allow("-")),
             (
-                X509::new(CertName::DistinguishedName, false),
-                Some("box"),
-                None,
-                Ok(Some(dn)),
+                CommonName,
+                ClientId,
+                Some("dev2"),
+                Some("dev2"),
+                bad_client(),
             ),
-            (X509::default(), None, Some("ann"), Ok(None)),
-            (X509::default(), Some(""), Some("ann"), Ok(None)),
+            (CommonName, ClientId, None, Some("ann"), ignore()),
         ];
-        for (row, (x509, cn, user, expected)) in table.into_iter().enumerate() {
+        for (row, (field, identifies, cn, user, expected)) in table.into_iter().enumerate() {
             let mut client = client();
             client.username = user.map(Into::into);
             client.cert_common_name = cn.map(Into::into);
-            client.cert_subject = cn.map(|_| dn.into());
-            let answer = x509.judge(&AuthRequest {
+            client.cert_subject = cn.map(|cn| format!("CN={cn},O=x").into());
+            let got = match X509::new(field, identifies).judge(&AuthRequest {
                 client,
                 password: None,
-            });
-            let got = match answer {
-                AuthAnswer::Allow(grant) => Ok(grant.username),
-                AuthAnswer::Ignore => Ok(None),
-                _ => Err(()),
+            }) {
+                AuthAnswer::Allow(grant) => {
+                    format!("allow {}", grant.username.as_deref().unwrap_or("-"))
+                }
+                AuthAnswer::Deny(code) => format!("deny {code:?}"),
+                AuthAnswer::Ignore => ignore(),
+                AuthAnswer::Unavailable(error) => error,
             };
-            assert_eq!(
-                got.as_ref().map(|n| n.as_deref()),
-                expected.as_ref().map(|n| *n),
-                "{row}"
-            );
+            assert_eq!(got, expected, "row {row}");
         }
     }
 }

@@ -1,7 +1,5 @@
 //! A small HTTP/1.1 client: one server, a bounded pool of kept connections, a limit on time and on the answer's size.
 
-use std::io::BufReader;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,16 +10,13 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsConnector;
 
 use super::HttpSettings;
 use crate::ConnectorError;
 use crate::breaker::Breaker;
+use crate::tls::Tls;
 
 /// Larger answers are refused: a verdict is a few words, a key set some kilobytes.
 const MAX_ANSWER: usize = 256 << 10;
@@ -86,7 +81,7 @@ struct Server {
     /// Host as it is connected to: an IPv6 address without brackets.
     host: String,
     port: u16,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<Tls>,
 }
 
 /// An URL cut in two: what is connected to, and what is asked for.
@@ -164,16 +159,9 @@ impl HttpClient {
     /// [`ConnectorError`] if URL, headers or authorities are wrong.
     pub fn new(settings: &HttpSettings) -> Result<Self, ConnectorError> {
         let url = Url::parse(&settings.url)?;
-        let tls = if url.https {
-            let name = ServerName::try_from(url.host.to_owned());
-            let name = name.map_err(|error| ConnectorError::Setting {
-                key: "url",
-                problem: error.to_string(),
-            })?;
-            let config = tls(settings.ca_file.as_deref())?;
-            Some((TlsConnector::from(Arc::new(config)), name))
-        } else {
-            None
+        let tls = match url.https {
+            true => Some(Tls::new(&settings.tls, url.host)?),
+            false => None,
         };
         let wrong = |problem: String| ConnectorError::Setting {
             key: "headers",
@@ -209,11 +197,6 @@ impl HttpClient {
             idle: Mutex::default(),
             breaker: Breaker::default(),
         })
-    }
-
-    /// The value of a header that goes with every request.
-    pub(super) fn header(&self, name: HeaderName) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
     /// Asks, within the time limit; a body is sent by POST, none by GET. `judge` says whether an answer makes sense: one
@@ -318,9 +301,9 @@ impl Server {
         tcp.set_nodelay(true).map_err(HttpError::Connect)?;
         match &self.tls {
             None => handshake(TokioIo::new(tcp)).await,
-            Some((connector, name)) => {
-                let tls = connector.connect(name.clone(), tcp).await;
-                handshake(TokioIo::new(tls.map_err(HttpError::Connect)?)).await
+            Some(tls) => {
+                let tls = tls.connect(tcp).await.map_err(HttpError::Connect)?;
+                handshake(TokioIo::new(tls)).await
             }
         }
     }
@@ -334,41 +317,4 @@ where
     // Ends when the sender is dropped or the server closes; errors reach the sender.
     tokio::spawn(connection);
     Ok(sender)
-}
-
-fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, ConnectorError> {
-    let mut roots = RootCertStore::empty();
-    let wrong = |problem: String| ConnectorError::Setting {
-        key: "ca_file",
-        problem,
-    };
-    match ca_file {
-        Some(path) => {
-            let read = |source| ConnectorError::Read {
-                path: path.to_owned(),
-                source,
-            };
-            let file = std::fs::File::open(path).map_err(read)?;
-            for cert in CertificateDer::pem_reader_iter(BufReader::new(file)) {
-                let cert = cert.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
-                roots
-                    .add(cert)
-                    .map_err(|error| wrong(format!("{}: {error}", path.display())))?;
-            }
-        }
-        None => {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-        }
-    }
-    if roots.is_empty() {
-        return Err(wrong(
-            "expected at least one certificate authority".to_owned(),
-        ));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong(error.to_string()))?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }

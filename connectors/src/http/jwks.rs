@@ -12,16 +12,15 @@ use super::{HttpSettings, Method};
 use crate::ConnectorError;
 use crate::jwt::{KeyProvider, KeySet};
 
-/// Keys older than this are fetched again with the next login.
-const REFRESH: Duration = Duration::from_secs(300);
 /// An unknown key id, which anybody can send, makes the set be fetched no more often than this.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// A JSON Web Key Set that is served by HTTP. It is fetched with the first login, again after five minutes, and when a
-/// token names a key that is not in it. While the server fails, the keys last fetched stay in force.
+/// A JSON Web Key Set that is served by HTTP. It is fetched with the first login, again when they are older than
+/// `refresh`, and when a token names a key that is not in it. While the server fails, the keys last fetched stay in force.
 pub struct JwksUrl {
     client: HttpClient,
     target: String,
+    refresh: Duration,
     state: Mutex<State>,
     /// One fetch at a time; others wait for it.
     fetching: AsyncMutex<()>,
@@ -35,11 +34,11 @@ struct State {
 }
 
 impl JwksUrl {
-    /// The key set at `settings.url`; only URL, headers, timeout and authority count.
+    /// The key set at `settings.url`; only URL, headers, timeout and TLS count.
     ///
     /// # Errors
     /// [`ConnectorError`] if a setting is wrong.
-    pub fn new(settings: &HttpSettings) -> Result<Self, ConnectorError> {
+    pub fn new(settings: &HttpSettings, refresh: Duration) -> Result<Self, ConnectorError> {
         let settings = HttpSettings {
             method: Method::Get,
             ..settings.clone()
@@ -51,6 +50,7 @@ impl JwksUrl {
         Ok(Self {
             client: HttpClient::new(&settings)?,
             target,
+            refresh,
             state: Mutex::default(),
             fetching: AsyncMutex::new(()),
         })
@@ -61,7 +61,7 @@ impl JwksUrl {
         let state = self.state.lock();
         let keys = state.keys.as_ref()?;
         let since = |then: Option<Instant>| then.map(|then| now.saturating_duration_since(then));
-        let fresh = since(state.fetched).is_some_and(|age| age < REFRESH);
+        let fresh = since(state.fetched).is_some_and(|age| age < self.refresh);
         let has = key_id.is_none_or(|id| keys.has(id));
         let just_tried = since(state.tried).is_some_and(|age| age < RETRY);
         ((fresh && has) || just_tried).then(|| Arc::clone(keys))

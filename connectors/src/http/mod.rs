@@ -24,8 +24,19 @@ pub use client::{HttpClient, HttpError, Method};
 #[cfg(feature = "jwt")]
 pub use jwks::JwksUrl;
 
-use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::tls::TlsSettings;
+
+/// The form of a POST's body.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ContentType {
+    /// `application/x-www-form-urlencoded`.
+    #[default]
+    Form,
+    /// `application/json`: an object of strings.
+    Json,
+}
 
 /// The keys of a `kind = "http"` table.
 #[derive(Debug, Clone)]
@@ -34,7 +45,9 @@ pub struct HttpSettings {
     pub url: String,
     /// `method`, POST by default.
     pub method: Method,
-    /// `headers`, without placeholders. A Content-Type of `application/json` sends `body` as JSON, otherwise it is a form.
+    /// `content_type` of the body.
+    pub content_type: ContentType,
+    /// `headers`, without placeholders.
     pub headers: Vec<(String, String)>,
     /// `body`: names and texts with placeholders. With GET they are added to the query.
     pub body: Vec<(String, String)>,
@@ -42,21 +55,22 @@ pub struct HttpSettings {
     pub timeout: Duration,
     /// `pool`: connections at once.
     pub pool: usize,
-    /// `ca_file`: who may sign the server's certificate; the system's authorities if unset.
-    pub ca_file: Option<PathBuf>,
+    /// `tls`, for `https`.
+    pub tls: TlsSettings,
 }
 
 impl HttpSettings {
-    /// The defaults with this URL: POST of a form, 5 s, 32 connections.
+    /// The defaults with this URL: POST of a form, 5 s, 8 connections.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
             method: Method::Post,
+            content_type: ContentType::Form,
             headers: Vec::new(),
             body: Vec::new(),
             timeout: Duration::from_secs(5),
-            pool: 32,
-            ca_file: None,
+            pool: 8,
+            tls: TlsSettings::default(),
         }
     }
 }

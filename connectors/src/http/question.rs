@@ -1,10 +1,9 @@
 //! The request that puts a question, and what an answer means.
 
-use hyper::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 
 use super::client::{Answer, HttpClient, Method, Url};
-use super::{HttpError, HttpSettings};
+use super::{ContentType, HttpError, HttpSettings};
 use crate::ConnectorError;
 use crate::template::{Template, Values};
 
@@ -52,17 +51,10 @@ impl Question {
             target if target.starts_with('/') => target.to_owned(),
             query => format!("/{query}"),
         };
-        let shape = match settings.method {
-            Method::Get => Shape::Query,
-            Method::Post => match client.header(CONTENT_TYPE) {
-                Some(kind) if kind.starts_with(JSON) => Shape::Json,
-                None => Shape::Form,
-                Some(kind) if kind.starts_with(FORM) => Shape::Form,
-                Some(kind) => {
-                    let problem = format!("expected Content-Type {JSON} or {FORM}, got {kind}");
-                    return Err(setting("headers")(problem));
-                }
-            },
+        let shape = match (settings.method, settings.content_type) {
+            (Method::Get, _) => Shape::Query,
+            (Method::Post, ContentType::Form) => Shape::Form,
+            (Method::Post, ContentType::Json) => Shape::Json,
         };
         let fields = settings
             .body

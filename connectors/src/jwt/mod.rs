@@ -34,28 +34,39 @@ pub enum TokenFrom {
 }
 
 /// What a token has to fulfil beside its signature.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct JwtSettings {
     /// Where the token is.
     pub from: TokenFrom,
-    /// Claims and the text they must equal, with placeholders: `sub = "${username}"`. A claim that is a list has to hold
-    /// it (`aud`).
-    pub claims: Vec<(String, Template)>,
+    /// `acl_claim`: the claim that holds rules for the connection.
+    pub acl_claim: String,
     /// How far clocks may differ, in seconds; holds for `exp`, `nbf` and `iat`.
     pub leeway: u32,
+    claims: Vec<(String, Template)>,
+}
+
+impl Default for JwtSettings {
+    fn default() -> Self {
+        Self {
+            from: TokenFrom::Password,
+            acl_claim: "acl".to_owned(),
+            leeway: 0,
+            claims: Vec::new(),
+        }
+    }
 }
 
 impl JwtSettings {
-    /// Reads the `claims` table of the configuration.
+    /// Requires claims to equal a text with placeholders, as in `sub = "${username}"`; a claim that is a list has to
+    /// hold it (`aud`).
     ///
     /// # Errors
     /// [`ConnectorError::Setting`] if a placeholder is unknown.
-    pub fn new<'a>(
-        from: TokenFrom,
+    pub fn require<'a>(
+        mut self,
         claims: impl IntoIterator<Item = (&'a str, &'a str)>,
-        leeway: u32,
     ) -> Result<Self, ConnectorError> {
-        let claims = claims
+        self.claims = claims
             .into_iter()
             .map(|(name, text)| Ok((name.to_owned(), Template::client(text)?)))
             .collect::<Result<_, String>>()
@@ -63,11 +74,7 @@ impl JwtSettings {
                 key: "auth.chain.claims",
                 problem,
             })?;
-        Ok(Self {
-            from,
-            claims,
-            leeway,
-        })
+        Ok(self)
     }
 }
 
@@ -144,7 +151,7 @@ impl Jwt {
             None => false,
             Some(claim) => rules_json::truth(claim).ok_or(TokenError::Malformed)?,
         };
-        let rules = match claims.get("acl") {
+        let rules = match claims.get(&self.settings.acl_claim) {
             None | Some(Value::Null) => None,
             Some(acl) => Some(rules_json::rules(acl).map_err(|_| TokenError::Malformed)?),
         };

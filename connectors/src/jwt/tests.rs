@@ -30,7 +30,7 @@ fn pem(name: &str) -> Key {
 
 fn jwt(claims: &[(&str, &str)], keys: Vec<Key>) -> Jwt {
     let claims = claims.iter().copied();
-    let settings = JwtSettings::new(TokenFrom::Password, claims, 0).expect("valid");
+    let settings = JwtSettings::default().require(claims).expect("valid");
     Jwt::new(settings, Arc::new(Arc::new(KeySet::new(keys))))
 }
 
@@ -161,7 +161,10 @@ fn expired_and_future_tokens_do_not_hold() {
             "{claims}"
         );
     }
-    let settings = JwtSettings::new(TokenFrom::Password, [], 5).expect("valid");
+    let settings = JwtSettings {
+        leeway: 5,
+        ..JwtSettings::default()
+    };
     let lenient = Jwt::new(settings, Arc::new(Arc::new(KeySet::new(secret()))));
     assert!(allowed(
         &lenient,
@@ -203,7 +206,7 @@ fn claims_must_be_what_the_client_says_of_itself() {
     // A client without the value cannot match a token without the claim.
     let by_cert = jwt(&[("cn", "${cert_cn}")], secret());
     assert!(!allowed(&by_cert, &claims_token(&json!({"cn": ""}))));
-    assert!(JwtSettings::new(TokenFrom::Password, [("a", "${nope}")], 0).is_err());
+    assert!(JwtSettings::default().require([("a", "${nope}")]).is_err());
 }
 
 #[test]

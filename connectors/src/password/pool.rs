@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
@@ -55,8 +55,9 @@ struct Job {
 }
 
 impl HashPool {
-    /// A pool of at most `threads` threads and `waiting` checks in the queue.
-    pub fn new(threads: usize, waiting: usize) -> Self {
+    /// A pool of at most `threads` threads and `waiting` checks in the queue, that remembers what it verified for at most
+    /// `remember` (`auth.cache_ttl`).
+    pub fn new(threads: usize, waiting: usize, remember: Duration) -> Self {
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
@@ -65,15 +66,15 @@ impl HashPool {
             }),
             max_threads: threads.max(1),
             max_waiting: waiting,
-            verified: Verified::new(Instant::now()).map(Mutex::new),
+            verified: Verified::new(remember, Instant::now()).map(Mutex::new),
             remembered: AtomicU64::new(0),
         }
     }
 
     /// Half the cores, at least one thread, and 1,024 logins in the queue.
-    pub fn for_this_machine() -> Self {
+    pub fn for_this_machine(remember: Duration) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::new(cores / 2, 1024)
+        Self::new(cores / 2, 1024, remember)
     }
 
     /// Checks a password: from memory if this one was verified in the last minutes, else by hashing.
@@ -226,7 +227,7 @@ mod tests {
 
     #[tokio::test]
     async fn verified_passwords_are_not_hashed_again_and_wrong_ones_are() {
-        let pool = HashPool::new(1, 8);
+        let pool = HashPool::new(1, 8, Duration::from_secs(600));
         let hash = right("secret");
         for _ in 0..5 {
             assert_eq!(pool.verify(&hash, b"secret").await, Ok(true));
@@ -245,7 +246,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_queue_is_bounded_and_clients_that_left_leave_it() {
-        let pool = HashPool::new(1, 4);
+        let pool = HashPool::new(1, 4, Duration::ZERO);
         let hash = slow();
         let mut waiting = Vec::new();
         let full = loop {

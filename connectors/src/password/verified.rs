@@ -6,8 +6,6 @@ use std::time::{Duration, Instant};
 use ring::hmac;
 use ring::rand::SystemRandom;
 
-/// How long a verified password is remembered, at most.
-const TIME: Duration = Duration::from_secs(600);
 /// Entries in each of the two halves; 32 bytes and the table's overhead each.
 const MAX: usize = 65_536;
 
@@ -15,22 +13,27 @@ const MAX: usize = 65_536;
 ///
 /// Because the stored hash is part of it, a changed password is forgotten by itself. Wrong passwords are not kept:
 /// each guess costs the attacker's share of hashing again. Two halves take turns, so forgetting costs nothing: an entry
-/// lives for 5 to 10 minutes, less when there are more than 131,072 users.
+/// lives for half of `time` to all of it, less when there are more than 131,072 users.
 pub(super) struct Verified {
     key: hmac::Key,
     young: HashSet<[u8; 32]>,
     old: HashSet<[u8; 32]>,
     turned: Instant,
+    time: Duration,
 }
 
 impl Verified {
-    /// `None` if the system has no random numbers: then nothing is remembered.
-    pub fn new(now: Instant) -> Option<Self> {
+    /// `None` if the time is zero or the system has no random numbers: then nothing is remembered.
+    pub fn new(time: Duration, now: Instant) -> Option<Self> {
+        if time.is_zero() {
+            return None;
+        }
         Some(Self {
             key: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok()?,
             young: HashSet::new(),
             old: HashSet::new(),
             turned: now,
+            time,
         })
     }
 
@@ -65,11 +68,15 @@ impl Verified {
 
     fn turn(&mut self, now: Instant) {
         let age = now.saturating_duration_since(self.turned);
-        if age < TIME / 2 {
+        if age < self.time / 2 {
             return;
         }
         let young = std::mem::take(&mut self.young);
-        self.old = if age < TIME { young } else { HashSet::new() };
+        self.old = if age < self.time {
+            young
+        } else {
+            HashSet::new()
+        };
         self.turned = now;
     }
 }
@@ -78,10 +85,12 @@ impl Verified {
 mod tests {
     use super::*;
 
+    const TIME: Duration = Duration::from_secs(600);
+
     #[test]
     fn only_the_same_hash_and_password_are_remembered_and_not_for_long() {
         let start = Instant::now();
-        let mut verified = Verified::new(start).expect("random numbers");
+        let mut verified = Verified::new(TIME, start).expect("random numbers");
         let tag = verified.tag("$6$hash", b"password");
         assert!(!verified.holds(&tag, start));
         verified.remember(tag, start);
@@ -99,7 +108,7 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let start = Instant::now();
-        let mut verified = Verified::new(start).expect("random numbers");
+        let mut verified = Verified::new(TIME, start).expect("random numbers");
         for i in 0..(3 * MAX as u64) {
             let mut tag = [0; 32];
             tag[..8].copy_from_slice(&i.to_be_bytes());

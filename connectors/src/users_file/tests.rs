@@ -5,6 +5,8 @@ use nightjar_mqtt::ReasonCode;
 use super::*;
 use crate::testing::request;
 
+const MINUTES: std::time::Duration = std::time::Duration::from_secs(600);
+
 /// A file of its own for each test.
 struct Folder(PathBuf);
 
@@ -72,8 +74,9 @@ async fn right_passwords_get_in_and_others_do_not() {
         hash("toor"),
         crate::scram::keys_text(&scram)
     );
-    let pool = Arc::new(HashPool::new(1, 64));
-    let users = UsersFile::load(folder.write(&text), Arc::clone(&pool)).expect("valid");
+    let pool = Arc::new(HashPool::new(1, 64, MINUTES));
+    let users =
+        UsersFile::load(folder.write(&text), UserKind::Username, Arc::clone(&pool)).expect("valid");
     assert_eq!(users.len(), 3);
     let table = [
         (Some("ann"), Some("secret"), Ok(false)),
@@ -104,9 +107,9 @@ async fn right_passwords_get_in_and_others_do_not() {
 #[tokio::test]
 async fn an_unknown_user_costs_what_a_wrong_password_costs() {
     let folder = Folder::new("cost");
-    let pool = Arc::new(HashPool::new(1, 64));
+    let pool = Arc::new(HashPool::new(1, 64, MINUTES));
     let path = folder.write(&format!("ann:{}\n", hash("secret")));
-    let users = UsersFile::load(path, Arc::clone(&pool)).expect("valid");
+    let users = UsersFile::load(path, UserKind::Username, Arc::clone(&pool)).expect("valid");
     for (i, name) in ["ann", "nobody", "ann", "nobody"].into_iter().enumerate() {
         let _ = login(&users, Some(name), Some("wrong")).await;
         assert_eq!(pool.checked(), i as u64 + 1, "{name}");
@@ -121,7 +124,12 @@ async fn an_unknown_user_costs_what_a_wrong_password_costs() {
 async fn a_full_queue_is_unavailable_for_known_and_unknown_alike() {
     let folder = Folder::new("full");
     let path = folder.write(&format!("ann:{}\n", hash("secret")));
-    let users = UsersFile::load(path, Arc::new(HashPool::new(1, 0))).expect("valid");
+    let users = UsersFile::load(
+        path,
+        UserKind::Username,
+        Arc::new(HashPool::new(1, 0, MINUTES)),
+    )
+    .expect("valid");
     for name in ["ann", "nobody"] {
         let answer = users
             .authenticate(&request(Some(name), Some("secret")))
@@ -137,7 +145,12 @@ async fn a_full_queue_is_unavailable_for_known_and_unknown_alike() {
 async fn a_mistake_names_its_line_and_leaves_the_old_users() {
     let folder = Folder::new("reload");
     let path = folder.write(&format!("ann:{}\n", hash("secret")));
-    let users = UsersFile::load(&path, Arc::new(HashPool::new(1, 64))).expect("valid");
+    let users = UsersFile::load(
+        &path,
+        UserKind::Username,
+        Arc::new(HashPool::new(1, 64, MINUTES)),
+    )
+    .expect("valid");
     let good = hash("x");
     let table = [
         (
@@ -165,16 +178,24 @@ async fn a_mistake_names_its_line_and_leaves_the_old_users() {
     Authenticator::reload(&users).expect("valid");
     assert_eq!(login(&users, Some("ann"), Some("secret")).await, IGNORED);
     assert_eq!(login(&users, Some("bob"), Some("x")).await, Ok(false));
-    assert!(UsersFile::load(folder.0.join("none"), Arc::new(HashPool::new(1, 1))).is_err());
+    assert!(
+        UsersFile::load(
+            folder.0.join("none"),
+            UserKind::Username,
+            Arc::new(HashPool::new(1, 1, MINUTES))
+        )
+        .is_err()
+    );
 }
 
 /// 10,000 wrong passwords at once: none gets in, the queue holds, and the right one gets in afterwards.
 #[tokio::test]
 async fn a_storm_of_wrong_passwords_is_bounded_and_lets_nobody_in() {
     let folder = Folder::new("storm");
-    let pool = Arc::new(HashPool::new(1, 100));
+    let pool = Arc::new(HashPool::new(1, 100, MINUTES));
     let path = folder.write(&format!("ann:{}\n", hash("secret")));
-    let users = Arc::new(UsersFile::load(path, Arc::clone(&pool)).expect("valid"));
+    let users =
+        Arc::new(UsersFile::load(path, UserKind::Username, Arc::clone(&pool)).expect("valid"));
     let mut tasks = tokio::task::JoinSet::new();
     for i in 0..10_000 {
         let users = Arc::clone(&users);
