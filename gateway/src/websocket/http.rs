@@ -13,7 +13,7 @@ pub const MAX_HEAD: usize = 8 * 1024;
 pub const MAX_HEADERS: usize = 64;
 
 /// What the HTTP request of a WebSocket client said; kept by the connection for as long as it wants.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct HttpInfo {
     /// Path without the query.
     pub path: String,
@@ -29,6 +29,20 @@ pub struct HttpInfo {
     pub user_agent: Option<String>,
     /// True if any forwarding header was there, believed or not.
     pub forwarded: bool,
+}
+
+/// Without the query, in which people put tokens.
+impl std::fmt::Debug for HttpInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpInfo")
+            .field("path", &self.path)
+            .field("subprotocol", &self.subprotocol)
+            .field("host", &self.host)
+            .field("origin", &self.origin)
+            .field("user_agent", &self.user_agent)
+            .field("forwarded", &self.forwarded)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why no request head was read.

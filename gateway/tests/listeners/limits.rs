@@ -304,3 +304,65 @@ async fn what_has_not_finished_its_handshake_holds_little_memory() {
         assert_eq!(state.counters().handshakes(), CLIENTS);
     }
 }
+
+/// Set in the process that runs with few file descriptors.
+const FEW_FILES: &str = "NIGHTJAR_TEST_FEW_FILES";
+
+#[cfg(target_os = "linux")]
+#[test]
+fn used_up_file_descriptors_are_counted_and_survived() {
+    let this = std::env::current_exe().unwrap();
+    let output = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -n 60 && exec \"$0\" --exact limits::in_a_process_with_few_files --nocapture",
+        ])
+        .arg(this)
+        .env(FEW_FILES, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("survived"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// The other half of the test before; in any other process it has nothing to prove.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_process_with_few_files() {
+    if std::env::var_os(FEW_FILES).is_none() {
+        return;
+    }
+    let node = Node::start(settings(ListenerKind::Tcp));
+    let state = node.state();
+    let mut clients = Vec::new();
+    while let Ok(client) = TcpStream::connect(node.address()).await {
+        clients.push(client);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert!(clients.len() < 60);
+    }
+    // The last one of them waits in the backlog, or the next one will.
+    if state.counters().accept_errors() == 0 {
+        clients.pop();
+        clients.push(TcpStream::connect(node.address()).await.unwrap());
+    }
+    crate::node::until(
+        || state.counters().accept_errors() > 0,
+        || format!("{:?}", state.counters()),
+    )
+    .await;
+    let errors = state.counters().accept_errors();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    // It pauses between attempts instead of spinning.
+    assert!(
+        state.counters().accept_errors() - errors < 60,
+        "{:?}",
+        state.counters()
+    );
+    clients.drain(..clients.len() / 2);
+    let mut last = clients.pop().unwrap();
+    echoed(&mut last, b"served after all").await;
+    println!("survived");
+}
