@@ -12,7 +12,7 @@ use nightjar_gateway::GatewayError;
 use nightjar_gateway::tls::{self, TlsServer, TlsSettings};
 
 use super::{exit, version};
-use crate::config::model::{AclSource, Tls, Verify};
+use crate::config::model::{AclSource, Authenticator, Tls, Verify};
 use crate::config::{self, ConfigErrors, Loaded, Options, Origin, Problem};
 use crate::ctl::{Client, SOCKET};
 
@@ -32,6 +32,7 @@ pub fn run(options: &Options) -> ExitCode {
         .collect();
     check_addresses(&loaded, &mut problems, &mut notes);
     check_certificates(&loaded, &mut problems);
+    check_auth(&loaded, &mut problems);
     check_acl(&loaded, &mut problems);
     check_directories(&loaded, &mut problems);
     check_limits(&loaded, &mut problems);
@@ -237,6 +238,33 @@ fn check_acl(loaded: &Loaded, problems: &mut Vec<Problem>) {
                 problem(loaded, &key, other.to_string())
                     .help("name a file of rules that this user may read"),
             ),
+        }
+    }
+}
+
+/// Files that authenticators read.
+fn check_auth(loaded: &Loaded, problems: &mut Vec<Problem>) {
+    for (index, entry) in loaded.config.auth.chain.iter().enumerate() {
+        let file = match entry {
+            Authenticator::File(it) if it.enable => Some(("path", &it.path)),
+            Authenticator::Jwt(it) if it.enable => it
+                .public_key_file
+                .as_ref()
+                .map(|path| ("public_key_file", path)),
+            _ => None,
+        };
+        if let Some((name, path)) = file
+            && let Err(error) = std::fs::read(path)
+        {
+            let key = format!("auth.chain[{index}].{name}");
+            problems.push(
+                problem(
+                    loaded,
+                    &key,
+                    format!("cannot read {}: {error}", path.display()),
+                )
+                .help("name a file that this user may read"),
+            );
         }
     }
 }

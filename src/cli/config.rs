@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigArgs, exit};
+use super::{ConfigArgs, exit, version};
 use crate::config::{self, ConfigErrors};
 
 /// Show the configuration and explain its keys.
@@ -62,6 +62,9 @@ fn explain(key: &str, config: &ConfigArgs, before: &ConfigArgs) -> ExitCode {
         Err(errors) => return exit::fail(exit::USAGE, errors),
     };
     match config::explain(key, &loaded) {
+        Ok(text) if version::without_effect(key) => {
+            exit::print(&format!("{text}  note     this build does not act on it\n"))
+        }
         Ok(text) => exit::print(&text),
         Err(Some(near)) => exit::fail(
             exit::NOT_FOUND,

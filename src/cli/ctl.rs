@@ -90,7 +90,22 @@ pub fn run(args: &Args, before: &ConfigArgs) -> ExitCode {
         })
     });
     match result {
-        Ok(end) => exit::print(&output.end(end)),
+        Ok(end) => {
+            // A reload applies what it can and names what it could not.
+            let partly = end
+                .get("errors")
+                .and_then(Value::as_array)
+                .is_some_and(|errors| !errors.is_empty());
+            let printed = exit::print(&output.end(end));
+            if partly {
+                let help = "what is wrong stays as it was; `nightjar check` says more";
+                return exit::fail(
+                    exit::FAILED,
+                    format!("not everything was applied\n  help: {help}"),
+                );
+            }
+            printed
+        }
         Err(error) => exit::fail(error.code.exit_code(), shown(&error)),
     }
 }

@@ -19,12 +19,7 @@ use crate::config::Options;
 
 /// Multi-protocol MQTT broker: MQTT 3.1, 3.1.1 and 5.0 over TCP, TLS and WebSocket; MQTT-SN over UDP.
 #[derive(Debug, Parser)]
-#[command(
-    name = "nightjar",
-    version,
-    max_term_width = 100,
-    disable_help_subcommand = true
-)]
+#[command(name = "nightjar", version, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     config: ConfigArgs,

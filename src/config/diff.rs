@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use figment::value::Value;
 
 use super::schema::{self, Apply, Place};
-use super::{Loaded, ValueRef, lookup, read::join};
+use super::{Loaded, ValueRef, read::join};
 
 /// Keys that differ.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,13 +14,6 @@ pub struct Changes {
     pub now: Vec<String>,
     /// Applied at the next start.
     pub restart: Vec<String>,
-}
-
-impl Changes {
-    /// True if nothing differs.
-    pub const fn is_empty(&self) -> bool {
-        self.now.is_empty() && self.restart.is_empty()
-    }
 }
 
 /// Compares two configurations. A listener that came or went is one entry, `listeners.tcp.lab`; so is an array of
@@ -66,12 +59,5 @@ fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
         }
         (Some(a), Some(b)) => a == b,
         _ => false,
-    }
-}
-
-impl Loaded {
-    /// True if both configurations have the same value at a path.
-    pub fn same_at(&self, other: &Self, path: &str) -> bool {
-        same(lookup(&self.tree, path), lookup(&other.tree, path))
     }
 }

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use figment::value::{Dict, Value};
 use figment::{Figment, Profile, Provider};
 
-pub use diff::{Changes, diff};
+pub use diff::diff;
 pub use error::{ConfigErrors, Origin, Problem};
 pub use model::Config;
 pub use rules::missing_features;

@@ -245,10 +245,6 @@ impl<'a> Reader<'a> {
         table
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "path, span and content of each element, used at once by the two callers"
-    )]
     fn expect_tables<'v, 'i>(
         &mut self,
         path: &str,

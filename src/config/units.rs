@@ -255,13 +255,6 @@ pub struct ByteRate {
     pub per: Duration,
 }
 
-impl ByteRate {
-    /// Bytes in one second.
-    pub fn per_second(self) -> f64 {
-        self.amount.0 as f64 / self.per.0.as_secs_f64()
-    }
-}
-
 impl FromStr for ByteRate {
     type Err = String;
 
@@ -383,13 +376,6 @@ impl Cidr {
     /// A mask of this many leading ones.
     fn mask(prefix: u8) -> u128 {
         u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)
-    }
-
-    /// True if the address lies in the block. An IPv4 address mapped into IPv6 counts as IPv4.
-    pub fn contains(self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        address.is_ipv4() == self.address.is_ipv4()
-            && (Self::bits(address) ^ Self::bits(self.address)) & Self::mask(self.prefix) == 0
     }
 }
 
@@ -572,7 +558,7 @@ mod tests {
         );
         let rate: ByteRate = "100KB/s".parse().unwrap();
         assert_eq!(
-            (rate.per_second() as u64, rate.to_string().as_str()),
+            (rate.amount.get(), rate.to_string().as_str()),
             (100_000, "100KB/s")
         );
         for text in ["1000", "/s", "1000/", "x/s", "10/0s", "10/parsec"] {
@@ -596,24 +582,15 @@ mod tests {
     }
 
     #[test]
-    fn blocks_contain_what_their_prefix_says() {
-        let block: Cidr = "10.0.0.0/8".parse().unwrap();
-        assert!(block.contains("10.1.2.3".parse().unwrap()));
-        assert!(block.contains("::ffff:10.1.2.3".parse().unwrap()));
-        assert!(!block.contains("11.0.0.0".parse().unwrap()));
-        assert!(
-            "0.0.0.0/0"
-                .parse::<Cidr>()
-                .unwrap()
-                .contains("1.2.3.4".parse().unwrap())
-        );
-        assert!(
-            "fd00::/8"
-                .parse::<Cidr>()
-                .unwrap()
-                .contains("fd12::1".parse().unwrap())
-        );
-        assert_eq!("127.0.0.1".parse::<Cidr>().unwrap().prefix, 32);
+    fn blocks_begin_with_their_first_address() {
+        for (text, shown) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("fd00::/8", "fd00::/8"),
+            ("127.0.0.1", "127.0.0.1/32"),
+        ] {
+            assert_eq!(text.parse::<Cidr>().unwrap().to_string(), shown);
+        }
         for text in ["10.0.0.1/8", "10.0.0.0/33", "host", "10.0.0.0/"] {
             assert!(text.parse::<Cidr>().is_err(), "{text}");
         }

@@ -41,17 +41,6 @@ impl Client {
         })
     }
 
-    /// Waits for as long as it takes, for verbs that follow something live.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn wait_for_ever(&self) -> Result<(), CtlError> {
-        self.stream
-            .get_ref()
-            .set_read_timeout(None)
-            .map_err(|error| CtlError::new(ErrorCode::Failed, error.to_string()))
-    }
-
     /// Asks for a verb. Columns and rows go to `each` as they come; the result is returned.
     ///
     /// # Errors

@@ -8,8 +8,8 @@ pub mod protocol;
 pub mod server;
 
 pub use client::Client;
-pub use protocol::{CtlError, ErrorCode};
-pub use server::{CtlServer, Registry, Rows};
+pub use protocol::CtlError;
+pub use server::{CtlServer, Registry};
 
 /// Name of the socket inside `data_dir`.
 pub const SOCKET: &str = "ctl.sock";

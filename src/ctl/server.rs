@@ -75,12 +75,11 @@ impl Registry {
     /// Answers one request.
     async fn answer(&self, request: Request, rows: &mut Rows<'_>) -> Result<Value, CtlError> {
         if request.verb == "help" {
-            let verbs: BTreeMap<_, _> = self
-                .verbs
-                .iter()
-                .map(|(name, (about, _))| (*name, *about))
-                .collect();
-            return Ok(json!(verbs));
+            rows.columns(&["verb", "about"]).await?;
+            for (name, (about, _)) in &self.verbs {
+                rows.row(&json!({ "verb": name, "about": about })).await?;
+            }
+            return Ok(Value::Null);
         }
         match self.verbs.get(request.verb.as_str()) {
             Some((_, verb)) => verb.run(request.args, rows).await,
@@ -332,8 +331,11 @@ mod tests {
         assert_eq!((end, rows.len()), (json!({ "counted": 1000 }), 1001));
         let (end, _) = ask("status", json!({})).await.unwrap().unwrap();
         assert_eq!(end, json!({ "ready": true }));
-        let (end, _) = ask("help", json!({})).await.unwrap().unwrap();
-        assert_eq!(end["count"], "counts");
+        let (_, rows) = ask("help", json!({})).await.unwrap().unwrap();
+        let Reply::Row(first) = &rows[1] else {
+            panic!("{rows:?}")
+        };
+        assert_eq!(*first, json!({ "verb": "count", "about": "counts" }));
         let error = ask("count", json!({})).await.unwrap().unwrap_err();
         assert_eq!(
             (error.code, error.message.as_str()),

@@ -317,11 +317,6 @@ pub struct StreamListener<'a> {
 }
 
 impl StreamListener<'_> {
-    /// `tcp:default`, the name in logs and `listeners.json`.
-    pub fn label(&self) -> String {
-        format!("{}:{}", self.kind.word(), self.name)
-    }
-
     /// `listeners.tcp.default`, the name in the configuration.
     pub fn key(&self) -> String {
         format!("listeners.{}.{}", self.kind.word(), self.name)

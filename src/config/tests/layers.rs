@@ -3,11 +3,12 @@
 use std::io::Write;
 
 use super::{right, wrong};
+use crate::config::diff::Changes;
 use crate::config::model::{
     AclSource, Authenticator, Durability, ProxyProtocol, QueuePolicy, SharedStrategy,
 };
 use crate::config::units::OffOr;
-use crate::config::{Changes, Origin, diff, explain, missing_features, print};
+use crate::config::{Origin, diff, explain, missing_features, print};
 
 #[test]
 fn without_any_layer_every_key_has_the_default_of_the_contract() {
@@ -20,7 +21,7 @@ fn without_any_layer_every_key_has_the_default_of_the_contract() {
     let listening: Vec<String> = config
         .listeners
         .streams()
-        .map(|it| format!("{}={}", it.label(), it.stream.bind))
+        .map(|it| format!("{}:{}={}", it.kind.word(), it.name, it.stream.bind))
         .chain(
             config
                 .listeners
@@ -269,10 +270,11 @@ fn listeners_take_defaults_names_and_overrides() {
                 [listeners.tcp.lab.mqtt]\nmax_qos = 0\nclient_leniency = \"strict\"\n";
     let loaded = right(file, &[], &[]);
     let config = &loaded.config;
-    let names: Vec<String> = config.listeners.streams().map(|it| it.label()).collect();
+    let names: Vec<String> = config.listeners.streams().map(|it| it.key()).collect();
     assert_eq!(
         names,
-        ["tcp:lab", "tls:default", "ws:default", "wss:default"]
+        ["tcp.lab", "tls.default", "ws.default", "wss.default"]
+            .map(|name| format!("listeners.{name}"))
     );
     let lab = &config.listeners.tcp["lab"].stream;
     assert_eq!(
@@ -410,7 +412,10 @@ password = "hunter2"
 fn a_reload_knows_what_it_can_apply() {
     let base = "[[auth.chain]]\nkind = \"builtin\"\n";
     let old = right(base, &[], &[]);
-    assert!(diff(&old, &right(base, &[], &["mqtt.max_qos=2"])).is_empty());
+    assert_eq!(
+        diff(&old, &right(base, &[], &["mqtt.max_qos=2"])),
+        Changes::default()
+    );
     let file = "[mqtt]\nmax_qos = 1\n[node]\nworkers = 2\n[log]\nlevel = \"debug\"\n[listeners.tcp.default]\nbind = \"1999\"\n\
                 [listeners.tls.default]\ncert_file = \"a\"\nkey_file = \"b\"\nsni = [{cert_file = \"c\", key_file = \"d\"}]\n[listeners.tcp.lab]\nbind = \"2000\"\n\
                 [api]\nadmin_password = \"new\"\n[listeners.ws.default.mqtt]\nmax_inflight = 3\n";
