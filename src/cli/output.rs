@@ -89,17 +89,31 @@ fn cell(value: &Value) -> String {
         .collect()
 }
 
-/// Fields one a line, names in one column.
+/// Fields one a line, names in one column. A field that holds objects by name has a line for each of them.
 fn pairs(fields: &Map<String, Value>) -> String {
-    let width = fields
-        .keys()
-        .map(|name| name.chars().count())
-        .max()
-        .unwrap_or(0);
-    fields
+    let mut lines: Vec<(String, String)> = Vec::new();
+    for (name, value) in fields {
+        match value {
+            Value::Object(inner) if inner.values().any(Value::is_object) => {
+                let width = widest(inner.keys());
+                for (at, (key, value)) in inner.iter().enumerate() {
+                    let label = if at == 0 { name.clone() } else { String::new() };
+                    lines.push((label, format!("{key:width$}  {}", cell(value))));
+                }
+            }
+            value => lines.push((name.clone(), cell(value))),
+        }
+    }
+    let width = widest(lines.iter().map(|(name, _)| name));
+    lines
         .iter()
-        .map(|(name, value)| format!("{name:width$}  {}\n", cell(value)))
+        .map(|(name, text)| format!("{name:width$}  {text}\n"))
         .collect()
+}
+
+/// Characters of the longest name.
+fn widest<'a>(names: impl Iterator<Item = &'a String>) -> usize {
+    names.map(|name| name.chars().count()).max().unwrap_or(0)
 }
 
 /// Rows under a line of names. Without columns, those of the first row.
@@ -186,6 +200,16 @@ mod tests {
         let parsed: Value =
             serde_json::from_str(&Output::new(Format::Ndjson).end(end.clone())).unwrap();
         assert_eq!(parsed, end);
+    }
+
+    #[test]
+    fn objects_by_name_have_a_line_each() {
+        let end = json!({ "listeners": { "tcp:default": { "running": true }, "ws:a": { "running": false } }, "node": "a" });
+        let text = Output::new(Format::Table).end(end);
+        assert_eq!(
+            text,
+            "listeners  tcp:default  running=true\n           ws:a         running=false\nnode       a\n"
+        );
     }
 
     #[test]
