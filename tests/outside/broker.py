@@ -21,7 +21,16 @@ LISTENERS = ("tcp", "tls", "ws", "wss")
 
 # Settings of Nightjar by profile: what the rows of a profile need beside the defaults.
 PROFILES = {
-    "default": "",
+    # A second listener whose [mqtt] differs.
+    "default": """
+[listeners.tcp.limited]
+bind = "127.0.0.1:0"
+[listeners.tcp.limited.mqtt]
+max_qos = 0
+max_packet_size = "1KiB"
+retain_available = false
+server_keep_alive = "7s"
+""",
     # What 5.0 lets a server leave out, left out.
     "limits": """
 [mqtt]
@@ -57,13 +66,37 @@ message_expiry = "2s"
 [mqtt]
 client_leniency = "strict"
 """,
-    # At least a window of one for a receiver, and a queue that refuses when full.
+    # A queue that refuses when full.
     "reject": """
 [mqtt]
 max_queue_len = 5
 queue_policy = "reject"
 backpressure_timeout = "1s"
 """,
+    "retry": """
+[mqtt]
+retry_interval = "1s"
+""",
+    "drop_newest": """
+[mqtt]
+max_queue_len = 5
+queue_policy = "drop_newest"
+queue_qos0 = false
+""",
+    "bytes": """
+[mqtt]
+max_queue_bytes = "64KiB"
+""",
+    "retained": """
+[retained]
+max_messages = 3
+max_payload = "1KiB"
+expiry = "3s"
+""",
+    **{f"shared_{strategy}": f"""
+[mqtt]
+shared_strategy = "{strategy}"
+""" for strategy in ("random", "sticky", "local", "hash_client_id", "hash_topic")},
     "acl": """
 [acl]
 no_match = "allow"

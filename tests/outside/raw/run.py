@@ -28,6 +28,7 @@ from results import Results  # noqa: E402
 MODULES = [
     "malformed", "connect", "publish", "acks", "qos", "subscribe", "topics", "retain", "session", "takeover",
     "will", "expiry", "properties", "alias", "flow", "limits", "shared", "keepalive", "auth", "access", "lenient",
+    "policies",
     "websocket", "transports",
 ]
 
