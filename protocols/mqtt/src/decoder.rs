@@ -3,6 +3,7 @@
 use crate::packet::{
     Ack, Auth, Connack, Connect, Disconnect, Publish, Suback, Subscribe, Unsuback, Unsubscribe,
 };
+use crate::wire::write::variable_len;
 use crate::{DecodeError, Packet, PacketType, ProtocolVersion, ReasonCode};
 
 /// The side that reads.
@@ -183,7 +184,15 @@ impl Decoder {
         match self.frame(buf)? {
             Frame::Incomplete { needed } => Ok(Decoded::Incomplete { needed }),
             Frame::Complete { body, consumed } => {
-                let packet = Packet::Connect(Box::new(Connect::decode(body)?));
+                let connect = Connect::decode(body)?;
+                // Only now it is known whether the rule of 5.0 counts [MQTT-1.5.5-1].
+                if connect.version.is_v5() && consumed != 1 + variable_len(body.len()) + body.len()
+                {
+                    return Err(DecodeError::VariableByteInteger {
+                        field: "remaining length",
+                    });
+                }
+                let packet = Packet::Connect(Box::new(connect));
                 Ok(Decoded::Packet { packet, consumed })
             }
         }

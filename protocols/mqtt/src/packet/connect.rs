@@ -231,7 +231,9 @@ pub fn peek_connect_version(buf: &[u8]) -> Option<ProtocolVersion> {
     if first >> 4 != PacketType::Connect.bits() {
         return None;
     }
-    let (body, _) = read::variable(rest, "remaining length").ok()?;
+    // Whatever the length says, even in a form that is itself the error.
+    let last = rest.iter().take(4).position(|byte| byte & 0x80 == 0)?;
+    let body = &rest[last + 1..];
     match protocol(body) {
         Ok((_, (version, _))) => Some(version),
         Err(nom::Err::Error(DecodeError::ProtocolLevel(level))) if level & !BRIDGE_BIT <= 4 => {

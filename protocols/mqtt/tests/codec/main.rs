@@ -1,6 +1,7 @@
 //! Tests of the codec from outside: tables of packets, round trips, streams, and bounded runs of the fuzz targets.
 
 mod acks;
+mod connack;
 mod connect;
 mod encode;
 mod fuzz;

@@ -205,29 +205,45 @@ fn publishes_with_properties() {
             }),
         ),
     ]);
-    decodes(&[
-        (
-            "in another order",
-            S5,
-            "30 * \"t\" [ 03 \"c\" 26 \"k\" \"1\" 02 00000001 26 \"k\" \"2\" 01 01 ] 'x'",
-            with(PublishProperties {
-                payload_format_indicator: Some(PayloadFormat::Utf8),
-                message_expiry_interval: Some(1),
-                user_properties: vec![("k", "1"), ("k", "2")],
-                content_type: Some("c"),
-                ..Default::default()
-            }),
-        ),
-    ]);
+    decodes(&[(
+        "in another order",
+        S5,
+        "30 * \"t\" [ 03 \"c\" 26 \"k\" \"1\" 02 00000001 26 \"k\" \"2\" 01 01 ] 'x'",
+        with(PublishProperties {
+            payload_format_indicator: Some(PayloadFormat::Utf8),
+            message_expiry_interval: Some(1),
+            user_properties: vec![("k", "1"), ("k", "2")],
+            content_type: Some("c"),
+            ..Default::default()
+        }),
+    )]);
 }
 
 #[test]
 fn variable_byte_integers_are_taken_in_their_shortest_form_only() {
     let long = |field| DecodeError::VariableByteInteger { field };
     refused(&[
-        ("remaining length", S5, "30 8500 \"t\" 00 'x'", long("remaining length"), 0x81),
-        ("property length", S5, "30 * \"t\" 8200 01 01 'x'", long("property length"), 0x81),
-        ("property identifier", S5, "30 * \"t\" 03 8100 01 'x'", long("property identifier"), 0x81),
+        (
+            "remaining length",
+            S5,
+            "30 8500 \"t\" 00 'x'",
+            long("remaining length"),
+            0x81,
+        ),
+        (
+            "property length",
+            S5,
+            "30 * \"t\" 8200 01 01 'x'",
+            long("property length"),
+            0x81,
+        ),
+        (
+            "property identifier",
+            S5,
+            "30 * \"t\" 03 8100 01 'x'",
+            long("property identifier"),
+            0x81,
+        ),
     ]);
 }
 
