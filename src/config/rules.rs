@@ -5,8 +5,8 @@ use figment::value::Value;
 use super::error::Problem;
 use super::layer::Layer;
 use super::model::{
-    Authenticator, CertAsUsername, Config, Discovery, ProxyProtocol, SnAuth, StreamListener, Tls,
-    Verify,
+    AclSource, Authenticator, CertAsUsername, Config, Discovery, HttpAuth, ProxyProtocol, SnAuth,
+    StreamListener, Tls, Verify,
 };
 use super::read::join;
 use super::schema::{self, Node};
@@ -374,6 +374,9 @@ fn addresses(rules: &mut Rules<'_>, config: &Config) {
 fn auth(rules: &mut Rules<'_>, config: &Config) {
     for (index, entry) in config.auth.chain.iter().enumerate() {
         let path = format!("auth.chain[{index}]");
+        if let Authenticator::Http(http) = entry {
+            https(rules, &path, http);
+        }
         if let Authenticator::Jwt(jwt) = entry {
             let keys = usize::from(jwt.secret.is_some())
                 + usize::from(jwt.public_key_file.is_some())
@@ -386,6 +389,23 @@ fn auth(rules: &mut Rules<'_>, config: &Config) {
             );
         }
     }
+    for (index, entry) in config.acl.sources.iter().enumerate() {
+        if let AclSource::Http(http) = entry {
+            https(rules, &format!("acl.sources[{index}]"), http);
+        }
+    }
+}
+
+/// Whoever sets up TLS for a web service means https.
+fn https(rules: &mut Rules<'_>, path: &str, http: &HttpAuth) {
+    let tls = &http.tls;
+    let wants_tls = tls.enable || tls.ca_file.is_some() || tls.cert_file.is_some();
+    rules.require(
+        !wants_tls || http.url.expose().starts_with("https://"),
+        &join(path, "url"),
+        "the address is not https, so the settings in tls would have no effect",
+        "write https://..., or remove the tls keys",
+    );
 }
 
 fn cluster(rules: &mut Rules<'_>, config: &Config) {

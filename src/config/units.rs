@@ -488,6 +488,46 @@ impl Serialize for Secret {
     }
 }
 
+/// Address of a web service: `http://` or `https://`. A password in it is shown nowhere.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct HttpUrl(String);
+
+impl HttpUrl {
+    /// The whole address, for the one place that connects.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&without_password(&self.0))
+    }
+}
+
+impl Serialize for HttpUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&without_password(&self.0))
+    }
+}
+
+/// An address with the password of its user replaced.
+pub fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    match authority.rsplit_once('@') {
+        Some((user, host)) => {
+            let user = user.split_once(':').map_or(user, |(user, _)| user);
+            format!("{scheme}://{user}:{REDACTED}@{host}{path}")
+        }
+        None => url.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -622,5 +662,28 @@ mod tests {
             format!("\"{REDACTED}\"")
         );
         assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn an_address_is_shown_without_its_password() {
+        for (url, shown) in [
+            ("http://127.0.0.1:80/a?b=c@d", "http://127.0.0.1:80/a?b=c@d"),
+            (
+                "https://me:pw@example.org/a",
+                "https://me:******@example.org/a",
+            ),
+            (
+                "https://me:p@w@example.org",
+                "https://me:******@example.org",
+            ),
+            (
+                "https://token@example.org/",
+                "https://token:******@example.org/",
+            ),
+        ] {
+            let url = HttpUrl(url.into());
+            assert_eq!(format!("{url:?}"), shown);
+            assert_eq!(serde_json::to_value(&url).unwrap(), shown);
+        }
     }
 }

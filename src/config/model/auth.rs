@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::units::{Duration, OffOr, Secret};
+use crate::config::units::{Duration, HttpUrl, OffOr, Secret};
 
 /// `[auth]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -204,7 +204,7 @@ pub struct HttpAuth {
     /// Switch.
     pub enable: bool,
     /// Address.
-    pub url: String,
+    pub url: HttpUrl,
     /// Method.
     pub method: HttpMethod,
     /// Form of the body.
@@ -254,7 +254,7 @@ pub struct JwtAuth {
     /// Public key.
     pub public_key_file: Option<PathBuf>,
     /// Key set.
-    pub jwks_url: Option<String>,
+    pub jwks_url: Option<HttpUrl>,
     /// Time between two reads of the key set.
     pub jwks_refresh: Duration,
     /// Where the token is.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::units::{BindAddr, Duration, OffOr, Secret};
+use crate::config::units::{BindAddr, Duration, HttpUrl, OffOr, Secret};
 
 /// `[cluster]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -107,7 +107,7 @@ pub enum DnsRecord {
 #[serde(deny_unknown_fields)]
 pub struct ClusterEtcd {
     /// Servers.
-    pub servers: Vec<String>,
+    pub servers: Vec<HttpUrl>,
     /// Prefix of keys.
     pub prefix: String,
     /// User.
@@ -125,7 +125,7 @@ pub struct ClusterEtcd {
 #[serde(deny_unknown_fields)]
 pub struct ClusterK8s {
     /// Address of the API.
-    pub api: String,
+    pub api: HttpUrl,
     /// Headless service.
     pub service: String,
     /// Namespace; unset: the pod's.

@@ -13,7 +13,7 @@ pub use reference::reference;
 use figment::value::Value;
 
 use super::schema::Ty;
-use super::units::REDACTED;
+use super::units::{REDACTED, without_password};
 
 /// A value as TOML, secrets left out.
 fn toml_text(ty: Option<&Ty>, value: &Value) -> String {
@@ -62,22 +62,6 @@ fn bare(name: &str) -> String {
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if plain { name.to_owned() } else { quote(name) }
-}
-
-/// An address with the password of its user replaced.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    match authority.rsplit_once('@') {
-        Some((user, host)) => {
-            let user = user.split_once(':').map_or(user, |(user, _)| user);
-            format!("{scheme}://{user}:{REDACTED}@{host}{path}")
-        }
-        None => url.to_owned(),
-    }
 }
 
 /// A path as a TOML header writes it: without the indexes of arrays.

@@ -257,6 +257,10 @@ const FILES: &[(&str, &[&str])] = &[
         &["auth.chain[0].url: expected an address that begins with http"],
     ),
     (
+        "[[acl.sources]]\nkind = \"http\"\nurl = \"http://127.0.0.1\"\n[acl.sources.tls]\nca_file = \"a\"\n",
+        &["nightjar.toml:3:7: acl.sources[0].url: the address is not https"],
+    ),
+    (
         "[[auth.chain]]\nkind = \"jwt\"\n",
         &["auth.chain[0]: a jwt entry needs exactly one of secret, public_key_file and jwks_url"],
     ),

@@ -388,15 +388,8 @@ password = "hunter2"
     ] {
         shown += &explain(key, &loaded).unwrap();
     }
-    let without_urls: String = shown
-        .lines()
-        .filter(|line| !line.contains("Debug"))
-        .collect();
-    assert!(
-        !without_urls.replace("hunter2@", "").contains("\"hunter2\""),
-        "{shown}"
-    );
-    for line in print(&loaded, false).lines() {
+    assert!(shown.contains("******"), "{shown}");
+    for line in shown.lines() {
         assert!(!line.contains("hunter2"), "{line}");
     }
     // Neither are they repeated by an error.
