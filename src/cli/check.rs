@@ -183,14 +183,30 @@ fn check_tls(loaded: &Loaded, key: &str, tls: &Tls) -> Result<(), Problem> {
         data_dir: scratch.0.clone(),
         ..TlsSettings::default()
     };
-    let help = "`nightjar certs show FILE` says what a file holds; `nightjar certs server` makes a certificate";
     match TlsServer::load(key, &settings, &[]) {
         Ok(_) => Ok(()),
-        Err(GatewayError::Certificate { key, path, reason }) => {
-            Err(problem(loaded, &key, format!("{}: {reason}", path.display())).help(help))
+        Err(error) => Err(gateway_problem(loaded, error)),
+    }
+}
+
+/// What a listener that cannot start says, with the place of its key and the next step; for `serve` too.
+pub fn gateway_problem(loaded: &Loaded, error: GatewayError) -> Problem {
+    let help = "`nightjar certs show FILE` says what a file holds; `nightjar certs server` makes a certificate";
+    match error {
+        GatewayError::Bind {
+            key,
+            address,
+            source,
+        } => bind_problem(loaded, &key, address, &source),
+        GatewayError::Certificate { key, path, reason } => {
+            problem(loaded, &key, format!("{}: {reason}", path.display())).help(help)
         }
-        Err(GatewayError::Setting { key, reason }) => Err(problem(loaded, &key, reason).help(help)),
-        Err(other) => Err(problem(loaded, key, other.to_string()).help(help)),
+        GatewayError::Setting { key, reason } => {
+            let explain = format!("`nightjar config explain {key}` says what it may be");
+            problem(loaded, &key, reason).help(explain)
+        }
+        other => problem(loaded, "node.data_dir", other.to_string())
+            .help("look at its permissions and free space"),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Each subcommand is a file here; what they have in common is [`exit`] (codes, errors) and [`output`] (tables, JSON).
 
 mod certs;
-mod check;
+pub mod check;
 mod config;
 mod ctl;
 pub mod exit;
