@@ -119,6 +119,8 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Lost(_) | Self::Timeout { .. } => true,
+            // Server unavailable in 3.x; unavailable, busy, connection rate exceeded in 5.0.
+            Self::Refused { code, .. } => matches!(code, 3 | 0x88 | 0x89 | 0x9F),
             Self::Disconnected(reason) => matches!(
                 reason,
                 ReasonCode::ServerShuttingDown

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     SupportedProtocolVersion,
@@ -75,19 +76,18 @@ impl TlsOptions {
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(NoVerifier(provider)))
         } else {
-            let verifier = WebPkiServerVerifier::builder_with_provider(
-                Arc::new(self.roots()?),
-                Arc::clone(&provider),
-            )
-            .build()
-            .map_err(|error| Error::Usage(format!("no trusted certificates: {error}")))?;
-            if self.insecure {
-                builder
-                    .dangerous()
-                    .with_custom_certificate_verifier(Arc::new(AnyNameVerifier(verifier)))
-            } else {
-                builder.with_webpki_verifier(verifier)
-            }
+            let (roots, given) = self.roots()?;
+            let inner =
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                    .build()
+                    .map_err(|error| Error::Usage(format!("no trusted certificates: {error}")))?;
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(TrustVerifier {
+                    inner,
+                    given,
+                    any_name: self.insecure,
+                }))
         };
         let mut config = match (&self.cert, &self.key) {
             (None, None) => builder.with_no_client_auth(),
@@ -113,16 +113,18 @@ impl TlsOptions {
         Ok(Arc::new(config))
     }
 
-    fn roots(&self) -> Result<RootCertStore> {
+    /// The trusted certificates, and those of `cafile` as they are.
+    fn roots(&self) -> Result<(RootCertStore, Vec<CertificateDer<'static>>)> {
         let mut roots = RootCertStore::empty();
+        let mut given = Vec::new();
         if let Some(cafile) = &self.cafile {
-            let certificates = read_certificates(cafile)?;
-            if certificates.is_empty() {
+            given = read_certificates(cafile)?;
+            if given.is_empty() {
                 return Err(file_error(cafile, "holds no certificate"));
             }
-            for certificate in certificates {
+            for certificate in &given {
                 roots
-                    .add(certificate)
+                    .add(certificate.clone())
                     .map_err(|error| file_error(cafile, error))?;
             }
         }
@@ -159,7 +161,7 @@ impl TlsOptions {
             };
             roots.add_parsable_certificates(read_certificates(&bundle)?);
         }
-        Ok(roots)
+        Ok((roots, given))
     }
 }
 
@@ -176,11 +178,17 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
         .map_err(|error| file_error(path, error))
 }
 
-/// Checks the chain and lets the host name be any.
+/// The usual checks of chain, dates and name, with two ways out: a self-signed certificate that was
+/// itself given as trusted, as `openssl req -x509` makes it, and `--insecure`.
 #[derive(Debug)]
-struct AnyNameVerifier(Arc<WebPkiServerVerifier>);
+struct TrustVerifier {
+    inner: Arc<WebPkiServerVerifier>,
+    /// The certificates of `cafile`.
+    given: Vec<CertificateDer<'static>>,
+    any_name: bool,
+}
 
-impl ServerCertVerifier for AnyNameVerifier {
+impl ServerCertVerifier for TrustVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -189,15 +197,29 @@ impl ServerCertVerifier for AnyNameVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        // The name is the last thing the inner verifier looks at: this error means that chain and
-        // dates were right.
-        match self
-            .0
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-        {
+        let checked = self.inner.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        let accepted = Ok(ServerCertVerified::assertion());
+        match checked {
+            // The name is looked at last: chain and dates were right.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
+            )) if self.any_name => accepted,
+            // The dates are looked at first, so what remains is that an authority's certificate serves
+            // as the server's own; trusted as it is, only its name is left to be checked.
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
+                if self.given.iter().any(|given| given == end_entity) =>
+            {
+                if !self.any_name {
+                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                }
+                accepted
+            }
             other => other,
         }
     }
@@ -208,7 +230,7 @@ impl ServerCertVerifier for AnyNameVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, cert, dss)
+        self.inner.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -217,11 +239,11 @@ impl ServerCertVerifier for AnyNameVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, cert, dss)
+        self.inner.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.inner.supported_verify_schemes()
     }
 }
 

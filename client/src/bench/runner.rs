@@ -1,6 +1,7 @@
 //! Running a plan: threads, phases, the line each second, the end.
 
 use std::io::IsTerminal;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
@@ -25,6 +27,8 @@ use crate::transport::Dialer;
 /// Connects under way at once, of all threads together. Mosquitto listens with a backlog of 100: what
 /// does not fit waits a second for its SYN to be sent again.
 const CONNECTING: usize = 64;
+/// Time for an address to answer before the next one of the same name is tried.
+const PROBE: Duration = Duration::from_secs(2);
 /// How often phases are looked after.
 const TICK: Duration = Duration::from_millis(20);
 /// Without any arrival for this long, what is missing is lost.
@@ -61,14 +65,7 @@ pub fn run(command: &BenchCommand) -> Result<Report> {
     runtime.block_on(async {
         for endpoint in Plan::endpoints(common) {
             let dialer = Dialer::new(endpoint, &tls)?;
-            let wanted = plan.sources.first();
-            let addresses = dialer.resolve().await?;
-            let address = addresses
-                .iter()
-                .find(|address| wanted.is_none_or(|source| source.is_ipv4() == address.is_ipv4()))
-                .or(addresses.first())
-                .copied()
-                .ok_or_else(|| Error::Usage(format!("{} has no address", dialer.endpoint())))?;
+            let address = reachable(&dialer, plan.sources.first().copied()).await?;
             plan.targets.push((dialer, address));
         }
         // Without a source address each broker address has its own set of local ports.
@@ -81,6 +78,27 @@ pub fn run(command: &BenchCommand) -> Result<Report> {
         let threads = common.threads.map_or_else(default_threads, usize::from);
         Runner::new(command, plan, threads)?.run().await
     })
+}
+
+/// The address of a name that answers: "localhost" is often two, with a broker behind one of them.
+async fn reachable(dialer: &Dialer, source: Option<IpAddr>) -> Result<SocketAddr> {
+    let mut addresses = dialer.resolve().await?;
+    addresses.retain(|address| source.is_none_or(|source| source.is_ipv4() == address.is_ipv4()));
+    let Some(&first) = addresses.first() else {
+        let host = &dialer.endpoint().host;
+        return Err(Error::Usage(format!(
+            "{host} has no address of the same family as --ifaddr"
+        )));
+    };
+    if addresses.len() > 1 {
+        for &address in &addresses {
+            if let Ok(Ok(_)) = timeout(PROBE, TcpStream::connect(address)).await {
+                return Ok(address);
+            }
+        }
+    }
+    // Where none answers, the clients will count it.
+    Ok(first)
 }
 
 fn default_threads() -> usize {
@@ -169,6 +187,8 @@ impl<'a> Runner<'a> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !stopped && self.totals().settled < clients {
+            // Threads end only at the end: one that ended before has failed and was reported.
+            stopped = self.threads.iter().any(JoinHandle::is_finished);
             tokio::select! {
                 _ = ticks.tick() => self.show(),
                 () = &mut interrupt => stopped = true,

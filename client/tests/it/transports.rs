@@ -263,6 +263,49 @@ async fn certificates_are_checked_unless_told_otherwise() {
 }
 
 #[tokio::test]
+async fn a_self_signed_certificate_is_its_own_authority() {
+    let dir = tempfile::tempdir().unwrap();
+    let listen_with = async |names: &[&str], file: &str| {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        // As `openssl req -x509` makes it.
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        std::fs::write(dir.path().join(file), certificate.pem()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        listen(Some(Arc::new(server)), false).await
+    };
+    let right = listen_with(&["127.0.0.1"], "right.crt").await;
+    let wrong = listen_with(&["elsewhere.example"], "wrong.crt").await;
+    let attempt = async |address, file: &str, insecure| {
+        let tls = TlsOptions {
+            cafile: Some(dir.path().join(file)),
+            insecure,
+            ..TlsOptions::default()
+        };
+        connect(Scheme::Mqtts, address, &tls).await
+    };
+    echo(attempt(right, "right.crt", false).await.unwrap()).await;
+    assert!(
+        attempt(right, "wrong.crt", false).await.is_err(),
+        "another certificate is trusted"
+    );
+    assert!(
+        attempt(wrong, "wrong.crt", false).await.is_err(),
+        "its name is not ours"
+    );
+    echo(attempt(wrong, "wrong.crt", true).await.unwrap()).await;
+}
+
+#[tokio::test]
 async fn a_client_certificate_is_shown() {
     let pki = Pki::new(&["127.0.0.1"], true);
     let address = listen(Some(Arc::clone(&pki.server)), false).await;
