@@ -15,14 +15,13 @@ def scenario(versions=(3, 4, 5)):
 
 @scenario()
 def each_qos(t):
-    """QoS 0, 1 and 2 to a subscriber of each, in order."""
+    """QoS 0, 1 and 2 to a subscriber of each."""
     pub = t.client("pub")
     for granted in (0, 1, 2):
         sub = t.client(f"sub{granted}")
         sub.subscribe(t.topic(f"g{granted}/+"), granted)
         for qos in (0, 1, 2):
             pub.publish(t.topic(f"g{granted}/{qos}"), f"\u2713 {qos} to {granted}", qos)
-        for qos in (0, 1, 2):
             expect(sub, t.topic(f"g{granted}/{qos}"), f"\u2713 {qos} to {granted}", min(qos, granted))
         sub.disconnect()
     pub.disconnect()
