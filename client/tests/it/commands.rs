@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use nightjar_client::cli::{publish, subscribe};
-use nightjar_client::{Error, PubArgs, ReasonCode, SubArgs};
+use nightjar_client::{BenchArgs, Error, PubArgs, ReasonCode, SubArgs};
 use parking_lot::Mutex;
 
 use crate::broker::{Broker, Faults};
@@ -374,6 +375,39 @@ async fn wrong_flags_are_refused_before_anything_is_sent() {
             Pub::try_parse_from(arguments("1883", flags)).is_err(),
             "{flags:?}"
         );
+    }
+}
+
+/// In these commands -h is the host; help is --help, at every level.
+#[test]
+fn flags_do_not_clash_and_help_is_long() {
+    #[derive(Parser)]
+    enum All {
+        Pub(PubArgs),
+        Sub(SubArgs),
+        Bench(BenchArgs),
+    }
+    All::command().debug_assert();
+    for line in [
+        "all pub -h host -t t -m x",
+        "all sub -h host -t t",
+        "all bench conn -h host",
+        "all bench pub -h host -t t -C false -S true --ws -r true -w",
+        "all bench sub -h host -t t -n 5 -k 60 -x 10 -V 4 -u u -P p",
+        "all bench pair -h host -F 10 -I 0 -L 5 --ifaddr 127.0.0.1,127.0.0.2",
+        "all bench fanout -h host --publishers 3 --rate 10 --warmup 1 --duration 2s",
+    ] {
+        let parsed = All::try_parse_from(line.split(' '));
+        assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap());
+    }
+    for line in [
+        "all pub --help",
+        "all sub --help",
+        "all bench --help",
+        "all bench pair --help",
+    ] {
+        let error = All::try_parse_from(line.split(' ')).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::DisplayHelp, "{line}: {error}");
     }
 }
 
