@@ -3,7 +3,7 @@
 //! - [`endpoint`], [`tls`], [`transport`]: where a broker is and the byte stream to it;
 //! - [`options`], [`message`]: what goes into CONNECT and PUBLISH, owned;
 //! - [`session`]: the protocol without I/O; [`connection`]: a session driven over a transport;
-//! - [`cli`]: flags and exit codes; [`bench`]: the load generator.
+//! - [`cli`]: flags and exit codes; [`mod@bench`]: the load generator.
 //!
 //! ```no_run
 //! use nightjar_client::{ConnectOptions, Connection, Dialer, Message, QoS, TlsOptions, Url};
