@@ -177,3 +177,38 @@ async def backpressure_before_loss(t):
         sub.send(wire.ack(wire.PUBACK, packet.pid))
     for _ in range(12):
         await pub.expect(wire.PUBACK, rc=0)
+
+
+@row(v="45", profile="reject", limit=60, phase="timed")
+async def a_silent_receiver_costs_its_publisher_a_bounded_time(t):
+    """It never acknowledges: its queue (5 here) fills, the publisher waits at most backpressure_timeout (1 s) for each
+    stall, and then the policy decides. Everything is answered."""
+    stuck = await t.connect("stuck")
+    await stuck.subscribe(t.topic(), qos=1)
+    pub = await t.connect("pub")
+    begin = asyncio.get_running_loop().time()
+    for i in range(60):
+        pub.post(t.topic(), b"%d" % i, 1)
+    codes = [(await pub.expect(wire.PUBACK, 20)).rc for _ in range(60)]
+    took = asyncio.get_running_loop().time() - begin
+    check(codes[0] == 0, f"the first: {codes[0]:#x}")
+    if t.v == 5:
+        check(0x97 in codes, "nothing was refused although the queue is full")
+    check(took < 12, f"{took:.1f} s")
+    await pub.ping()
+
+
+@row(v="45")
+async def qos_0_to_a_full_queue_holds_up_nobody(t):
+    """Dropped at once: the publisher is answered without delay."""
+    stuck = await t.connect("stuck")
+    await stuck.subscribe(t.topic(), qos=0)
+    stuck.writer.transport.pause_reading()
+    pub = await t.connect("pub")
+    payload = bytes(4000)
+    for _ in range(5000):
+        pub.post(t.topic(), payload)
+    await pub.writer.drain()
+    begin = asyncio.get_running_loop().time()
+    await pub.ping()
+    check(asyncio.get_running_loop().time() - begin < 4, "the publisher was held up")

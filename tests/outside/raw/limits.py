@@ -193,3 +193,22 @@ async def max_subscriptions(t):
     await conn.subscribe(t.topic("n3"), qos=1)
     await conn.unsubscribe(t.topic("n0"))
     await conn.subscribe(t.topic("more"))
+
+
+@row(v="5", s5="3.1.4-1")
+async def connect_larger_than_its_own_limit(t):
+    """384 KiB before a client is known: 0x95 or a close. What is below is served."""
+    def with_properties(count):
+        pairs = [("k", "v" * 60000)] * count
+        return wire.connect(t.cid(), will=(t.topic("will"), b"x" * 60000, 0, False), properties={"user_property": pairs})
+
+    conn = await t.open("fits")
+    conn.send(with_properties(4))
+    await conn.connected()
+    await conn.disconnect()
+    conn = await t.open("large")
+    conn.send(with_properties(6))
+    packet = await conn.recv()
+    if packet is not None:
+        check(packet.kind == wire.CONNACK and packet.rc == 0x95, packet)
+        await conn.expect_close()

@@ -119,3 +119,13 @@ async def all_transports_meet(t):
         conn.post(t.topic(), name.encode(), 0)
         for other in conns.values():
             await other.message(t.topic(), name.encode(), 0)
+
+
+@row(v="4")
+async def a_tls_hello_on_the_plain_port_is_named_in_the_log(t):
+    conn = await t.open()
+    conn.send(bytes.fromhex("16030100c8010000c40303") + bytes(200))
+    await conn.expect_close()
+    await asyncio.sleep(0.2)
+    lines = [line for line in t.broker.output().decode(errors="replace").splitlines() if "TLS" in line]
+    check(lines, "no line that speaks of TLS")
