@@ -97,21 +97,21 @@ pub enum Event {
     Message(Message),
     /// A QoS 1 or 2 message of ours is done; with a reason of 0x80 or above it was refused.
     Published {
-        /// As [`Session::publish`] returned it.
+        /// As [`Session::publish`](super::Session::publish) returned it.
         packet_id: u16,
         /// Always success in 3.x.
         reason: ReasonCode,
     },
     /// SUBACK.
     Subscribed {
-        /// As [`Session::subscribe`] returned it.
+        /// As [`Session::subscribe`](super::Session::subscribe) returned it.
         packet_id: u16,
         /// One for each filter, in order.
         reasons: Vec<ReasonCode>,
     },
     /// UNSUBACK.
     Unsubscribed {
-        /// As [`Session::unsubscribe`] returned it.
+        /// As [`Session::unsubscribe`](super::Session::unsubscribe) returned it.
         packet_id: u16,
         /// One for each filter, in order; empty in 3.x.
         reasons: Vec<ReasonCode>,
