@@ -1,0 +1,172 @@
+//! Applying committed entries: shards in the order of the log, effects to the broker, then the tickets.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::task::Waker;
+
+use nightjar_broker::shard::{Effect, Reply, SessionEntry};
+use nightjar_broker::{Completion, Timestamp};
+
+use crate::pending::{Submission, Work};
+use crate::store::{Core, LOG_WINDOW, SessionState};
+use crate::writer::Batch;
+
+/// One worker: the groups whose batches it is sent.
+pub(crate) fn run(core: &Arc<Core>, batches: &Receiver<Batch>) {
+    let mut scratch = Scratch::default();
+    while let Ok(batch) = batches.recv() {
+        let groups = core.groups;
+        let done = if batch.group < groups.sessions {
+            sessions(core, batch, &mut scratch)
+        } else {
+            others(core, batch)
+        };
+        for completion in done {
+            completion.complete(Ok(()));
+        }
+    }
+}
+
+#[derive(Default)]
+struct Scratch {
+    effects: Vec<Effect>,
+    ready: Vec<u32>,
+    wakers: Vec<Waker>,
+}
+
+fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Vec<Arc<Completion>> {
+    let group = &core.sessions[usize::from(batch.group)];
+    let now = Timestamp::now();
+    let mut done = Vec::with_capacity(batch.submissions.len());
+    let mut messages = 0;
+    let mut expired = Vec::new();
+    {
+        let mut guard = group.state.lock();
+        let state = &mut *guard;
+        for mut submission in batch.submissions {
+            messages += submission.work.messages();
+            let entries = match &mut submission.work {
+                Work::Session(entries) => std::mem::take(entries),
+                _ => Vec::new(),
+            };
+            for entry in entries {
+                core.forget_opening(batch.group, &entry);
+                if matches!(entry, SessionEntry::Tick { .. }) {
+                    group.ticking.store(false, Ordering::Release);
+                }
+                let reply = state.shard.apply(entry, &mut scratch.effects);
+                if let Reply::Opened(opened) = reply {
+                    submission.answer(*opened);
+                }
+                carry_out(core, batch.group, state, scratch);
+            }
+            done.extend(submission.done);
+        }
+        if let Some(index) = batch.index {
+            state.applied = index;
+        }
+        scratch.ready.sort_unstable();
+        scratch.ready.dedup();
+        for slot in scratch.ready.drain(..) {
+            let acks = state
+                .streams
+                .pump(&state.shard, slot, now, &mut scratch.wakers);
+            if !acks.is_empty()
+                && let Some((client_id, epoch)) = state.shard.owner(slot)
+            {
+                expired.push(SessionEntry::Acks {
+                    client_id: client_id.clone(),
+                    epoch,
+                    acks,
+                });
+            }
+            state.note_pressure(slot);
+        }
+        group.pressed.store(state.pressed.len(), Ordering::Release);
+    }
+    if messages > 0 {
+        let left = group.unapplied.fetch_sub(messages, Ordering::AcqRel) - messages;
+        if left < LOG_WINDOW / 2 {
+            for completion in group.waiting.lock().drain(..) {
+                completion.finish();
+            }
+        }
+    }
+    scratch.wakers.drain(..).for_each(Waker::wake);
+    if !expired.is_empty() {
+        core.submit_own(batch.group, expired);
+    }
+    if let Some(sink) = core.sink.get() {
+        sink.settled();
+    }
+    done
+}
+
+fn carry_out(core: &Core, group: u16, state: &mut SessionState, scratch: &mut Scratch) {
+    for effect in scratch.effects.drain(..) {
+        match effect {
+            Effect::Ready { slot } => {
+                if scratch.ready.last() != Some(&slot) {
+                    scratch.ready.push(slot);
+                }
+            }
+            effect => {
+                if let Effect::Ended { slot, .. } = &effect {
+                    state.streams.end(*slot);
+                    state.pressed.remove(slot);
+                }
+                if let Some(sink) = core.sink.get() {
+                    sink.effect(group, effect);
+                }
+            }
+        }
+    }
+}
+
+fn others(core: &Core, batch: Batch) -> Vec<Arc<Completion>> {
+    let mut done = Vec::with_capacity(batch.submissions.len());
+    let take = |submissions: Vec<Submission>, mut one: Box<dyn FnMut(Work) + '_>| {
+        let mut done = Vec::with_capacity(submissions.len());
+        for submission in submissions {
+            one(submission.work);
+            done.extend(submission.done);
+        }
+        done
+    };
+    if batch.group == core.groups.meta() {
+        let mut meta = core.meta.write();
+        let state = &mut *meta;
+        done.extend(take(
+            batch.submissions,
+            Box::new(|work| {
+                if let Work::Meta(entry) = work {
+                    state.0.apply(entry);
+                }
+            }),
+        ));
+        if let Some(index) = batch.index {
+            state.1 = index;
+        }
+    } else {
+        let group = &core.retained[usize::from(batch.group - core.groups.sessions)];
+        let mut retained = group.state.write();
+        let state = &mut *retained;
+        done.extend(take(
+            batch.submissions,
+            Box::new(|work| {
+                if let Work::Retained(entry) = work {
+                    if matches!(entry, nightjar_broker::shard::RetainedEntry::Tick { .. }) {
+                        group.ticking.store(false, Ordering::Release);
+                    }
+                    state.0.apply(entry);
+                    group.unapplied.fetch_sub(1, Ordering::AcqRel);
+                }
+            }),
+        ));
+        if let Some(index) = batch.index {
+            state.1 = index;
+        }
+    }
+    done
+}

@@ -1,0 +1,319 @@
+//! `nightjar store check|dump`: says in words what a data directory holds and whether it is whole. Reads only.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use nightjar_broker::shard::{Decoder, RetainedEntry, RetainedShard, SessionEntry, SessionShard};
+
+use crate::dir::Identity;
+use crate::error::Error;
+use crate::log::{Groups, HEAD, is_retained_region, is_session_region, name_of_region};
+use crate::mark::Mark;
+use crate::meta::{Meta, MetaEntry};
+use crate::scan::{self, Item};
+use crate::snapshot;
+
+/// What [`check`] found.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Everything in words, line by line.
+    pub text: String,
+    /// What is wrong; empty if the directory is whole.
+    pub problems: Vec<String>,
+}
+
+impl Report {
+    fn say(&mut self, line: impl AsRef<str>) {
+        self.text.push_str(line.as_ref());
+        self.text.push('\n');
+    }
+
+    fn wrong(&mut self, what: String) {
+        self.say(format!("DAMAGED: {what}"));
+        self.problems.push(what);
+    }
+}
+
+struct Place {
+    last: u64,
+    snapshot: u64,
+}
+
+/// Looks through a data directory without changing it.
+///
+/// # Errors
+/// It is no data directory, of a newer format, or cannot be read at all. Damage is no error: it stands in the report.
+pub fn check(dir: &Path) -> Result<Report, Error> {
+    let mut report = Report::default();
+    let Some(identity) = Identity::read(dir)? else {
+        return Err(Error::NotOurs {
+            dir: dir.to_owned(),
+            found: "no file \"identity\"".to_owned(),
+        });
+    };
+    report.say(format!(
+        "{}: format {}, cluster {}, node {:?}, {} session groups, {} retained groups",
+        dir.display(),
+        identity.format,
+        identity.cluster,
+        identity.node,
+        identity.session_groups,
+        identity.retained_groups
+    ));
+    let groups = Groups {
+        sessions: identity.session_groups,
+        retained: identity.retained_groups,
+    };
+    let mark = match Mark::read(&dir.join("mark")) {
+        Ok(mark) => mark,
+        Err(error) => {
+            report.wrong(error.to_string());
+            None
+        }
+    };
+    let mut places: Vec<Place> = Vec::new();
+    for group in 0..groups.count() as u16 {
+        places.push(Place {
+            last: 0,
+            snapshot: check_snapshot(dir, groups, group, &mut report)?,
+        });
+    }
+    check_log(dir, groups, &mut places, &mut report)?;
+    for (group, place) in places.iter().enumerate() {
+        let last = place.last.max(place.snapshot);
+        let marked = mark
+            .as_ref()
+            .and_then(|mark| mark.indexes.get(group))
+            .copied()
+            .unwrap_or(0);
+        if last < marked {
+            report.wrong(format!(
+                "{} ends at entry {last}, but entry {marked} was acknowledged",
+                groups.name(group as u16)
+            ));
+        }
+    }
+    match &mark {
+        Some(mark) => report.say(format!(
+            "durable mark {}: last alive at {} ms since 1970{}",
+            mark.sequence,
+            mark.alive.0,
+            if mark.relaxed {
+                ", durability \"async\""
+            } else {
+                ""
+            }
+        )),
+        None if places.iter().any(|place| place.last > 0) => {
+            report.wrong("the durable mark is missing".to_owned());
+        }
+        None => {}
+    }
+    let verdict = match report.problems.len() {
+        0 => "whole".to_owned(),
+        1 => "1 problem".to_owned(),
+        more => format!("{more} problems"),
+    };
+    report.say(format!("verdict: {verdict}"));
+    Ok(report)
+}
+
+fn check_snapshot(
+    dir: &Path,
+    groups: Groups,
+    group: u16,
+    report: &mut Report,
+) -> Result<u64, Error> {
+    let found = snapshot::find(&dir.join("snapshots"), groups, group)?;
+    let Some(newest) = found.first() else {
+        return Ok(0);
+    };
+    let name = groups.name(group);
+    let index = newest.index;
+    let bytes = match snapshot::read(newest, groups, group) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            report.wrong(error.to_string());
+            return Ok(index);
+        }
+    };
+    let words = if group < groups.sessions {
+        SessionShard::decode(&bytes).map(|shard| {
+            format!(
+                "{} sessions, {} queued messages",
+                shard.sessions(),
+                shard.queued()
+            )
+        })
+    } else if group < groups.meta() {
+        RetainedShard::decode(&bytes).map(|shard| format!("{} retained messages", shard.len()))
+    } else {
+        Meta::decode(&bytes).map(|meta| format!("{} values", meta.0.len()))
+    };
+    match words {
+        Ok(words) => report.say(format!("snapshot of {name} at entry {index}: {words}")),
+        Err(error) => report.wrong(format!("{}: {error}", newest.path.display())),
+    }
+    Ok(index)
+}
+
+fn check_log(
+    dir: &Path,
+    groups: Groups,
+    places: &mut [Place],
+    report: &mut Report,
+) -> Result<(), Error> {
+    let files = match scan::files(&dir.join("log")) {
+        Ok(files) => files,
+        Err(error @ Error::Damaged { .. }) => {
+            report.wrong(error.to_string());
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let by_region: Vec<u64> = (0..groups.count() as u16)
+        .map(|group| groups.region(group))
+        .collect();
+    for (at, file) in files.iter().enumerate() {
+        let mut entries = 0u64;
+        let mut problems = Vec::new();
+        let scanned = scan::scan(
+            file,
+            scan::is_last(&files, at),
+            &mut |offset, body, footer| {
+                let Some(items) = scan::items(body, footer) else {
+                    problems.push(format!("the batch at byte {offset} cannot be taken apart"));
+                    return;
+                };
+                for item in items {
+                    let Item::Entry(region, index, bytes) = item else {
+                        continue;
+                    };
+                    entries += 1;
+                    match by_region.iter().position(|have| *have == region) {
+                        Some(group) => {
+                            let place = &mut places[group];
+                            if !file.rewrite && place.last != 0 && index != place.last + 1 {
+                                problems.push(format!(
+                                    "at byte {offset}: entry {index} of {} follows entry {}",
+                                    name_of_region(region),
+                                    place.last
+                                ));
+                            }
+                            place.last = place.last.max(index);
+                        }
+                        None => problems.push(format!("at byte {offset}: unknown group {region}")),
+                    }
+                    if let Err(what) = decode(region, bytes, &mut |_| {}) {
+                        problems.push(format!("at byte {offset}: entry {index}: {what}"));
+                    }
+                }
+            },
+        )?;
+        report.say(format!(
+            "{}: {} batches with {entries} entries in {} bytes{}",
+            file.path.display(),
+            scanned.batches,
+            scanned.end,
+            if scanned.torn && scanned.damage.is_none() {
+                ", then a batch that was not written to its end (nothing of it was acknowledged)"
+            } else {
+                ""
+            }
+        ));
+        for what in problems {
+            report.wrong(format!("{}: {what}", file.path.display()));
+        }
+        if let Some(what) = scanned.damage {
+            report.wrong(format!(
+                "{} at byte {}: {what}",
+                file.path.display(),
+                scanned.end
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Reads one entry of the log; `each` gets what it holds in words.
+fn decode(region: u64, bytes: &[u8], each: &mut dyn FnMut(String)) -> Result<(), String> {
+    let content = bytes.get(HEAD..).ok_or("it has no head")?;
+    let mut from = Decoder(content);
+    let mut step = || -> Result<(), nightjar_broker::shard::CodecError> {
+        from.format()?;
+        while !from.is_empty() {
+            each(if is_session_region(region) {
+                format!("{:?}", SessionEntry::decode(&mut from)?)
+            } else if is_retained_region(region) {
+                format!("{:?}", RetainedEntry::decode(&mut from)?)
+            } else {
+                match MetaEntry::decode(&mut from)? {
+                    // Values may be secrets.
+                    MetaEntry::Put { key, value } => format!("Put {key:?}, {} bytes", value.len()),
+                    MetaEntry::Delete { key } => format!("Delete {key:?}"),
+                }
+            });
+        }
+        Ok(())
+    };
+    step().map_err(|error| error.to_string())
+}
+
+/// Writes out every entry of the log in words, in the order of the files. Payloads are given by their length.
+///
+/// # Errors
+/// As [`check`]; and the first damage.
+pub fn dump(dir: &Path, out: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    if Identity::read(dir)?.is_none() {
+        return Err(Error::NotOurs {
+            dir: dir.to_owned(),
+            found: "no file \"identity\"".to_owned(),
+        });
+    }
+    let files = scan::files(&dir.join("log"))?;
+    for (at, file) in files.iter().enumerate() {
+        out(&file.path.display().to_string());
+        let mut line = String::new();
+        let scanned = scan::scan(
+            file,
+            scan::is_last(&files, at),
+            &mut |offset, body, footer| {
+                for item in scan::items(body, footer).unwrap_or_default() {
+                    line.clear();
+                    match item {
+                        Item::Entry(region, index, bytes) => {
+                            let _ =
+                                write!(line, "{offset}: {} entry {index}", name_of_region(region));
+                            out(&line);
+                            if let Err(what) =
+                                decode(region, bytes, &mut |words| out(&format!("    {words}")))
+                            {
+                                out(&format!("    cannot be read: {what}"));
+                            }
+                        }
+                        Item::Compact(region, index) => {
+                            let _ = write!(
+                                line,
+                                "{offset}: {} needs nothing before entry {index}",
+                                name_of_region(region)
+                            );
+                            out(&line);
+                        }
+                        Item::Other(region) => {
+                            let _ = write!(line, "{offset}: {} notes", name_of_region(region));
+                            out(&line);
+                        }
+                    }
+                }
+            },
+        )?;
+        if let Some(what) = scanned.damage {
+            return Err(Error::Damaged {
+                path: file.path.clone(),
+                offset: scanned.end,
+                what,
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! What can go wrong with a data directory, in words for an operator.
+
+use std::io;
+use std::path::PathBuf;
+
+use nightjar_broker::shard::CodecError;
+
+/// An error of the durable backend.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("{}: {what}: {source}", path.display())]
+    Io {
+        /// Which file or directory.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Another process uses the directory.
+    #[error("{} is in use by another process (it holds the lock on {})", dir.display(), lock.display())]
+    InUse {
+        /// The data directory.
+        dir: PathBuf,
+        /// The lock file.
+        lock: PathBuf,
+    },
+    /// Something else lies in the directory.
+    #[error("{} is not empty and not a data directory of Nightjar (found {found}); nothing was changed", dir.display())]
+    NotOurs {
+        /// The directory.
+        dir: PathBuf,
+        /// One of the names found.
+        found: String,
+    },
+    /// The directory belongs to another node, cluster or shape.
+    #[error("{} belongs to {what} {found:?}, this node is configured as {expected:?}; nothing was changed", dir.display())]
+    Foreign {
+        /// The data directory.
+        dir: PathBuf,
+        /// What differs.
+        what: &'static str,
+        /// In the directory.
+        found: String,
+        /// Configured.
+        expected: String,
+    },
+    /// A newer program wrote the directory.
+    #[error("{} is of format {found}; this program reads format {supported}; nothing was changed", dir.display())]
+    Format {
+        /// The data directory.
+        dir: PathBuf,
+        /// In the directory.
+        found: u32,
+        /// The newest that can be read.
+        supported: u32,
+    },
+    /// A file is damaged.
+    #[error("{} is damaged at byte {offset}: {what}. Restore a backup, or start with recovery = \"accept_loss\" to keep what stands before it", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where, in bytes from its beginning.
+        offset: u64,
+        /// What was found.
+        what: String,
+    },
+    /// The log is whole but ends before what was acknowledged.
+    #[error("the log in {} ends at entry {found} of {group}, but entry {marked} was acknowledged (durable mark): {} entries are missing. Restore a backup, or start with recovery = \"accept_loss\" to go on without them", dir.display(), marked - found)]
+    BelowMark {
+        /// The data directory.
+        dir: PathBuf,
+        /// The group in words.
+        group: String,
+        /// Last entry found.
+        found: u64,
+        /// Last entry known to be acknowledged.
+        marked: u64,
+    },
+    /// Stored bytes passed their checksum and still make no sense.
+    #[error("entry {index} of {group} {source}")]
+    Entry {
+        /// The group in words.
+        group: String,
+        /// Log index.
+        index: u64,
+        /// Why.
+        source: CodecError,
+    },
+    /// The log engine refused.
+    #[error("the log: {0}")]
+    Log(String),
+    /// The disk is full.
+    #[error("the disk is full")]
+    Full,
+    /// A sync failed earlier: nothing written since can be trusted.
+    #[error("the disk failed to sync the log; nothing is acknowledged until a restart")]
+    Failed,
+}
+
+impl Error {
+    pub(crate) fn io(
+        path: impl Into<PathBuf>,
+        what: &'static str,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, what, source }
+    }
+}
+
+impl From<raft_engine::Error> for Error {
+    fn from(error: raft_engine::Error) -> Self {
+        match &error {
+            raft_engine::Error::Io(io)
+                if io.kind() == io::ErrorKind::StorageFull
+                    || io.raw_os_error() == Some(28)
+                    || io.to_string().contains("nospace") =>
+            {
+                Self::Full
+            }
+            raft_engine::Error::TryAgain(_) => Self::Full,
+            _ => Self::Log(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The durable half of Nightjar's backend: [`NodeStore`] is a [`nightjar_broker::DurableStore`] whose entries stand
+//! in a synced log before anything is acknowledged, and are found again after kill -9 and power loss.
+//!
+//! The way of an entry: submitted by a connection and encoded on its thread (`pending`), written with everything
+//! else that waits as one batch and synced once (`writer`), applied to its shard in log order by a worker (`apply`),
+//! which completes the ticket on which the acknowledgement waits. `keeper` writes snapshots and the durable mark;
+//! `recover` puts state together again from both.
+#![forbid(unsafe_code)]
+
+mod apply;
+mod check;
+mod dir;
+mod error;
+mod files;
+mod keeper;
+mod log;
+mod mark;
+mod meta;
+mod pending;
+mod recover;
+mod scan;
+mod snapshot;
+mod store;
+mod writer;
+
+pub use check::{Report, check, dump};
+pub use dir::Identity;
+pub use error::Error;
+pub use files::{DiskFiles, Files};
+pub use log::{GroupEntry, GroupLog, RaftLog};
+pub use meta::MetaEntry;
+pub use raft_engine::env as log_env;
+pub use recover::Recovered;
+pub use store::{Disk, Durability, NodeStore, Recovery, StoreConfig};

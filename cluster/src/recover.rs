@@ -1,0 +1,365 @@
+//! Opening a data directory: whose it is, whether the log is whole, and the state of every group from its snapshot
+//! and the log behind it. The shards' effects are dropped here: what they led to stands in the log itself, and what
+//! did not is kept as a duty of the shard.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nightjar_broker::Timestamp;
+use nightjar_broker::shard::{
+    CodecError, Decoder, RetainedEntry, RetainedShard, SessionEntry, SessionShard,
+};
+use raft_engine::env::FileSystem;
+
+use crate::dir::{DataDir, Identity};
+use crate::error::Error;
+use crate::files::{Files, sync_dir};
+use crate::log::{GroupLog, Groups, RaftLog, lost_dir};
+use crate::mark::Mark;
+use crate::meta::{Meta, MetaEntry};
+use crate::scan;
+use crate::snapshot;
+use crate::store::{Disk, Recovery, StoreConfig};
+
+/// What was found when a directory was opened.
+#[derive(Debug, Clone, Default)]
+pub struct Recovered {
+    /// Nothing was there: the directory is new.
+    pub fresh: bool,
+    /// Id of the cluster.
+    pub cluster: String,
+    /// Durable sessions.
+    pub sessions: usize,
+    /// Messages in their queues.
+    pub queued: usize,
+    /// Retained messages.
+    pub retained: usize,
+    /// Log entries applied behind the snapshots.
+    pub replayed: u64,
+    /// Bytes of log.
+    pub log_bytes: u64,
+    /// How long it took, in milliseconds.
+    pub millis: u64,
+    /// When the last run was known to live.
+    pub alive: Timestamp,
+    /// What was lost, in words: only with [`Recovery::AcceptLoss`], or of what `async` may lose.
+    pub losses: Vec<String>,
+}
+
+/// Everything that was put together.
+pub(crate) struct State {
+    pub dir: DataDir,
+    pub groups: Groups,
+    pub log: Box<dyn GroupLog>,
+    pub sessions: Vec<(SessionShard, u64)>,
+    pub retained: Vec<(RetainedShard, u64)>,
+    pub meta: (Meta, u64),
+    /// Last index of each group.
+    pub last: Vec<u64>,
+    pub snapshots: Vec<u64>,
+    pub mark: Mark,
+    pub recovered: Recovered,
+}
+
+pub(crate) fn open<F: FileSystem + 'static>(
+    config: &StoreConfig,
+    disk: &Disk<F>,
+) -> Result<State, Error> {
+    let started = Instant::now();
+    let wanted = Identity::new(
+        &config.node,
+        config.session_groups.clamp(1, 1024),
+        config.retained_groups.clamp(1, 1024),
+    );
+    let dir = DataDir::open(
+        &config.dir,
+        &wanted,
+        config.cluster.as_deref(),
+        &*disk.files,
+    )?;
+    let groups = Groups {
+        sessions: dir.identity.session_groups,
+        retained: dir.identity.retained_groups,
+    };
+    let accept = config.recovery == Recovery::AcceptLoss;
+    let mut losses = Vec::new();
+    let mark = match Mark::read(&dir.mark()) {
+        Ok(mark) => mark,
+        Err(error) if accept => {
+            losses.push(format!("the durable mark: {error}"));
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    let relaxed = mark.as_ref().is_some_and(|mark| mark.relaxed);
+    let log_bytes = look_over(&dir.log(), relaxed, accept, &*disk.files, &mut losses)?;
+    for sub in [dir.log(), dir.snapshots()] {
+        fs::create_dir_all(&sub).map_err(Error::io(sub, "cannot be created"))?;
+    }
+    let log = RaftLog::open(&dir.log(), groups, config.file_size, disk.log.clone())?;
+    for path in [dir.log(), dir.path.clone()] {
+        sync_dir(&path).map_err(Error::io(path, "cannot be synced"))?;
+    }
+
+    let mut state = State {
+        groups,
+        log: Box::new(log),
+        sessions: Vec::new(),
+        retained: Vec::new(),
+        meta: Default::default(),
+        last: Vec::with_capacity(groups.count()),
+        snapshots: Vec::with_capacity(groups.count()),
+        mark: Mark::default(),
+        recovered: Recovered {
+            fresh: dir.fresh,
+            cluster: dir.identity.cluster.clone(),
+            log_bytes,
+            ..Recovered::default()
+        },
+        dir,
+    };
+    for group in 0..groups.count() as u16 {
+        state.load(group)?;
+    }
+    state.check_mark(mark.as_ref(), accept, &mut losses)?;
+    let mut mark = mark.unwrap_or_default();
+    mark.indexes.clone_from(&state.last);
+    state.recovered.alive = mark.alive;
+    mark.alive = mark.alive.max(Timestamp::now());
+    mark.relaxed |= config.durability == crate::store::Durability::Async;
+    mark.write(&state.dir.mark(), &*disk.files, true)?;
+    state.mark = mark;
+    for loss in &losses {
+        tracing::warn!("lost: {loss}");
+    }
+    state.recovered.losses = losses;
+    state.recovered.sessions = state.sessions.iter().map(|(s, _)| s.sessions()).sum();
+    state.recovered.queued = state.sessions.iter().map(|(s, _)| s.queued()).sum();
+    state.recovered.retained = state.retained.iter().map(|(s, _)| s.len()).sum();
+    state.recovered.millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(state)
+}
+
+/// Reads every file of the log before the engine does. Its bytes.
+fn look_over(
+    dir: &Path,
+    relaxed: bool,
+    accept: bool,
+    files: &dyn Files,
+    losses: &mut Vec<String>,
+) -> Result<u64, Error> {
+    let list = match scan::files(dir) {
+        Err(Error::Damaged { path, offset, what }) if accept => {
+            losses.push(format!("{}: {what}", path.display()));
+            put_aside(dir, &path, offset, files)?;
+            scan::files(dir)?
+        }
+        other => other?,
+    };
+    let mut bytes = 0;
+    for (at, file) in list.iter().enumerate() {
+        let last = scan::is_last(&list, at);
+        let scan = scan::scan(file, last, &mut |_, _, _| {})?;
+        bytes += scan.end;
+        let Some(what) = scan.damage else { continue };
+        if relaxed && last && !file.rewrite {
+            // Batches that were never synced may reach the disk in any order. The engine cuts there.
+            losses.push(format!(
+                "{} from byte {}: {what}; durability was \"async\" and the end of the log not yet synced",
+                file.path.display(),
+                scan.end
+            ));
+            continue;
+        }
+        if !accept {
+            return Err(Error::Damaged {
+                path: file.path.clone(),
+                offset: scan.end,
+                what,
+            });
+        }
+        losses.push(format!(
+            "{} from byte {}, and everything behind it: {what}",
+            file.path.display(),
+            scan.end
+        ));
+        put_aside(dir, &file.path, scan.end, files)?;
+        return look_over(dir, relaxed, accept, files, losses);
+    }
+    Ok(bytes)
+}
+
+/// Moves a file of the log from `offset` on and all later files of its queue to `lost`.
+fn put_aside(log: &Path, from: &Path, offset: u64, files: &dyn Files) -> Result<(), Error> {
+    let lost = lost_dir(log);
+    fs::create_dir_all(&lost).map_err(Error::io(&lost, "cannot be created"))?;
+    let name = |path: &Path| path.file_name().map(PathBuf::from).unwrap_or_default();
+    let mut list: Vec<PathBuf> = fs::read_dir(log)
+        .map_err(Error::io(log, "cannot be read"))?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension() == from.extension() && name(path) >= name(from))
+        .collect();
+    list.sort();
+    for path in list {
+        let bytes = fs::read(&path).map_err(Error::io(&path, "cannot be read"))?;
+        let aside = lost.join(name(&path));
+        files
+            .replace(&aside, &bytes)
+            .map_err(Error::io(&aside, "cannot be written"))?;
+        if path == from && offset > 0 {
+            let whole = &bytes[..bytes.len().min(offset as usize)];
+            files
+                .replace(&path, whole)
+                .map_err(Error::io(&path, "cannot be cut"))?;
+        } else {
+            files
+                .remove(&path)
+                .map_err(Error::io(&path, "cannot be removed"))?;
+        }
+    }
+    Ok(())
+}
+
+impl State {
+    /// Loads the snapshot of one group and applies the log behind it.
+    fn load(&mut self, group: u16) -> Result<(), Error> {
+        let found = snapshot::find(&self.dir.snapshots(), self.groups, group)?;
+        let (bytes, base) = match found.first() {
+            Some(found) => (
+                Some(snapshot::read(found, self.groups, group)?),
+                found.index,
+            ),
+            None => (None, 0),
+        };
+        let path = found.first().map(|found| found.path.clone());
+        let unreadable = |error: CodecError| Error::Damaged {
+            path: path.clone().unwrap_or_default(),
+            offset: 0,
+            what: format!("the snapshot passes its checksum but {error}"),
+        };
+        let groups = self.groups;
+        let name = groups.name(group);
+        let span = self.log.span(group);
+        if let Some((first, _)) = span
+            && first > base + 1
+        {
+            return Err(Error::Damaged {
+                path: self.dir.log(),
+                offset: 0,
+                what: format!(
+                    "the log of {name} begins at entry {first}, its snapshot ends at {base}: entries between them \
+                     are missing"
+                ),
+            });
+        }
+        let bad = |index: u64| {
+            let group = name.clone();
+            move |source: CodecError| Error::Entry {
+                group,
+                index,
+                source,
+            }
+        };
+        let mut last = base.max(span.map_or(0, |(_, last)| last));
+        let mut replayed = 0;
+        if group < groups.sessions {
+            let mut shard = match &bytes {
+                Some(bytes) => SessionShard::decode(bytes).map_err(unreadable)?,
+                None => SessionShard::default(),
+            };
+            let mut effects = Vec::new();
+            self.log.read(group, base + 1, &mut |index, bytes| {
+                let mut from = Decoder(bytes);
+                from.format().map_err(bad(index))?;
+                while !from.is_empty() {
+                    let entry = SessionEntry::decode(&mut from).map_err(bad(index))?;
+                    shard.apply(entry, &mut effects);
+                    effects.clear();
+                }
+                replayed += 1;
+                Ok(())
+            })?;
+            self.sessions.push((shard, last));
+        } else if group < groups.meta() {
+            let mut shard = match &bytes {
+                Some(bytes) => RetainedShard::decode(bytes).map_err(unreadable)?,
+                None => RetainedShard::default(),
+            };
+            self.log.read(group, base + 1, &mut |index, bytes| {
+                let mut from = Decoder(bytes);
+                from.format().map_err(bad(index))?;
+                while !from.is_empty() {
+                    shard.apply(RetainedEntry::decode(&mut from).map_err(bad(index))?);
+                }
+                replayed += 1;
+                Ok(())
+            })?;
+            self.retained.push((shard, last));
+        } else {
+            let mut meta = match &bytes {
+                Some(bytes) => Meta::decode(bytes).map_err(unreadable)?,
+                None => Meta::default(),
+            };
+            self.log.read(group, base + 1, &mut |index, bytes| {
+                let mut from = Decoder(bytes);
+                from.format().map_err(bad(index))?;
+                while !from.is_empty() {
+                    meta.apply(MetaEntry::decode(&mut from).map_err(bad(index))?);
+                }
+                replayed += 1;
+                Ok(())
+            })?;
+            self.meta = (meta, last);
+        }
+        if span.is_some_and(|(_, end)| end < base) {
+            // The snapshot outlived the end of a log that was not synced: go on behind it.
+            self.log.compact(group, base + 1)?;
+            last = base;
+        }
+        self.recovered.replayed += replayed;
+        self.last.push(last);
+        self.snapshots.push(base);
+        Ok(())
+    }
+
+    /// The log must reach as far as was acknowledged.
+    fn check_mark(
+        &self,
+        mark: Option<&Mark>,
+        accept: bool,
+        losses: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        let Some(mark) = mark else {
+            let used = self.last.iter().any(|last| *last > 0);
+            if used && !accept {
+                return Err(Error::Damaged {
+                    path: self.dir.mark(),
+                    offset: 0,
+                    what: "the durable mark is missing, so that nobody can say whether the log is whole".to_owned(),
+                });
+            }
+            return Ok(());
+        };
+        for (group, (marked, found)) in mark.indexes.iter().zip(&self.last).enumerate() {
+            if found >= marked {
+                continue;
+            }
+            let error = Error::BelowMark {
+                dir: self.dir.log(),
+                group: self.groups.name(group as u16),
+                found: *found,
+                marked: *marked,
+            };
+            if !accept {
+                return Err(error);
+            }
+            losses.push(format!(
+                "entries {} to {marked} of {}",
+                found + 1,
+                self.groups.name(group as u16)
+            ));
+        }
+        Ok(())
+    }
+}

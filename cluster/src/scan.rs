@@ -1,0 +1,251 @@
+//! Reads the log's files without the engine, to tell a torn end from damage.
+//!
+//! At a crash only what was not synced can be missing: the last batch of the last file (with `async`, the last few).
+//! Anything else that does not check is damage, and so is a batch that does not check with a whole one behind it. The
+//! engine would cut the log off there without a word.
+//!
+//! A file is a header (magic, version, alignment) and batches: length and kind (8 bytes, big endian), offset of the
+//! footer (8), entries with their CRC-32, footer with its CRC-32 XOR the file's number.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+const MAGIC: &[u8] = b"RAFT-LOG-FILE-HEADER-9986AB3E47F320B394C8E84916EB0ED5";
+const HEADER: usize = MAGIC.len() + 16;
+const BATCH_HEADER: usize = 16;
+const SUM: usize = 4;
+
+/// One file of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LogFile {
+    pub path: PathBuf,
+    pub number: u64,
+    /// Of the queue that holds what was moved out of purged files.
+    pub rewrite: bool,
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Scan {
+    /// Whole batches from the beginning.
+    pub batches: u64,
+    /// Where they end.
+    pub end: u64,
+    /// Bytes behind that end which are not zero: a torn batch.
+    pub torn: bool,
+    /// What is wrong at `end`, if it is not just the end.
+    pub damage: Option<String>,
+}
+
+/// The files of a log in order, and the first number that is missing between two of one queue.
+pub(crate) fn files(dir: &Path) -> Result<Vec<LogFile>, Error> {
+    let mut found = Vec::new();
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(Error::io(dir, "cannot be read")(error)),
+    };
+    for entry in entries {
+        let path = entry.map_err(Error::io(dir, "cannot be read"))?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        let Some((number, kind)) = name.split_once('.') else {
+            continue;
+        };
+        let (Ok(number), true) = (number.parse(), matches!(kind, "raftlog" | "rewrite")) else {
+            continue;
+        };
+        let rewrite = kind == "rewrite";
+        found.push(LogFile {
+            path,
+            number,
+            rewrite,
+        });
+    }
+    found.sort_by_key(|file| (file.rewrite, file.number));
+    if let Some(pair) = found
+        .windows(2)
+        .find(|pair| pair[0].rewrite == pair[1].rewrite && pair[0].number + 1 != pair[1].number)
+    {
+        return Err(Error::Damaged {
+            path: pair[1].path.clone(),
+            offset: 0,
+            what: format!(
+                "the file before it, number {}, is missing",
+                pair[1].number - 1
+            ),
+        });
+    }
+    Ok(found)
+}
+
+/// Is this the last file of its queue?
+pub(crate) fn is_last(files: &[LogFile], at: usize) -> bool {
+    files
+        .get(at + 1)
+        .is_none_or(|next| next.rewrite != files[at].rewrite)
+}
+
+/// Reads one file; `each` sees every whole batch: its offset, its entries, its footer.
+pub(crate) fn scan(
+    file: &LogFile,
+    last: bool,
+    each: &mut dyn FnMut(u64, &[u8], &[u8]),
+) -> Result<Scan, Error> {
+    let bytes = fs::read(&file.path).map_err(Error::io(&file.path, "cannot be read"))?;
+    let signature = file.number as u32;
+    let mut scan = Scan {
+        batches: 0,
+        end: 0,
+        torn: false,
+        damage: None,
+    };
+    let header_ok = bytes.len() >= HEADER && bytes.starts_with(MAGIC);
+    let mut at = 0;
+    if header_ok {
+        at = HEADER;
+        while let Some((len, entries, footer)) = batch(&bytes[at..], signature) {
+            each(at as u64, entries, footer);
+            scan.batches += 1;
+            at += len;
+        }
+    }
+    scan.end = at as u64;
+    let rest = &bytes[at..];
+    scan.torn = rest.iter().any(|byte| *byte != 0);
+    if !last {
+        if !rest.is_empty() || !header_ok {
+            scan.damage = Some(if header_ok {
+                "a batch in the middle of the log does not check".to_owned()
+            } else {
+                "the header of the file does not check".to_owned()
+            });
+        }
+        return Ok(scan);
+    }
+    // A whole batch behind: what lies before it was synced.
+    let behind = (1..rest.len().saturating_sub(BATCH_HEADER))
+        .find(|ahead| batch(&rest[*ahead..], signature).is_some());
+    if let Some(ahead) = behind {
+        scan.damage = Some(format!(
+            "a batch does not check, and there is a whole one behind it at byte {}",
+            at + ahead
+        ));
+    }
+    Ok(scan)
+}
+
+/// The batch at the beginning of `bytes`, if it is whole: its length, its entries, its footer.
+fn batch(bytes: &[u8], signature: u32) -> Option<(usize, &[u8], &[u8])> {
+    let word = |at: usize| -> Option<u64> {
+        Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+    };
+    let head = word(0)?;
+    if head & 0xff > 1 {
+        return None;
+    }
+    let len = usize::try_from(head >> 8).ok()?;
+    let footer_at = usize::try_from(word(8)?).ok()?;
+    if footer_at < BATCH_HEADER || footer_at + SUM >= len || len > bytes.len() {
+        return None;
+    }
+    let footer = checked(&bytes[footer_at..len], signature)?;
+    let entries = if footer_at == BATCH_HEADER {
+        &[]
+    } else {
+        checked(&bytes[BATCH_HEADER..footer_at], 0)?
+    };
+    Some((len, entries, footer))
+}
+
+fn checked(bytes: &[u8], signature: u32) -> Option<&[u8]> {
+    let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(SUM)?)?;
+    let sum = u32::from_le_bytes(sum.try_into().ok()?) ^ signature;
+    (crc32fast::hash(body) == sum).then_some(body)
+}
+
+/// One item of a batch's footer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Item<'a> {
+    /// An entry of a group: region, index, its bytes with their head.
+    Entry(u64, u64, &'a [u8]),
+    /// Entries of the region before this index are gone.
+    Compact(u64, u64),
+    /// Anything else.
+    Other(u64),
+}
+
+/// Takes a batch apart; `None` at the first thing that makes no sense.
+pub(crate) fn items<'a>(entries: &'a [u8], footer: &[u8]) -> Option<Vec<Item<'a>>> {
+    let mut from = footer;
+    let mut items = Vec::new();
+    let mut offset = 0;
+    for _ in 0..number(&mut from)? {
+        let region = number(&mut from)?;
+        match byte(&mut from)? {
+            1 => {
+                let count = number(&mut from)?;
+                let mut index = if count > 0 { number(&mut from)? } else { 0 };
+                for _ in 0..count {
+                    let end = usize::try_from(number(&mut from)?).ok()?;
+                    let entry = entries.get(offset..end)?;
+                    items.push(Item::Entry(region, index, bytes_value(entry)?));
+                    offset = end;
+                    index += 1;
+                }
+            }
+            2 => match byte(&mut from)? {
+                2 => items.push(Item::Compact(region, number(&mut from)?)),
+                _ => items.push(Item::Other(region)),
+            },
+            3 => {
+                let op = byte(&mut from)?;
+                let mut skip = || {
+                    let len = usize::try_from(number(&mut from)?).ok()?;
+                    from = from.get(len..)?;
+                    Some(())
+                };
+                skip()?;
+                if op == 1 {
+                    skip()?;
+                }
+                items.push(Item::Other(region));
+            }
+            _ => return None,
+        }
+    }
+    Some(items)
+}
+
+/// The bytes of a protobuf `BytesValue`.
+fn bytes_value(mut entry: &[u8]) -> Option<&[u8]> {
+    if entry.is_empty() {
+        return Some(entry);
+    }
+    if byte(&mut entry)? != 0x0a {
+        return None;
+    }
+    let len = usize::try_from(number(&mut entry)?).ok()?;
+    (entry.len() == len).then_some(entry)
+}
+
+fn byte(from: &mut &[u8]) -> Option<u8> {
+    let (first, rest) = from.split_first()?;
+    *from = rest;
+    Some(*first)
+}
+
+fn number(from: &mut &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let next = byte(from)?;
+        value |= u64::from(next & 0x7f) << shift;
+        if next & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
