@@ -23,9 +23,13 @@ pub struct ConnectArgs {
     /// Port of the broker; 1883, TLS 8883, WebSocket 8083, secure WebSocket 8084
     #[arg(short, long, conflicts_with = "url")]
     pub port: Option<u16>,
-    /// Broker and topic as mqtt(s)://[user[:password]@]host[:port]/topic, or the broker as
-    /// ws(s)://[user[:password]@]host[:port]/path
-    #[arg(short = 'L', long)]
+    /// Broker, credentials and topic, or WebSocket path, in one.
+    #[arg(
+        short = 'L',
+        long,
+        help = "Broker and topic as mqtt(s)://[user[:password]@]host[:port]/topic, or the broker as \
+                ws(s)://[user[:password]@]host[:port]/path"
+    )]
     pub url: Option<String>,
     /// Send from this local address
     #[arg(short = 'A', value_name = "ADDRESS")]
