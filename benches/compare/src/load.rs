@@ -1,6 +1,7 @@
 //! The generator: all clients on one thread over epoll, windowed so that a broker need not drop anything.
 
 use crate::broker::{Broker, Kind};
+use crate::floor;
 use crate::packet::{self, Template};
 use crate::process;
 use crate::workload::{Drive, Workload};
@@ -144,8 +145,12 @@ impl<'w> Load<'w> {
                 // The echo answers the publisher itself.
                 continue;
             }
-            let stream = if echo {
-                std::net::TcpStream::connect(broker.address)?
+            let stream = if broker.kind.is_floor() {
+                let mut stream = std::net::TcpStream::connect(broker.address)?;
+                if broker.kind == Kind::Relay {
+                    stream.write_all(&floor::hello(topic, subscribes))?;
+                }
+                stream
             } else {
                 join(
                     broker,
@@ -169,6 +174,8 @@ impl<'w> Load<'w> {
                 packet_id: 0,
             });
         }
+        // Every broker answered its clients by now; a relay does not.
+        crate::broker::pause(Duration::from_millis(50));
         let timer = match workload.drive {
             Drive::Saturate { .. } => None,
             Drive::Pace { per_second } => Some(timer(&poll, per_second)?),

@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod broker;
-mod echo;
+mod floor;
 mod idle;
 mod load;
 mod options;
@@ -30,7 +30,8 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
-        ["echo"] => echo::serve(),
+        ["echo"] => floor::serve(false),
+        ["relay"] => floor::serve(true),
         words => Options::parse(words)
             .map_err(io::Error::other)
             .and_then(|options| run(&options)),
@@ -63,7 +64,7 @@ fn run(options: &Options) -> io::Result<()> {
             for turn in 0..brokers.len() {
                 // Each round begins at another broker: a slow moment of the machine hits them in turn.
                 let broker = &brokers[(turn + round) % brokers.len()];
-                if broker.kind == Kind::Echo && !workload.has_floor() {
+                if !workload.suits(&broker.kind) {
                     continue;
                 }
                 match load::run(broker, workload, WARM, options.measured) {
@@ -82,7 +83,7 @@ fn run(options: &Options) -> io::Result<()> {
         for kind in options
             .brokers()
             .into_iter()
-            .filter(|kind| !matches!(kind, Kind::Echo | Kind::NightjarOneWorker))
+            .filter(|kind| !matches!(kind, Kind::Echo | Kind::Relay | Kind::NightjarOneWorker))
         {
             let broker = match Broker::start(&kind, options) {
                 Ok(broker) => broker,

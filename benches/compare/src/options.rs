@@ -8,7 +8,7 @@ const USAGE: &str = "\
 usage: nightjar-compare [options]
   --nightjar PATH      the nightjar binary (target/release/nightjar)
   --brokers A,B        only these: nightjar, nightjar-1w, mosquitto, nats, rabbitmq, rumqttd, rmqttd,
-                       echo (default: all installed)
+                       echo, relay (default: all installed)
   --peer NAME=COMMAND  one more broker; {port} in COMMAND becomes its port; may be given several times
   --only A,B           only workloads whose name contains one of these words, or idle
   --rounds N           rounds in turns, medians are printed (5)
@@ -93,6 +93,7 @@ impl Options {
             Kind::Rumqttd,
             Kind::Rmqttd,
             Kind::Echo,
+            Kind::Relay,
         ];
         kinds.retain(|kind| {
             self.chosen

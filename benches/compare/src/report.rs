@@ -71,7 +71,7 @@ impl Report {
             ),
             (
                 "ratios",
-                "this broker's cost by mosquitto's, by the cheapest other broker's, by the echo's, by its own with one worker thread; below 1 is cheaper".to_owned(),
+                "this broker's cost by mosquitto's, by the cheapest other broker's, by the floors', by its own with one worker thread; below 1 is cheaper".to_owned(),
             ),
             (
                 "p50, p99",
@@ -136,13 +136,14 @@ impl Report {
         push(
             &mut table,
             format_args!(
-                "  {:<12} {:>9} {:>8} {:>11} {:>7} {:>7} {:>6} {:>12} {:>6} {:>9} {:>9} {:>6}",
+                "  {:<12} {:>9} {:>8} {:>11} {:>7} {:>7} {:>7} {:>6} {:>12} {:>6} {:>9} {:>9} {:>6}",
                 "broker",
                 "us CPU",
                 "min",
                 "/mosquitto",
                 "/best",
                 "/echo",
+                "/relay",
                 "/1w",
                 "delivered/s",
                 "cores",
@@ -172,7 +173,7 @@ impl Report {
             push(
                 &mut table,
                 format_args!(
-                    "  {:<12} {:>9.3} {:>8.3} {:>11} {:>7} {:>7} {:>6} {:>12.0} {:>6.2} {:>9.0} {:>9.0} {:>6}{}",
+                    "  {:<12} {:>9.3} {:>8.3} {:>11} {:>7} {:>7} {:>7} {:>6} {:>12.0} {:>6.2} {:>9.0} {:>9.0} {:>6}{}",
                     broker,
                     median(costs.clone()),
                     costs.iter().copied().fold(f64::INFINITY, f64::min),
@@ -181,6 +182,7 @@ impl Report {
                         && other != broker
                         && !other.starts_with("nightjar")),
                     self.ratio(workload, &runs, |other| other == "echo"),
+                    self.ratio(workload, &runs, |other| other == "relay"),
                     self.ratio(workload, &runs, |other| broker == "nightjar"
                         && other == "nightjar-1w"),
                     median(

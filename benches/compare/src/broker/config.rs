@@ -17,12 +17,12 @@ pub(super) fn plan(kind: &Kind, options: &Options, folder: &Path, port: u16) -> 
         Kind::RabbitMq => rabbitmq(folder, port),
         Kind::Rumqttd => rumqttd(folder, port),
         Kind::Rmqttd => rmqttd(folder, port),
-        Kind::Echo => {
+        Kind::Echo | Kind::Relay => {
             let mut command = Command::new(std::env::current_exe()?);
-            command.arg("echo");
+            command.arg(kind.name());
             Ok(Plan {
                 command,
-                version: "epoll echo of this program".to_owned(),
+                version: format!("epoll {} of this program", kind.name()),
                 after: None,
             })
         }

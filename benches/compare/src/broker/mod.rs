@@ -35,13 +35,20 @@ pub enum Kind {
     Rumqttd,
     /// RMQTT.
     Rmqttd,
-    /// The floor: no broker, an epoll loop of this program that echoes.
+    /// A floor: no broker, an epoll loop of this program that echoes.
     Echo,
+    /// The other floor: the loop copies from publishers to subscribers.
+    Relay,
     /// Name and command from the command line.
     Peer(String, String),
 }
 
 impl Kind {
+    /// One of the two floors, which are no brokers and speak no MQTT.
+    pub const fn is_floor(&self) -> bool {
+        matches!(self, Self::Echo | Self::Relay)
+    }
+
     /// Name in tables and options.
     pub fn name(&self) -> &str {
         match self {
@@ -53,6 +60,7 @@ impl Kind {
             Self::Rumqttd => "rumqttd",
             Self::Rmqttd => "rmqttd",
             Self::Echo => "echo",
+            Self::Relay => "relay",
             Self::Peer(name, _) => name,
         }
     }
@@ -84,7 +92,7 @@ struct Plan {
 impl Broker {
     /// Starts a broker and waits until it accepts a CONNECT.
     pub fn start(kind: &Kind, options: &Options) -> io::Result<Self> {
-        let port = if *kind == Kind::Echo { 0 } else { free_port()? };
+        let port = if kind.is_floor() { 0 } else { free_port()? };
         let folder = std::env::temp_dir().join(format!(
             "nightjar-compare-{}-{}-{port}",
             std::process::id(),
@@ -92,7 +100,7 @@ impl Broker {
         ));
         std::fs::create_dir_all(&folder)?;
         let started = config::plan(kind, options, &folder, port).and_then(|mut plan| {
-            let output = if *kind == Kind::Echo {
+            let output = if kind.is_floor() {
                 Stdio::piped()
             } else {
                 Stdio::null()
@@ -123,13 +131,13 @@ impl Broker {
     }
 
     fn wait(&mut self) -> io::Result<()> {
-        if self.kind == Kind::Echo {
+        if self.kind.is_floor() {
             let mut line = String::new();
             let out = self
                 .child
                 .stdout
                 .take()
-                .ok_or_else(|| io::Error::other("the echo has no stdout"))?;
+                .ok_or_else(|| io::Error::other("the floor has no stdout"))?;
             BufReader::new(out).read_line(&mut line)?;
             self.address
                 .set_port(line.trim().parse().map_err(io::Error::other)?);
