@@ -23,6 +23,7 @@ use crate::settings::{MqttSettings, QueueLimits, RetainedSettings};
 use crate::shard::{Effect, Open, Queued, Restored, SessionEntry, Will};
 use crate::store::{DurableStore, EffectSink};
 use crate::subscription::Subscription;
+use crate::takeover::Takeovers;
 use crate::time::Timestamp;
 
 /// What a front-end asks when a client connects.
@@ -44,6 +45,9 @@ pub struct OpenRequest {
     pub max_awaiting_rel: usize,
     /// Receive Maximum announced to the client; a 3.x client has none.
     pub receive_maximum: Option<u16>,
+    /// Unacknowledged packets are sent again after so many milliseconds while the connection lives; 5.0 forbids that
+    /// [MQTT-4.4.0-1].
+    pub retry_interval_ms: Option<u64>,
 }
 
 /// How full memory is, against `limits.memory_high` and `limits.memory_critical`.
@@ -70,6 +74,7 @@ pub struct Broker {
     auth: AuthChain,
     next_epoch: AtomicU64,
     memory: AtomicU8,
+    takeovers: Takeovers,
     deferred: Mutex<Vec<(u16, Effect)>>,
     node: Arc<str>,
     started: Timestamp,
@@ -119,6 +124,7 @@ impl Broker {
             auth: parts.auth,
             next_epoch: AtomicU64::new(UNRECORDED),
             memory: AtomicU8::new(0),
+            takeovers: Takeovers::default(),
             deferred: Mutex::new(Vec::new()),
             node: parts.node,
             started: Timestamp::now(),
@@ -287,6 +293,11 @@ impl Broker {
         epoch: u64,
     ) -> Result<Arc<SessionHandle>, ReasonCode> {
         let info = &request.info;
+        if let Some(old) = self.client(&info.client_id)
+            && old.is_connected()
+        {
+            self.takeovers.note(&info.client_id, old.info().peer, info.peer, Timestamp::now());
+        }
         let mut displaced = None;
         let mut overtaken = false;
         let handle = match self.clients.entry(info.client_id.clone()) {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
 
 use nightjar_mqtt::{QoS, ReasonCode, TopicFilter};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use crate::access::ClientInfo;
 use crate::delivery::Delivery;

@@ -20,6 +20,8 @@ pub mod shard;
 mod store;
 mod subs;
 mod subscription;
+mod sync;
+mod takeover;
 mod ticket;
 mod time;
 

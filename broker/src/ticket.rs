@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use nightjar_mqtt::ReasonCode;
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 /// The state that a submitter's [`Ticket`] and the one who completes it share.
 #[derive(Debug)]

@@ -6,13 +6,22 @@ use nightjar_broker::MemoryLevel;
 
 /// The memory this process may use, in bytes: the container's limit or the machine's memory.
 pub fn total() -> Option<u64> {
-    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-        Some(kib * 1024)
-    });
-    let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok()?.trim().parse::<u64>().ok();
-    let container = read("/sys/fs/cgroup/memory.max").or_else(|| read("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+    let machine = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+            let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+            Some(kib * 1024)
+        });
+    let read = |path: &str| {
+        std::fs::read_to_string(Path::new(path))
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
+    let container = read("/sys/fs/cgroup/memory.max")
+        .or_else(|| read("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
     match (machine, container) {
         (Some(machine), Some(container)) => Some(machine.min(container)),
         (machine, container) => machine.or(container),
@@ -49,6 +58,8 @@ mod tests {
         assert_eq!(at(69), MemoryLevel::Normal);
         assert_eq!(at(70), MemoryLevel::High);
         assert_eq!(at(85), MemoryLevel::Critical);
-        assert!(resident().is_some_and(|bytes| bytes > 0) && total().is_some_and(|bytes| bytes > 0));
+        assert!(
+            resident().is_some_and(|bytes| bytes > 0) && total().is_some_and(|bytes| bytes > 0)
+        );
     }
 }

@@ -85,7 +85,12 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
     let path = data_dir.join(SOCKET);
     let ctl = match fs::create_dir_all(&data_dir).and_then(|()| CtlServer::bind(&path)) {
         Ok(ctl) => ctl,
-        Err(error) => return exit::fail(exit::USAGE, format!("node.data_dir: {}: {error}", path.display())),
+        Err(error) => {
+            return exit::fail(
+                exit::USAGE,
+                format!("node.data_dir: {}: {error}", path.display()),
+            );
+        }
     };
     let sources = match settings::acl_sources(&loaded) {
         Ok(sources) => sources,
@@ -98,7 +103,12 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         settings: settings::mqtt(config, &config.mqtt),
         retained: settings::retained(config),
         acl: Arc::new(AclSources::new(settings::acl(config), sources)),
-        auth: AuthChain::new(settings::auth(config), Vec::new(), Vec::new(), Arc::new(TokioTimer)),
+        auth: AuthChain::new(
+            settings::auth(config),
+            Vec::new(),
+            Vec::new(),
+            Arc::new(TokioTimer),
+        ),
     });
     store.set_sink(broker.clone());
     let bound = match Listeners::bind(settings::listeners(config), &status(&broker)) {
@@ -113,15 +123,28 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
     };
     let frontend = MqttFrontend::new(broker.clone(), limits);
     let listeners = bound.start(&workers, move |accepted| frontend.clone().serve(accepted));
-    let ready: Vec<(String, String)> =
-        addresses.iter().map(|(name, address)| (name.to_string(), address.to_string())).collect();
+    let ready: Vec<(String, String)> = addresses
+        .iter()
+        .map(|(name, address)| (name.to_string(), address.to_string()))
+        .collect();
     if let Err(error) = write_listeners(&data_dir, &ready) {
-        return exit::fail(exit::FAILED, format!("{}: {error}", data_dir.join("listeners.json").display()));
+        return exit::fail(
+            exit::FAILED,
+            format!("{}: {error}", data_dir.join("listeners.json").display()),
+        );
     }
-    let node = Arc::new(Node { loaded: Mutex::new(loaded), broker, listeners, log });
+    let node = Arc::new(Node {
+        loaded: Mutex::new(loaded),
+        broker,
+        listeners,
+        log,
+    });
     let ctl = tokio::spawn(ctl.run(Arc::new(verbs(&node))));
     let upkeep = workers.spawn(upkeep(node.clone()));
-    let line: String = ready.iter().map(|(name, address)| format!(" {name}={address}")).collect();
+    let line: String = ready
+        .iter()
+        .map(|(name, address)| format!(" {name}={address}"))
+        .collect();
     println!("nightjar ready:{line}");
     tracing::info!("ready after {} ms", begun.elapsed().as_millis());
     let code = until_stopped(&node).await;
@@ -135,9 +158,16 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
 
 /// Waits for SIGTERM or SIGINT; SIGHUP reloads.
 async fn until_stopped(node: &Arc<Node>) -> ExitCode {
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
+    );
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
-        return exit::fail(exit::FAILED, "the system does not let this process handle signals");
+        return exit::fail(
+            exit::FAILED,
+            "the system does not let this process handle signals",
+        );
     };
     loop {
         tokio::select! {
@@ -157,7 +187,10 @@ async fn stop(node: &Node) {
     tracing::info!("stopping");
     node.listeners.stop_all().await;
     for client in node.broker.clients() {
-        client.signal(client.epoch(), Signal::Close(ReasonCode::ServerShuttingDown));
+        client.signal(
+            client.epoch(),
+            Signal::Close(ReasonCode::ServerShuttingDown),
+        );
     }
     let deadline = Instant::now() + DRAIN;
     while node.broker.connected() > 0 && Instant::now() < deadline {
@@ -178,7 +211,11 @@ async fn upkeep(node: Arc<Node>) {
         let (sys, high, critical) = {
             let loaded = node.loaded.lock();
             let limits = &loaded.config.limits;
-            (loaded.config.node.sys_interval.get(), limits.memory_high.fraction(), limits.memory_critical.fraction())
+            (
+                loaded.config.node.sys_interval.get(),
+                limits.memory_high.fraction(),
+                limits.memory_critical.fraction(),
+            )
         };
         if let Some(interval) = sys
             && sys_due <= Instant::now()
@@ -223,13 +260,17 @@ fn verbs(node: &Arc<Node>) -> Registry {
         async { Ok(status) }
     });
     let it = node.clone();
-    registry.add_fn("reload", "read configuration, rules and certificates again", move |_| {
-        let it = it.clone();
-        async move {
-            let reloaded = tokio::task::spawn_blocking(move || it.reload()).await;
-            Ok(reloaded.unwrap_or_else(|error| json!({ "errors": [error.to_string()] })))
-        }
-    });
+    registry.add_fn(
+        "reload",
+        "read configuration, rules and certificates again",
+        move |_| {
+            let it = it.clone();
+            async move {
+                let reloaded = tokio::task::spawn_blocking(move || it.reload()).await;
+                Ok(reloaded.unwrap_or_else(|error| json!({ "errors": [error.to_string()] })))
+            }
+        },
+    );
     registry
 }
 
@@ -264,8 +305,10 @@ impl Node {
 
 /// Writes where the listeners are, whole or not at all.
 fn write_listeners(data_dir: &Path, ready: &[(String, String)]) -> std::io::Result<()> {
-    let map: serde_json::Map<String, serde_json::Value> =
-        ready.iter().map(|(name, address)| (name.clone(), json!(address))).collect();
+    let map: serde_json::Map<String, serde_json::Value> = ready
+        .iter()
+        .map(|(name, address)| (name.clone(), json!(address)))
+        .collect();
     let path = data_dir.join("listeners.json");
     let fresh = data_dir.join("listeners.json.new");
     fs::write(&fresh, serde_json::to_vec(&map)?)?;
@@ -285,16 +328,22 @@ fn warnings(loaded: &Loaded) {
             "no authenticator is configured: only clients of this machine are let in \
              (auth.allow_anonymous = true lets in everybody)"
         );
-        let proxied = config.listeners.streams().any(|it| it.stream.proxy_protocol != crate::config::model::ProxyProtocol::Off);
+        let proxied = config
+            .listeners
+            .streams()
+            .any(|it| it.stream.proxy_protocol != crate::config::model::ProxyProtocol::Off);
         if proxied {
-            tracing::warn!("a listener with proxy_protocol admits nobody without an authenticator or auth.allow_anonymous");
+            tracing::warn!(
+                "a listener with proxy_protocol admits nobody without an authenticator or auth.allow_anonymous"
+            );
         }
     }
 }
 
 /// Starts the log on stderr or to `log.file`; its level can change later.
 fn start_log(config: &Config) -> Result<reload::LogLevel, String> {
-    let filter = EnvFilter::try_new(&config.log.level).map_err(|error| format!("log.level: {error}"))?;
+    let filter =
+        EnvFilter::try_new(&config.log.level).map_err(|error| format!("log.level: {error}"))?;
     let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
     let writer: tracing_subscriber::fmt::writer::BoxMakeWriter = match &config.log.file {
         None => tracing_subscriber::fmt::writer::BoxMakeWriter::new(std::io::stderr),
@@ -308,7 +357,9 @@ fn start_log(config: &Config) -> Result<reload::LogLevel, String> {
         }
     };
     let colour = config.log.file.is_none() && std::io::stderr().is_terminal();
-    let text = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colour);
+    let text = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(colour);
     use tracing_subscriber::prelude::*;
     let registry = tracing_subscriber::registry().with(filter);
     match config.log.format {
@@ -326,9 +377,15 @@ fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!("the limit of open files stays at {:?}: {error}", limit.current);
+            tracing::warn!(
+                "the limit of open files stays at {:?}: {error}",
+                limit.current
+            );
         }
     }
 }

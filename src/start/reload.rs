@@ -21,15 +21,21 @@ impl Node {
             Ok(fresh) => {
                 let changes = config::diff(&self.loaded.lock(), &fresh);
                 match settings::acl_sources(&fresh) {
-                    Ok(sources) => self.broker.acl().replace(settings::acl(&fresh.config), sources),
+                    Ok(sources) => self
+                        .broker
+                        .acl()
+                        .replace(settings::acl(&fresh.config), sources),
                     Err(problems) => errors.push(config::ConfigErrors(problems).to_string()),
                 }
                 if let Err(error) = (self.log)(&fresh.config.log.level) {
                     errors.push(format!("log.level: {error}"));
                 }
                 let mqtt = settings::mqtt(&fresh.config, &fresh.config.mqtt);
-                self.broker.set_settings(mqtt, settings::retained(&fresh.config));
-                self.broker.auth().replace(settings::auth(&fresh.config), Vec::new(), Vec::new());
+                self.broker
+                    .set_settings(mqtt, settings::retained(&fresh.config));
+                self.broker
+                    .auth()
+                    .replace(settings::auth(&fresh.config), Vec::new(), Vec::new());
                 let running = self.listeners.status();
                 for listener in settings::listeners(&fresh.config) {
                     let name = listener.full_name();

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use nightjar_broker::acl::{AclSettings, DenyAction, FileSource, NoMatch};
 use nightjar_broker::access::Authorizer;
+use nightjar_broker::acl::{AclSettings, DenyAction, FileSource, NoMatch};
 use nightjar_broker::auth::AuthSettings;
 use nightjar_broker::settings::{
     Leniency, MqttSettings, QueueLimits, QueuePolicy, RetainedSettings, SharedStrategy,
@@ -40,7 +40,10 @@ pub fn mqtt(config: &Config, from: &model::Mqtt) -> MqttSettings {
         subscription_identifiers: from.subscription_identifiers,
         connect_timeout_ms: millis(from.connect_timeout),
         keep_alive_percent: (from.keep_alive_multiplier * 100.0).round() as u32,
-        server_keep_alive: from.server_keep_alive.get().map(|cap| u16::try_from(seconds(cap)).unwrap_or(u16::MAX)),
+        server_keep_alive: from
+            .server_keep_alive
+            .get()
+            .map(|cap| u16::try_from(seconds(cap)).unwrap_or(u16::MAX)),
         max_inflight: from.max_inflight,
         receive_maximum: from.receive_maximum,
         retry_interval_ms: from.retry_interval.get().map(millis),
@@ -79,7 +82,11 @@ pub fn mqtt(config: &Config, from: &model::Mqtt) -> MqttSettings {
 /// `[retained]`.
 pub fn retained(config: &Config) -> RetainedSettings {
     RetainedSettings {
-        max_messages: config.retained.max_messages.get().map(|max| usize::try_from(max).unwrap_or(usize::MAX)),
+        max_messages: config
+            .retained
+            .max_messages
+            .get()
+            .map(|max| usize::try_from(max).unwrap_or(usize::MAX)),
         max_payload: Some(config.retained.max_payload.as_usize()),
         expiry: config.retained.expiry.get().map(seconds),
     }
@@ -138,7 +145,11 @@ pub fn acl_sources(loaded: &Loaded) -> Result<Vec<Arc<dyn Authorizer>>, Vec<Prob
             )),
         }
     }
-    if problems.is_empty() { Ok(sources) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(sources)
+    } else {
+        Err(problems)
+    }
 }
 
 fn kind(kind: StreamKind) -> ListenerKind {
@@ -154,7 +165,9 @@ fn listener(config: &Config, it: &StreamListener<'_>) -> ListenerSettings<Listen
     let stream = it.stream;
     let settings = mqtt(config, &config.mqtt.with(&stream.mqtt));
     let lenient = settings.leniency == Leniency::Lenient;
-    let max_message = u64::from(settings.max_packet_size).max(1 << 20).saturating_mul(512);
+    let max_message = u64::from(settings.max_packet_size)
+        .max(1 << 20)
+        .saturating_mul(512);
     let mqtt = Arc::new(MqttListener {
         settings: arc_swap::ArcSwap::from_pointee(settings),
         cert_as_username: match stream.cert_as_username {
@@ -167,7 +180,10 @@ fn listener(config: &Config, it: &StreamListener<'_>) -> ListenerSettings<Listen
     listener.bind = vec![stream.bind.get()];
     listener.backlog = u32::from(stream.backlog);
     listener.max_connections = stream.max_connections.get().map(|max| max as usize);
-    listener.max_connect_rate = stream.max_connect_rate.get().map(|rate| rate.per_second().ceil().max(1.0) as u32);
+    listener.max_connect_rate = stream
+        .max_connect_rate
+        .get()
+        .map(|rate| rate.per_second().ceil().max(1.0) as u32);
     listener.max_handshakes = stream.max_handshakes as usize;
     listener.handshake_timeout = stream.handshake_timeout.get();
     listener.proxy = ProxySettings {
@@ -176,7 +192,11 @@ fn listener(config: &Config, it: &StreamListener<'_>) -> ListenerSettings<Listen
             model::ProxyProtocol::Required => ProxyMode::Required,
             model::ProxyProtocol::Optional => ProxyMode::Optional,
         },
-        trusted: stream.trusted_proxies.iter().filter_map(|range| Cidr::new(range.address, range.prefix)).collect(),
+        trusted: stream
+            .trusted_proxies
+            .iter()
+            .filter_map(|range| Cidr::new(range.address, range.prefix))
+            .collect(),
         timeout: stream.proxy_timeout.get(),
     };
     if let Some(tls) = it.tls {
@@ -193,7 +213,10 @@ fn listener(config: &Config, it: &StreamListener<'_>) -> ListenerSettings<Listen
             sni: tls
                 .sni
                 .iter()
-                .map(|pair| SniCertificate { cert_file: pair.cert_file.clone(), key_file: pair.key_file.clone() })
+                .map(|pair| SniCertificate {
+                    cert_file: pair.cert_file.clone(),
+                    key_file: pair.key_file.clone(),
+                })
                 .collect(),
             data_dir: config.node.data_dir.clone(),
             ..TlsSettings::default()
@@ -215,5 +238,9 @@ fn listener(config: &Config, it: &StreamListener<'_>) -> ListenerSettings<Listen
 
 /// All stream listeners that are switched on.
 pub fn listeners(config: &Config) -> Vec<ListenerSettings<ListenerMqtt>> {
-    config.listeners.streams().map(|it| listener(config, &it)).collect()
+    config
+        .listeners
+        .streams()
+        .map(|it| listener(config, &it))
+        .collect()
 }

@@ -24,7 +24,7 @@ use crate::time::Timestamp;
 
 pub use inbound::Admission;
 use inbound::Inbound;
-use outbound::Outbound;
+use outbound::{Outbound, Resend};
 use subscribe::RetainedRead;
 
 /// What the client did that ends its connection, with the code of DISCONNECT for 5.0.
@@ -158,7 +158,7 @@ impl Session {
     ) -> Self {
         let session = Self {
             inbound: Inbound::new(request, opened),
-            outbound: Outbound::new(request.window, opened),
+            outbound: Outbound::new(request.window, request.retry_interval_ms, opened, now),
             durable: opened.durable,
             recorded: opened.recorded,
             broker,
@@ -212,7 +212,11 @@ impl Session {
     /// When [`Self::handle_timeout`] has something to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        self.stall.as_ref().map(|stall| stall.1)
+        let stall = self.stall.as_ref().map(|stall| stall.1);
+        [stall, self.outbound.retry_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// A stall that lasted too long ends.
@@ -222,6 +226,7 @@ impl Session {
         {
             stall.0.give_up(&self.broker);
         }
+        self.outbound.retry(now);
     }
 
     /// Ends a read batch: submits what it published and acknowledged. Acknowledgements of this batch leave when that
@@ -324,6 +329,23 @@ impl Session {
                 reason,
             }));
         }
+        match self.outbound.next_resend() {
+            Some(Resend::Pubrel(id)) => {
+                return Ok(Some(Transmit::Ack {
+                    packet: AckPacket::Pubrel,
+                    id,
+                    reason: ReasonCode::Success,
+                }));
+            }
+            Some(Resend::Publish(delivery, id)) => {
+                return Ok(Some(Transmit::Publish {
+                    delivery,
+                    id,
+                    dup: true,
+                }));
+            }
+            None => {}
+        }
         if !self.reads.is_empty() {
             self.read_retained(now, waker);
         }
@@ -335,7 +357,7 @@ impl Session {
                 self.discard(&delivery, DropReason::Expired);
                 continue;
             }
-            let (id, dup) = self.outbound.send(&delivery);
+            let (id, dup) = self.outbound.send(&delivery, now);
             return Ok(Some(Transmit::Publish { delivery, id, dup }));
         }
     }

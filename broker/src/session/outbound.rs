@@ -11,6 +11,7 @@ use crate::delivery::Delivery;
 use crate::handle::SessionHandle;
 use crate::shard::{Ack, AckKind, Opened};
 use crate::ticket::{Progress, Ticket};
+use crate::time::Timestamp;
 
 /// Deliveries taken from the outbox at a time.
 const TAKE: usize = 64;
@@ -23,8 +24,18 @@ struct InFlight {
     qos: QoS,
     /// Of a durable session.
     seq: u64,
-    /// Of a transient session: kept for another member, or for a resend.
+    /// Of a transient session: kept for another member. With a retry interval of any: kept for the resend.
     delivery: Option<Delivery>,
+    /// Kept by a shard, and acknowledged there.
+    durable: bool,
+    /// When it was last sent; kept with a retry interval only.
+    sent_at: Timestamp,
+}
+
+/// A packet that is sent again in a live connection.
+pub(super) enum Resend {
+    Publish(Delivery, u16),
+    Pubrel(u16),
 }
 
 #[derive(Debug)]
@@ -45,6 +56,9 @@ pub(super) struct Outbound {
     releases: VecDeque<Release>,
     acks: Vec<Ack>,
     credit: u32,
+    /// Milliseconds after which an unacknowledged packet is sent again in a live connection; 3.x only.
+    retry: Option<u64>,
+    resends: VecDeque<u16>,
 }
 
 /// Packet id of a durable delivery: the same on every node and after every restart.
@@ -53,7 +67,7 @@ pub(super) const fn durable_id(seq: u64) -> u16 {
 }
 
 impl Outbound {
-    pub fn new(window: u16, opened: &Opened) -> Self {
+    pub fn new(window: u16, retry: Option<u64>, opened: &Opened, now: Timestamp) -> Self {
         let mut outbound = Self {
             window: usize::from(window.max(1)),
             next_id: 1,
@@ -63,6 +77,8 @@ impl Outbound {
             releases: VecDeque::new(),
             acks: Vec::new(),
             credit: 0,
+            retry,
+            resends: VecDeque::new(),
         };
         // PUBREL is owed for what the client had received [MQTT-4.4.0-1].
         for &seq in &opened.released {
@@ -73,6 +89,8 @@ impl Outbound {
                 qos: QoS::ExactlyOnce,
                 seq,
                 delivery: None,
+                durable: true,
+                sent_at: now,
             });
             outbound.releases.push_back(Release {
                 id,
@@ -181,12 +199,17 @@ impl Outbound {
     }
 
     /// Takes a delivery into the window; its packet id, and whether DUP must be set.
-    pub fn send(&mut self, delivery: &Delivery) -> (u16, bool) {
+    pub fn send(&mut self, delivery: &Delivery, now: Timestamp) -> (u16, bool) {
         if delivery.qos == QoS::AtMostOnce {
             return (0, false);
         }
         let (id, dup, seq, kept) = match delivery.durable() {
-            Some(slot) => (durable_id(slot.seq), slot.dup, slot.seq, None),
+            Some(slot) => (
+                durable_id(slot.seq),
+                slot.dup,
+                slot.seq,
+                self.retry.map(|_| delivery.clone()),
+            ),
             None => (self.free_id(), false, 0, Some(delivery.clone())),
         };
         self.in_flight.push_back(InFlight {
@@ -195,6 +218,8 @@ impl Outbound {
             qos: delivery.qos,
             seq,
             delivery: kept,
+            durable: delivery.durable().is_some(),
+            sent_at: now,
         });
         (id, dup)
     }
@@ -236,12 +261,48 @@ impl Outbound {
         });
     }
 
+    /// When the oldest unacknowledged packet is to be sent again.
+    pub fn retry_at(&self) -> Option<Timestamp> {
+        let retry = self.retry?;
+        let first = self.in_flight.iter().map(|entry| entry.sent_at).min()?;
+        Some(first.plus_millis(retry))
+    }
+
+    /// Notes what is due to be sent again.
+    pub fn retry(&mut self, now: Timestamp) {
+        let Some(retry) = self.retry else { return };
+        for entry in &mut self.in_flight {
+            if entry.sent_at.plus_millis(retry) <= now {
+                entry.sent_at = now;
+                if !self.resends.contains(&entry.id) {
+                    self.resends.push_back(entry.id);
+                }
+            }
+        }
+    }
+
+    /// The next packet to send again: PUBLISH with DUP, or PUBREL.
+    pub fn next_resend(&mut self) -> Option<Resend> {
+        while let Some(id) = self.resends.pop_front() {
+            let Some(at) = self.position(id) else {
+                continue;
+            };
+            let entry = &self.in_flight[at];
+            match &entry.delivery {
+                _ if entry.released => return Some(Resend::Pubrel(id)),
+                Some(delivery) => return Some(Resend::Publish(delivery.clone(), id)),
+                None => {}
+            }
+        }
+        None
+    }
+
     /// What the client has not acknowledged or not got, of a transient session.
     pub fn take_unacknowledged(&mut self) -> Vec<Delivery> {
         let sent = self
             .in_flight
             .drain(..)
-            .filter(|entry| !entry.released)
+            .filter(|entry| !entry.released && !entry.durable)
             .filter_map(|entry| entry.delivery);
         let mut left: Vec<Delivery> = sent.collect();
         left.extend(
@@ -264,8 +325,7 @@ impl Session {
             return false;
         };
         if let Some(entry) = outbound.remove(at)
-            && self.durable
-            && entry.delivery.is_none()
+            && entry.durable
         {
             outbound.done(Ack {
                 seq: entry.seq,
@@ -278,7 +338,6 @@ impl Session {
     /// PUBREC came: PUBREL is owed, also for an id that is not known (with 0x92) [MQTT-4.3.3-4]; a code of 0x80 or
     /// above ends the delivery.
     pub fn pubrec(&mut self, id: u16, reason: ReasonCode) {
-        let durable = self.durable;
         let outbound = &mut self.outbound;
         let Some(at) = outbound
             .position(id)
@@ -289,8 +348,7 @@ impl Session {
         };
         if reason.is_error() {
             if let Some(entry) = outbound.remove(at)
-                && durable
-                && entry.delivery.is_none()
+                && entry.durable
             {
                 outbound.done(Ack {
                     seq: entry.seq,
@@ -301,9 +359,9 @@ impl Session {
         }
         let entry = &mut outbound.in_flight[at];
         let repeated = std::mem::replace(&mut entry.released, true);
-        let kept = entry.delivery.take().is_some();
+        entry.delivery = None;
         let seq = entry.seq;
-        if durable && !kept && !repeated {
+        if entry.durable && !repeated {
             outbound.acks.push(Ack {
                 seq,
                 kind: AckKind::Received,
@@ -316,7 +374,6 @@ impl Session {
 
     /// PUBCOMP came. False if the id is not in flight at QoS 2.
     pub fn pubcomp(&mut self, id: u16) -> bool {
-        let durable = self.durable;
         let outbound = &mut self.outbound;
         let Some(at) = outbound
             .position(id)
@@ -325,7 +382,7 @@ impl Session {
             return false;
         };
         if let Some(entry) = outbound.remove(at)
-            && durable
+            && entry.durable
         {
             outbound.done(Ack {
                 seq: entry.seq,

@@ -32,7 +32,10 @@ impl Aliases {
         if self.inbound.len() <= at {
             self.inbound.resize(at + 1, None);
         }
-        if self.inbound[at].as_ref().is_some_and(|old| old.as_str() == topic) {
+        if self.inbound[at]
+            .as_ref()
+            .is_some_and(|old| old.as_str() == topic)
+        {
             return Ok(());
         }
         let old = self.inbound[at].as_ref().map_or(0, |old| old.len() + ENTRY);
@@ -53,7 +56,11 @@ impl Aliases {
         if alias == 0 || alias > max {
             return Err(ReasonCode::TopicAliasInvalid);
         }
-        self.inbound.get(usize::from(alias) - 1).cloned().flatten().ok_or(ReasonCode::ProtocolError)
+        self.inbound
+            .get(usize::from(alias) - 1)
+            .cloned()
+            .flatten()
+            .ok_or(ReasonCode::ProtocolError)
     }
 
     /// The alias to send with a message: known to the client already (`true`), new, or none.

@@ -109,12 +109,13 @@ impl Connection {
     }
 
     /// Serves the client to its end.
-    pub async fn run(mut self) {
+    pub async fn run(mut self: Box<Self>) {
         let end = std::future::poll_fn(|cx| self.poll(cx)).await;
-        self.finish(end).await;
+        // Boxed: this part is short, the part above long.
+        Box::pin(self.finish(end)).await;
     }
 
-    async fn finish(mut self, end: End) {
+    async fn finish(mut self: Box<Self>, end: End) {
         let metrics = self.session.broker().metrics();
         metrics.count(end.counter);
         tracing::debug!(
@@ -150,10 +151,18 @@ impl Connection {
     /// Appends DISCONNECT; without a reason string if the client takes no packet that large [MQTT-3.14.2-3].
     fn encode_disconnect(&self, code: ReasonCode, why: &str, output: &mut Vec<u8>) {
         for reason_string in [self.terms.problem_information.then_some(why), None] {
-            let properties = DisconnectProperties { reason_string, ..DisconnectProperties::default() };
-            let disconnect = Packet::Disconnect(Disconnect { reason: code, properties });
+            let properties = DisconnectProperties {
+                reason_string,
+                ..DisconnectProperties::default()
+            };
+            let disconnect = Packet::Disconnect(Disconnect {
+                reason: code,
+                properties,
+            });
             let max = self.terms.max_packet_out as usize;
-            if disconnect.encoded_len(self.terms.version).is_ok_and(|len| len <= max)
+            if disconnect
+                .encoded_len(self.terms.version)
+                .is_ok_and(|len| len <= max)
                 && disconnect.encode(self.terms.version, output).is_ok()
             {
                 return;
@@ -188,7 +197,11 @@ impl Connection {
                 cx.waker().wake_by_ref();
             }
         }
-        if !more && self.timer.is_none() {
+        if !more
+            && (self.timer.is_none()
+                || self.session.poll_timeout().is_some()
+                || self.waits_for_memory())
+        {
             self.arm(cx, now);
         }
         Ok(())
@@ -222,12 +235,17 @@ impl Connection {
         with_read(|scratch| {
             let n = match self.transport.poll_read(cx, scratch) {
                 Poll::Pending => return Ok(false),
-                Poll::Ready(Ok(0)) => return Err(End::abrupt("closed by the client without DISCONNECT")),
+                Poll::Ready(Ok(0)) => {
+                    return Err(End::abrupt("closed by the client without DISCONNECT"));
+                }
                 Poll::Ready(Err(error)) => return Err(End::broken(&error)),
                 Poll::Ready(Ok(n)) => n,
             };
             self.last_received = Instant::now();
-            self.session.broker().metrics().add(Counter::BytesReceived, n as u64);
+            self.session
+                .broker()
+                .metrics()
+                .add(Counter::BytesReceived, n as u64);
             self.take(&scratch[..n], now)?;
             Ok(true)
         })
@@ -305,12 +323,20 @@ impl Connection {
             }
         }
         self.flush |= at > 0 && !matches!(self.transport, Transport::Tcp(_));
-        self.session.broker().metrics().add(Counter::BytesSent, at as u64);
+        self.session
+            .broker()
+            .metrics()
+            .add(Counter::BytesSent, at as u64);
         Ok(at)
     }
 
     /// Fills a write buffer with all that may go to the client. True if it stopped because the buffer is full.
-    fn fill(&mut self, cx: &mut Context<'_>, buffer: &mut Vec<u8>, now: Timestamp) -> Result<bool, End> {
+    fn fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        now: Timestamp,
+    ) -> Result<bool, End> {
         let mut packets = 0;
         let mut messages = 0;
         let mut full = true;
@@ -332,24 +358,22 @@ impl Connection {
 
     /// When this connection must look at the clock next.
     fn deadline(&self, now: Timestamp) -> Option<Instant> {
-        let keep_alive = (!self.terms.keep_alive.is_zero()).then(|| self.last_received + self.terms.keep_alive);
+        let keep_alive =
+            (!self.terms.keep_alive.is_zero()).then(|| self.last_received + self.terms.keep_alive);
         let session = self
             .session
             .poll_timeout()
             .map(|at| Instant::now() + Duration::from_millis(at.since(now)));
-        let memory = self.waits_for_memory().then(|| Instant::now() + MEMORY_PAUSE);
+        let memory = self
+            .waits_for_memory()
+            .then(|| Instant::now() + MEMORY_PAUSE);
         [keep_alive, session, memory].into_iter().flatten().min()
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Result<(), End> {
-        // A stall began or ended since the timer was set: its deadline is short, so the timer is set anew.
-        if let (Some(at), Some(timer)) = (self.session.poll_timeout(), &mut self.timer) {
-            let due = Instant::now() + Duration::from_millis(at.since(now));
-            if due < timer.deadline() {
-                timer.as_mut().reset(due);
-            }
-        }
-        let Some(timer) = &mut self.timer else { return Ok(()) };
+        let Some(timer) = &mut self.timer else {
+            return Ok(());
+        };
         if timer.as_mut().poll(cx).is_pending() {
             return Ok(());
         }
@@ -359,7 +383,10 @@ impl Connection {
             return Err(End::by_server(
                 ReasonCode::KeepAliveTimeout,
                 Counter::DisconnectsKeepAlive,
-                format!("nothing from the client for {} s [MQTT-3.1.2-22]", keep_alive.as_secs_f32()),
+                format!(
+                    "nothing from the client for {} s [MQTT-3.1.2-22]",
+                    keep_alive.as_secs_f32()
+                ),
             ));
         }
         self.timer = None;
@@ -367,18 +394,31 @@ impl Connection {
         Ok(())
     }
 
+    /// Sets the timer for what is due next, unless it is set for something earlier.
     fn arm(&mut self, cx: &mut Context<'_>, now: Timestamp) {
-        let Some(deadline) = self.deadline(now) else { return };
-        let mut timer = Box::pin(tokio::time::sleep_until(deadline));
+        let Some(deadline) = self.deadline(now) else {
+            return;
+        };
+        let timer = match &mut self.timer {
+            Some(timer) if timer.deadline() <= deadline => return,
+            Some(timer) => {
+                timer.as_mut().reset(deadline);
+                timer
+            }
+            None => self
+                .timer
+                .insert(Box::pin(tokio::time::sleep_until(deadline))),
+        };
         if timer.as_mut().poll(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
-        self.timer = Some(timer);
     }
 
     pub(super) fn decoder(&self) -> Decoder {
-        let mut decoder = Decoder::server(self.terms.settings.max_packet_size).with_version(self.terms.version);
-        decoder.lenient = self.terms.settings.leniency == nightjar_broker::settings::Leniency::Lenient;
+        let mut decoder =
+            Decoder::server(self.terms.settings.max_packet_size).with_version(self.terms.version);
+        decoder.lenient =
+            self.terms.settings.leniency == nightjar_broker::settings::Leniency::Lenient;
         decoder
     }
 }
@@ -392,7 +432,10 @@ fn by_signal(signal: &Signal, will_restart_grace: u32) -> End {
         ),
         Signal::Close(code) => {
             let mut end = End::by_server(*code, Counter::DisconnectsServer, code.as_str());
-            if matches!(code, ReasonCode::ServerShuttingDown | ReasonCode::UseAnotherServer) {
+            if matches!(
+                code,
+                ReasonCode::ServerShuttingDown | ReasonCode::UseAnotherServer
+            ) {
                 end.kind = CloseKind::Restart(will_restart_grace);
             }
             end

@@ -20,10 +20,17 @@ thread_local! {
 impl Connection {
     /// Appends one thing to send. True if it was a message.
     #[inline]
-    pub(super) fn encode(&mut self, transmit: Transmit, out: &mut Vec<u8>, now: Timestamp) -> Result<bool, End> {
+    pub(super) fn encode(
+        &mut self,
+        transmit: Transmit,
+        out: &mut Vec<u8>,
+        now: Timestamp,
+    ) -> Result<bool, End> {
         let version = self.terms.version;
         match transmit {
-            Transmit::Publish { delivery, id, dup } => return Ok(self.encode_publish(&delivery, id, dup, out, now)),
+            Transmit::Publish { delivery, id, dup } => {
+                return Ok(self.encode_publish(&delivery, id, dup, out, now));
+            }
             Transmit::Ack { packet, id, reason } => {
                 let kind = match packet {
                     AckPacket::Puback => AckKind::Puback,
@@ -34,13 +41,25 @@ impl Connection {
                 encode_ack(out, kind, version, id, reason);
             }
             Transmit::Suback { id, codes } => {
-                let reasons = if version.is_v5() { codes } else { codes.into_iter().map(suback_3x).collect() };
-                let suback = Suback { packet_id: id, reasons, properties: AckProperties::default() };
+                let reasons = if version.is_v5() {
+                    codes
+                } else {
+                    codes.into_iter().map(suback_3x).collect()
+                };
+                let suback = Suback {
+                    packet_id: id,
+                    reasons,
+                    properties: AckProperties::default(),
+                };
                 encode(&Packet::Suback(suback), version, out)?;
             }
             Transmit::Unsuback { id, codes } => {
                 let reasons = if version.is_v5() { codes } else { Vec::new() };
-                let unsuback = Unsuback { packet_id: id, reasons, properties: AckProperties::default() };
+                let unsuback = Unsuback {
+                    packet_id: id,
+                    reasons,
+                    properties: AckProperties::default(),
+                };
                 encode(&Packet::Unsuback(unsuback), version, out)?;
             }
         }
@@ -48,7 +67,14 @@ impl Connection {
     }
 
     #[inline]
-    fn encode_publish(&mut self, delivery: &Delivery, id: u16, dup: bool, out: &mut Vec<u8>, now: Timestamp) -> bool {
+    fn encode_publish(
+        &mut self,
+        delivery: &Delivery,
+        id: u16,
+        dup: bool,
+        out: &mut Vec<u8>,
+        now: Timestamp,
+    ) -> bool {
         if delivery.checked && !self.session.may_deliver(delivery, &mut self.terms.acl) {
             self.session.not_sent(delivery, id, DropReason::Denied);
             return false;
@@ -75,7 +101,9 @@ impl Connection {
         head.message_expiry_interval = message.expiry_left(now);
         let mut new_alias = false;
         if self.terms.alias_max_out > 0 {
-            let aliases = self.aliases.get_or_insert_with(|| Box::new(Aliases::default()));
+            let aliases = self
+                .aliases
+                .get_or_insert_with(|| Box::new(Aliases::default()));
             if let Some((alias, known)) = aliases.outgoing(message, self.terms.alias_max_out) {
                 head.topic_alias = Some(alias);
                 new_alias = !known;
@@ -91,7 +119,10 @@ impl Connection {
                 buffer.clear();
                 // What could not be written was refused by the codec on the way in.
                 let _ = encode_forwarded(properties, &mut buffer);
-                let head = PublishHead { forwarded: &buffer, ..head };
+                let head = PublishHead {
+                    forwarded: &buffer,
+                    ..head
+                };
                 self.append(delivery, id, &head, out)
             }),
         };
@@ -107,7 +138,13 @@ impl Connection {
     /// Appends the packet unless it is larger than the client takes: then it is dropped as if it had been delivered
     /// [MQTT-3.1.2-25].
     #[inline]
-    fn append(&mut self, delivery: &Delivery, id: u16, head: &PublishHead<'_>, out: &mut Vec<u8>) -> bool {
+    fn append(
+        &mut self,
+        delivery: &Delivery,
+        id: u16,
+        head: &PublishHead<'_>,
+        out: &mut Vec<u8>,
+    ) -> bool {
         let payload = delivery.message.payload();
         let fits = self.terms.max_packet_out == u32::MAX
             || head
@@ -123,11 +160,19 @@ impl Connection {
 
 fn encode(packet: &Packet<'_>, version: ProtocolVersion, out: &mut Vec<u8>) -> Result<(), End> {
     packet.encode(version, out).map_err(|error| {
-        End::by_server(ReasonCode::UnspecifiedError, nightjar_broker::Counter::DisconnectsServer, error.to_string())
+        End::by_server(
+            ReasonCode::UnspecifiedError,
+            nightjar_broker::Counter::DisconnectsServer,
+            error.to_string(),
+        )
     })
 }
 
 /// SUBACK of 3.1.1 knows the granted QoS and 0x80. 3.1 has no failure code; 0x80 is what its clients are used to.
 fn suback_3x(code: ReasonCode) -> ReasonCode {
-    if code.is_error() { ReasonCode::UnspecifiedError } else { code }
+    if code.is_error() {
+        ReasonCode::UnspecifiedError
+    } else {
+        code
+    }
 }

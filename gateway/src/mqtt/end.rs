@@ -51,7 +51,10 @@ impl End {
 
     /// The stream failed.
     pub fn broken(error: &std::io::Error) -> Self {
-        Self { broken: true, ..Self::abrupt(error.to_string()) }
+        Self {
+            broken: true,
+            ..Self::abrupt(error.to_string())
+        }
     }
 
     /// The client broke the protocol.
@@ -67,8 +70,19 @@ impl End {
     }
 
     /// The server ends it.
-    pub fn by_server(code: ReasonCode, counter: Counter, why: impl Into<Cow<'static, str>>) -> Self {
-        Self { tell: Some(code), kind: CloseKind::Abnormal, expiry: None, counter, why: why.into(), broken: false }
+    pub fn by_server(
+        code: ReasonCode,
+        counter: Counter,
+        why: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            tell: Some(code),
+            kind: CloseKind::Abnormal,
+            expiry: None,
+            counter,
+            why: why.into(),
+            broken: false,
+        }
     }
 }
 

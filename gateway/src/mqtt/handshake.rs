@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use nightjar_broker::access::{Action, AuthRequest, ClientInfo, Exchange, ExchangeStep, Protocol, Secret};
+use nightjar_broker::access::{
+    Action, AuthRequest, ClientInfo, Exchange, ExchangeStep, Protocol, Secret,
+};
 use nightjar_broker::acl::{AccessCache, Check};
 use nightjar_broker::auth::Owner;
 use nightjar_broker::settings::{Leniency, MqttSettings};
@@ -29,7 +31,10 @@ struct Refusal {
 
 impl Refusal {
     fn new(code: ReasonCode, why: impl Into<String>) -> Self {
-        Self { code, why: why.into() }
+        Self {
+            code,
+            why: why.into(),
+        }
     }
 }
 
@@ -41,7 +46,9 @@ struct Budget<'a> {
 
 impl Budget<'_> {
     fn take(&mut self, bytes: usize) -> bool {
-        if self.shared.unconnected.fetch_add(bytes, Ordering::Relaxed) + bytes > self.shared.limits.memory {
+        if self.shared.unconnected.fetch_add(bytes, Ordering::Relaxed) + bytes
+            > self.shared.limits.memory
+        {
             self.shared.unconnected.fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }
@@ -52,19 +59,25 @@ impl Budget<'_> {
 
 impl Drop for Budget<'_> {
     fn drop(&mut self) {
-        self.shared.unconnected.fetch_sub(self.held, Ordering::Relaxed);
+        self.shared
+            .unconnected
+            .fetch_sub(self.held, Ordering::Relaxed);
     }
 }
 
 /// Brings a connection to its session; `None` if it ended before.
-pub async fn run(shared: Arc<Shared>, mut accepted: Accepted<ListenerMqtt>) -> Option<Connection> {
+pub async fn run(shared: Arc<Shared>, mut accepted: Accepted<ListenerMqtt>) -> Option<Box<Connection>> {
     let settings = accepted.listener.settings().mqtt.settings.load_full();
     let metrics = shared.broker.metrics();
     let deadline = tokio::time::Instant::from_std(
         accepted.accepted_at + Duration::from_millis(settings.connect_timeout_ms),
     );
     let mut input = Vec::new();
-    let read = timeout_at(deadline, read_connect(&shared, &mut accepted.transport, &settings, &mut input)).await;
+    let read = timeout_at(
+        deadline,
+        read_connect(&shared, &mut accepted, &settings, &mut input),
+    )
+    .await;
     let consumed = match read {
         Ok(Ok(consumed)) => consumed,
         Ok(Err(refused)) => {
@@ -80,7 +93,11 @@ pub async fn run(shared: Arc<Shared>, mut accepted: Accepted<ListenerMqtt>) -> O
         }
         Err(_) => {
             metrics.count(Counter::ConnectTimeouts);
-            log(&accepted, None, &Refusal::new(ReasonCode::KeepAliveTimeout, "no whole CONNECT in time"));
+            log(
+                &accepted,
+                None,
+                &Refusal::new(ReasonCode::KeepAliveTimeout, "no whole CONNECT in time"),
+            );
             close(&mut accepted.transport).await;
             return None;
         }
@@ -89,26 +106,49 @@ pub async fn run(shared: Arc<Shared>, mut accepted: Accepted<ListenerMqtt>) -> O
     metrics.count(Counter::PacketsReceived);
     let rest = input.split_off(consumed);
     let decoder = Decoder::server(settings.max_packet_size.min(shared.limits.packet));
-    let Ok(Decoded::Packet { packet: Packet::Connect(connect), .. }) = decoder.decode(&input) else {
+    let Ok(Decoded::Packet {
+        packet: Packet::Connect(connect),
+        ..
+    }) = decoder.decode(&input)
+    else {
         return None; // It was decoded a moment ago.
     };
     let version = connect.version;
-    let opened =
-        timeout_at(deadline.max(tokio::time::Instant::now() + AUTH_GRACE), open(&shared, &mut accepted, &settings, &connect, rest)).await;
-    let opened = opened.unwrap_or_else(|_| Err(Refusal::new(ReasonCode::ServerUnavailable, "CONNECT took too long")));
+    let opened = timeout_at(
+        deadline.max(tokio::time::Instant::now() + AUTH_GRACE),
+        open(&shared, &mut accepted, &settings, &connect, rest),
+    )
+    .await;
+    let opened = opened.unwrap_or_else(|_| {
+        Err(Refusal::new(
+            ReasonCode::ServerUnavailable,
+            "CONNECT took too long",
+        ))
+    });
     match opened {
         Ok(connection) => {
             metrics.count(Counter::ConnectsAccepted);
             // The place among unfinished handshakes is free again when `accepted` is taken apart here.
             let (session, terms, output, rest) = connection;
-            Some(Connection::new(accepted.transport, accepted.listener, session, terms, output, rest))
+            Some(Box::new(Connection::new(
+                accepted.transport,
+                accepted.listener,
+                session,
+                terms,
+                output,
+                rest,
+            )))
         }
         Err(refusal) => {
             let denied = matches!(
                 refusal.code,
                 ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized | ReasonCode::Banned
             );
-            metrics.count(if denied { Counter::ConnectsDenied } else { Counter::ConnectsRefused });
+            metrics.count(if denied {
+                Counter::ConnectsDenied
+            } else {
+                Counter::ConnectsRefused
+            });
             log(&accepted, Some(connect.client_id), &refusal);
             let max = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
             tell(&mut accepted.transport, version, max, &refusal).await;
@@ -135,7 +175,7 @@ fn log(accepted: &Accepted<ListenerMqtt>, client_id: Option<&str>, refusal: &Ref
 /// Reads until a whole CONNECT is in `input`; its length. `Err(None)` ends silently.
 async fn read_connect(
     shared: &Shared,
-    transport: &mut Transport,
+    accepted: &mut Accepted<ListenerMqtt>,
     settings: &MqttSettings,
     input: &mut Vec<u8>,
 ) -> Result<usize, Option<Refusal>> {
@@ -145,14 +185,16 @@ async fn read_connect(
     loop {
         let got = std::future::poll_fn(|cx| {
             with_read(|scratch| {
-                transport.poll_read(cx, scratch).map(|result| result.map(|n| {
-                    if budget.take(n) {
-                        input.extend_from_slice(&scratch[..n]);
-                        (n, true)
-                    } else {
-                        (n, false)
-                    }
-                }))
+                accepted.transport.poll_read(cx, scratch).map(|result| {
+                    result.map(|n| {
+                        if budget.take(n) {
+                            input.extend_from_slice(&scratch[..n]);
+                            (n, true)
+                        } else {
+                            (n, false)
+                        }
+                    })
+                })
             })
         })
         .await;
@@ -168,19 +210,19 @@ async fn read_connect(
                     "the budget for connections without CONNECT is used up",
                 )));
             }
-            Ok((n, true)) => shared.broker.metrics().add(Counter::BytesReceived, n as u64),
+            Ok((n, true)) => shared
+                .broker
+                .metrics()
+                .add(Counter::BytesReceived, n as u64),
         }
         match decoder.decode(input) {
             Ok(Decoded::Packet { consumed, .. }) => return Ok(consumed),
             Ok(Decoded::Incomplete { .. }) => {}
             Err(nightjar_mqtt::DecodeError::ExpectedConnect(first)) => {
-                if let Some(spoken) = Spoken::guess(input) {
-                    tracing::warn!("a client speaks {spoken} on an MQTT port: closed");
-                } else {
-                    tracing::debug!("first packet is not CONNECT (0x{first:02X}): closed");
-                }
+                tracing::trace!("first packet is not CONNECT (0x{first:02X})");
+                accepted.listener.wrong_protocol(accepted.peer, Spoken::guess(input));
                 shared.broker.metrics().count(Counter::ConnectsRefused);
-                close(transport).await;
+                close(&mut accepted.transport).await;
                 return Err(None);
             }
             Err(error) => return Err(Some(Refusal::new(error.reason_code(), error.to_string()))),
@@ -201,7 +243,10 @@ async fn open(
     let broker = &shared.broker;
     let now = Timestamp::now();
     if broker.memory() != MemoryLevel::Normal {
-        return Err(Refusal::new(ReasonCode::ServerBusy, "memory is above limits.memory_high"));
+        return Err(Refusal::new(
+            ReasonCode::ServerBusy,
+            "memory is above limits.memory_high",
+        ));
     }
     let v5 = connect.version.is_v5();
     let (client_id, assigned) = client_id(shared, settings, connect)?;
@@ -215,13 +260,25 @@ async fn open(
                 .exchange(method, &info)
                 .map_err(|refused| Refusal::new(refused.code, refused.to_string()))?;
             let first = connect.properties.authentication_data.unwrap_or_default();
-            let grant =
-                exchange_until_done(shared, accepted, settings, &mut *exchange, method, first, &mut rest, &mut data).await?;
+            let grant = exchange_until_done(
+                shared,
+                accepted,
+                settings,
+                &mut *exchange,
+                method,
+                first,
+                &mut rest,
+                &mut data,
+            )
+            .await?;
             broker.auth().accept(info, grant)
         }
         None => broker
             .auth()
-            .authenticate(AuthRequest { client: info, password })
+            .authenticate(AuthRequest {
+                client: info,
+                password,
+            })
             .await
             .map_err(|refused| Refusal::new(refused.code, refused.to_string()))?,
     };
@@ -235,12 +292,26 @@ async fn open(
     let mountpoint = mountpoint(accepted, &info);
     let mut acl = AccessCache::new();
     let will = match &connect.will {
-        Some(will) => Some(Box::new(judge_will(shared, settings, &info, &mut acl, mountpoint.as_deref(), will, now).await?)),
+        Some(will) => Some(Box::new(
+            judge_will(
+                shared,
+                settings,
+                &info,
+                &mut acl,
+                mountpoint.as_deref(),
+                will,
+                now,
+            )
+            .await?,
+        )),
         None => None,
     };
     let properties = &connect.properties;
     let expiry = match (v5, connect.clean_start) {
-        (true, _) => properties.session_expiry_interval.unwrap_or(0).min(settings.max_session_expiry),
+        (true, _) => properties
+            .session_expiry_interval
+            .unwrap_or(0)
+            .min(settings.max_session_expiry),
         (false, true) => 0,
         (false, false) => settings.session_expiry_3x,
     };
@@ -254,6 +325,7 @@ async fn open(
         window: settings.max_inflight.min(receive_maximum),
         max_awaiting_rel: settings.max_awaiting_rel,
         receive_maximum: v5.then_some(settings.receive_maximum),
+        retry_interval_ms: settings.retry_interval_ms.filter(|_| !v5),
     };
     let (session, present) = broker
         .open(request, now)
@@ -267,7 +339,9 @@ async fn open(
         version: connect.version,
         client_id: client_id.clone(),
         info,
-        keep_alive: Duration::from_millis(u64::from(keep_alive) * 10 * u64::from(settings.keep_alive_percent)),
+        keep_alive: Duration::from_millis(
+            u64::from(keep_alive) * 10 * u64::from(settings.keep_alive_percent),
+        ),
         max_packet_out: properties.maximum_packet_size.unwrap_or(u32::MAX),
         alias_max_out: properties.topic_alias_maximum.unwrap_or(0),
         problem_information: properties.request_problem_information.unwrap_or(true),
@@ -288,12 +362,17 @@ async fn open(
         answer.retain_available = (!settings.retain_available).then_some(false);
         answer.maximum_packet_size = Some(settings.max_packet_size);
         answer.assigned_client_identifier = assigned.then_some(&*client_id);
-        answer.topic_alias_maximum = (settings.max_topic_alias > 0).then_some(settings.max_topic_alias);
+        answer.topic_alias_maximum =
+            (settings.max_topic_alias > 0).then_some(settings.max_topic_alias);
         answer.wildcard_subscription_available = (!settings.wildcard_subscription).then_some(false);
-        answer.subscription_identifiers_available = (!settings.subscription_identifiers).then_some(false);
+        answer.subscription_identifiers_available =
+            (!settings.subscription_identifiers).then_some(false);
         answer.shared_subscription_available = (!settings.shared_subscription).then_some(false);
         answer.server_keep_alive = (keep_alive != connect.keep_alive).then_some(keep_alive);
-        response = properties.request_response_information.unwrap_or(false).then(|| response_topic(&client_id));
+        response = properties
+            .request_response_information
+            .unwrap_or(false)
+            .then(|| response_topic(&client_id));
         answer.response_information = response.as_deref();
         answer.authentication_method = properties.authentication_method;
         answer.authentication_data = data.as_deref();
@@ -308,7 +387,10 @@ async fn open(
 /// Response Information: where this client may ask for responses (5.0 section 3.2.2.3.15). What
 /// would break a topic is left out of the client identifier.
 fn response_topic(client_id: &str) -> String {
-    let safe: String = client_id.chars().filter(|c| !matches!(c, '+' | '#' | '/' | '\0')).collect();
+    let safe: String = client_id
+        .chars()
+        .filter(|c| !matches!(c, '+' | '#' | '/' | '\0'))
+        .collect();
     format!("response/{safe}/")
 }
 
@@ -322,7 +404,11 @@ fn client_id(
     if id.len() > settings.max_client_id_len {
         return Err(Refusal::new(
             ReasonCode::ClientIdentifierNotValid,
-            format!("client identifier of {} bytes, mqtt.max_client_id_len = {}", id.len(), settings.max_client_id_len),
+            format!(
+                "client identifier of {} bytes, mqtt.max_client_id_len = {}",
+                id.len(),
+                settings.max_client_id_len
+            ),
         ));
     }
     if !id.is_empty() {
@@ -342,13 +428,20 @@ fn client_id(
     Ok((shared.client_ids.assign(), true))
 }
 
-fn client_info(accepted: &Accepted<ListenerMqtt>, connect: &Connect<'_>, client_id: Arc<str>) -> ClientInfo {
+fn client_info(
+    accepted: &Accepted<ListenerMqtt>,
+    connect: &Connect<'_>,
+    client_id: Arc<str>,
+) -> ClientInfo {
     let identity = accepted.identity.as_deref();
-    let from_certificate = identity.and_then(|identity| match accepted.listener.settings().mqtt.cert_as_username {
-        CertAsUsername::Off => None,
-        CertAsUsername::CommonName => identity.common_name.as_deref(),
-        CertAsUsername::Subject => identity.subject.as_deref(),
-    });
+    let from_certificate =
+        identity.and_then(
+            |identity| match accepted.listener.settings().mqtt.cert_as_username {
+                CertAsUsername::Off => None,
+                CertAsUsername::CommonName => identity.common_name.as_deref(),
+                CertAsUsername::Subject => identity.subject.as_deref(),
+            },
+        );
     ClientInfo {
         client_id,
         username: from_certificate.or(connect.username).map(Into::into),
@@ -356,8 +449,12 @@ fn client_info(accepted: &Accepted<ListenerMqtt>, connect: &Connect<'_>, client_
         loopback: accepted.loopback,
         listener: accepted.listener.name().clone(),
         protocol: Protocol::Mqtt(connect.version),
-        cert_common_name: identity.and_then(|identity| identity.common_name.as_deref()).map(Into::into),
-        cert_subject: identity.and_then(|identity| identity.subject.as_deref()).map(Into::into),
+        cert_common_name: identity
+            .and_then(|identity| identity.common_name.as_deref())
+            .map(Into::into),
+        cert_subject: identity
+            .and_then(|identity| identity.subject.as_deref())
+            .map(Into::into),
         superuser: false,
         rules: None,
     }
@@ -367,9 +464,22 @@ fn client_info(accepted: &Accepted<ListenerMqtt>, connect: &Connect<'_>, client_
 fn mountpoint(accepted: &Accepted<ListenerMqtt>, info: &ClientInfo) -> Option<Arc<str>> {
     let template = accepted.listener.settings().mountpoint.as_deref()?;
     let safe = |value: &str| !value.contains(['+', '#', '/', '\0']);
-    let client_id = if safe(&info.client_id) { &*info.client_id } else { "" };
-    let username = info.username.as_deref().filter(|name| safe(name)).unwrap_or_default();
-    Some(template.replace("${clientid}", client_id).replace("${username}", username).into())
+    let client_id = if safe(&info.client_id) {
+        &*info.client_id
+    } else {
+        ""
+    };
+    let username = info
+        .username
+        .as_deref()
+        .filter(|name| safe(name))
+        .unwrap_or_default();
+    Some(
+        template
+            .replace("${clientid}", client_id)
+            .replace("${username}", username)
+            .into(),
+    )
 }
 
 async fn judge_will(
@@ -387,27 +497,52 @@ async fn judge_will(
     }
     .map_err(|error| Refusal::new(ReasonCode::TopicNameInvalid, format!("will topic: {error}")))?;
     if will.qos > settings.max_qos {
-        return Err(Refusal::new(ReasonCode::QoSNotSupported, "will QoS above mqtt.max_qos [MQTT-3.2.2-12]"));
+        return Err(Refusal::new(
+            ReasonCode::QoSNotSupported,
+            "will QoS above mqtt.max_qos [MQTT-3.2.2-12]",
+        ));
     }
     if will.retain && !settings.retain_available {
-        return Err(Refusal::new(ReasonCode::RetainNotSupported, "will retain, mqtt.retain_available = false [MQTT-3.2.2-13]"));
+        return Err(Refusal::new(
+            ReasonCode::RetainNotSupported,
+            "will retain, mqtt.retain_available = false [MQTT-3.2.2-13]",
+        ));
     }
     if nightjar_mqtt::topic::levels(&topic) > settings.max_topic_levels {
-        return Err(Refusal::new(ReasonCode::TopicNameInvalid, "will topic has more levels than mqtt.max_topic_levels"));
+        return Err(Refusal::new(
+            ReasonCode::TopicNameInvalid,
+            "will topic has more levels than mqtt.max_topic_levels",
+        ));
     }
-    let action = Action::Publish { topic: &topic, qos: will.qos, retain: will.retain };
+    let action = Action::Publish {
+        topic: &topic,
+        qos: will.qos,
+        retain: will.retain,
+    };
     let verdict = match shared.broker.acl().check(info, acl, action, Instant::now()) {
         Check::Now(verdict) => verdict,
         Check::Later(judged) => judged.await.verdict,
     };
     if !verdict.allowed() || topic.starts_with("$SYS/") {
-        return Err(Refusal::new(ReasonCode::NotAuthorized, format!("not authorized to publish the will to {topic}")));
+        return Err(Refusal::new(
+            ReasonCode::NotAuthorized,
+            format!("not authorized to publish the will to {topic}"),
+        ));
     }
-    Ok(message::of_will(will, topic, &info.client_id, settings.message_expiry, now))
+    Ok(message::of_will(
+        will,
+        topic,
+        &info.client_id,
+        settings.message_expiry,
+        now,
+    ))
 }
 
 /// Runs an enhanced authentication to its end [MQTT-4.12.0-2..-5].
-#[allow(clippy::too_many_arguments, reason = "one step of CONNECT, with all that CONNECT has")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "one step of CONNECT, with all that CONNECT has"
+)]
 async fn exchange_until_done(
     shared: &Shared,
     accepted: &mut Accepted<ListenerMqtt>,
@@ -418,7 +553,8 @@ async fn exchange_until_done(
     rest: &mut Vec<u8>,
     final_data: &mut Option<Vec<u8>>,
 ) -> Result<nightjar_broker::access::Grant, Refusal> {
-    let decoder = Decoder::server(settings.max_packet_size.min(shared.limits.packet)).with_version(ProtocolVersion::V5);
+    let decoder = Decoder::server(settings.max_packet_size.min(shared.limits.packet))
+        .with_version(ProtocolVersion::V5);
     let mut data = first.to_vec();
     for _ in 0..MAX_AUTH_STEPS {
         let next = match exchange.step(&data).await {
@@ -427,7 +563,10 @@ async fn exchange_until_done(
                 return Ok(grant);
             }
             ExchangeStep::Fail(code) => {
-                let refused = shared.broker.auth().refuse(code, nightjar_broker::auth::Refusal::Denied);
+                let refused = shared
+                    .broker
+                    .auth()
+                    .refuse(code, nightjar_broker::auth::Refusal::Denied);
                 return Err(Refusal::new(refused.code, refused.to_string()));
             }
             ExchangeStep::Continue(data) => data,
@@ -448,19 +587,37 @@ async fn exchange_until_done(
             .map_err(|error| Refusal::new(ReasonCode::UnspecifiedError, error.to_string()))?;
         data = loop {
             let consumed = match decoder.decode(rest) {
-                Ok(Decoded::Packet { packet: Packet::Auth(auth), consumed }) => {
+                Ok(Decoded::Packet {
+                    packet: Packet::Auth(auth),
+                    consumed,
+                }) => {
                     if auth.properties.authentication_method != Some(method) {
-                        return Err(Refusal::new(ReasonCode::ProtocolError, "AUTH with another method [MQTT-4.12.0-5]"));
+                        return Err(Refusal::new(
+                            ReasonCode::ProtocolError,
+                            "AUTH with another method [MQTT-4.12.0-5]",
+                        ));
                     }
                     if auth.reason != ReasonCode::ContinueAuthentication {
-                        return Err(Refusal::new(ReasonCode::ProtocolError, "AUTH before CONNACK is not 0x18"));
+                        return Err(Refusal::new(
+                            ReasonCode::ProtocolError,
+                            "AUTH before CONNACK is not 0x18",
+                        ));
                     }
-                    Some((auth.properties.authentication_data.unwrap_or_default().to_vec(), consumed))
+                    Some((
+                        auth.properties
+                            .authentication_data
+                            .unwrap_or_default()
+                            .to_vec(),
+                        consumed,
+                    ))
                 }
                 Ok(Decoded::Packet { packet, .. }) => {
                     return Err(Refusal::new(
                         ReasonCode::ProtocolError,
-                        format!("{} before CONNACK [MQTT-3.1.2-30]", packet.packet_type().as_str()),
+                        format!(
+                            "{} before CONNACK [MQTT-3.1.2-30]",
+                            packet.packet_type().as_str()
+                        ),
                     ));
                 }
                 Ok(Decoded::Incomplete { .. }) => None,
@@ -474,19 +631,22 @@ async fn exchange_until_done(
             let read = std::future::poll_fn(|cx| {
                 with_read(|scratch| {
                     transport.poll_read(cx, scratch).map(|result| {
-                        result.map(|n| {
-                            rest.extend_from_slice(&scratch[..n]);
-                            n
-                        })
+                        result.inspect(|&n| rest.extend_from_slice(&scratch[..n]))
                     })
                 })
             });
             if !matches!(read.await, Ok(1..)) {
-                return Err(Refusal::new(ReasonCode::UnspecifiedError, "closed during authentication"));
+                return Err(Refusal::new(
+                    ReasonCode::UnspecifiedError,
+                    "closed during authentication",
+                ));
             }
         };
     }
-    Err(Refusal::new(ReasonCode::NotAuthorized, "authentication took too many steps"))
+    Err(Refusal::new(
+        ReasonCode::NotAuthorized,
+        "authentication took too many steps",
+    ))
 }
 
 /// Steps of an enhanced authentication before it is refused.
@@ -497,12 +657,17 @@ const MAX_AUTH_STEPS: usize = 16;
 async fn tell(transport: &mut Transport, version: ProtocolVersion, max: u32, refusal: &Refusal) {
     let mut output = Vec::new();
     if version.is_v5() {
-        let hidden = matches!(refusal.code, ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized);
+        let hidden = matches!(
+            refusal.code,
+            ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized
+        );
         for reason_string in [(!hidden).then_some(&*refusal.why), None] {
             let mut connack = Connack::new(false, refusal.code);
             connack.properties.reason_string = reason_string;
             let connack = Packet::Connack(Box::new(connack));
-            if connack.encoded_len(version).is_ok_and(|len| len <= max as usize)
+            if connack
+                .encoded_len(version)
+                .is_ok_and(|len| len <= max as usize)
                 && connack.encode(version, &mut output).is_ok()
             {
                 break;

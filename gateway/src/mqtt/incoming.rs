@@ -36,9 +36,12 @@ impl Connection {
         let mut at = 0;
         let (mut packets, mut messages) = (0, 0);
         let mut result = Ok(());
-        while at < bytes.len() && self.waiting.is_none()
+        while at < bytes.len()
+            && self.waiting.is_none()
             && self.stepping.is_none()
-            && !batch.is_stalled() && !self.session.is_paused() {
+            && !batch.is_stalled()
+            && !self.session.is_paused()
+        {
             match decoder.decode(&bytes[at..]) {
                 Ok(Decoded::Packet { packet, consumed }) => {
                     at += consumed;
@@ -82,7 +85,9 @@ impl Connection {
                 self.session.pubcomp(ack.packet_id);
             }
             Packet::Subscribe(subscribe) => return self.on_subscribe(&subscribe, now),
-            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(unsubscribe.packet_id, &unsubscribe.filters),
+            Packet::Unsubscribe(unsubscribe) => {
+                self.on_unsubscribe(unsubscribe.packet_id, &unsubscribe.filters)
+            }
             Packet::Pingreq => {
                 encode_pingresp(&mut self.output);
                 self.session.broker().metrics().count(Counter::PacketsSent);
@@ -96,7 +101,10 @@ impl Connection {
             | Packet::Unsuback(_)
             | Packet::Pingresp => {
                 // The decoder refuses what a client may not send; PUBLISH has its own way.
-                return Err(End::protocol(ReasonCode::ProtocolError, "a packet that only a server may send"));
+                return Err(End::protocol(
+                    ReasonCode::ProtocolError,
+                    "a packet that only a server may send",
+                ));
             }
         }
         Ok(())
@@ -115,7 +123,10 @@ impl Connection {
         } else {
             CloseKind::Abnormal
         };
-        End::by_client(kind, expiry.map(|expiry| expiry.min(self.terms.settings.max_session_expiry)))
+        End::by_client(
+            kind,
+            expiry.map(|expiry| expiry.min(self.terms.settings.max_session_expiry)),
+        )
     }
 
     fn on_unsubscribe(&mut self, id: u16, filters: &[&str]) {
@@ -136,7 +147,10 @@ impl Connection {
             ));
         };
         if method != Some(own) {
-            return Err(End::protocol(ReasonCode::ProtocolError, "AUTH with another method [MQTT-4.12.1-1]"));
+            return Err(End::protocol(
+                ReasonCode::ProtocolError,
+                "AUTH with another method [MQTT-4.12.1-1]",
+            ));
         }
         let exchange = match (auth.reason, self.exchange.take()) {
             (ReasonCode::ReAuthenticate, None) => {
@@ -146,7 +160,11 @@ impl Connection {
             (ReasonCode::ContinueAuthentication, Some(exchange)) => exchange,
             _ => return Err(End::protocol(ReasonCode::ProtocolError, "AUTH out of turn")),
         };
-        let data = auth.properties.authentication_data.unwrap_or_default().to_vec();
+        let data = auth
+            .properties
+            .authentication_data
+            .unwrap_or_default()
+            .to_vec();
         let mut exchange = exchange;
         self.stepping = Some(Box::pin(async move {
             let step = exchange.step(&data).await;
@@ -159,11 +177,17 @@ impl Connection {
     pub(super) fn poll_waiting(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Result<(), End> {
         self.poll_reauthentication(cx)?;
         while let Some(waiting) = &mut self.waiting {
-            let Poll::Ready(judged) = waiting.judged.as_mut().poll(cx) else { return Ok(()) };
-            let Some(waiting) = self.waiting.take() else { return Ok(()) };
+            let Poll::Ready(judged) = waiting.judged.as_mut().poll(cx) else {
+                return Ok(());
+            };
+            let Some(waiting) = self.waiting.take() else {
+                return Ok(());
+            };
             match waiting.packet {
                 WaitingPacket::Publish(publish) => self.judged_publish(publish, judged, now)?,
-                WaitingPacket::Subscribe(subscribe) => self.judged_subscribe(subscribe, judged, now)?,
+                WaitingPacket::Subscribe(subscribe) => {
+                    self.judged_subscribe(subscribe, judged, now)?
+                }
             }
         }
         Ok(())
@@ -171,8 +195,12 @@ impl Connection {
 
     fn poll_reauthentication(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         use nightjar_broker::access::ExchangeStep;
-        let Some(stepping) = &mut self.stepping else { return Ok(()) };
-        let Poll::Ready((step, exchange)) = stepping.as_mut().poll(cx) else { return Ok(()) };
+        let Some(stepping) = &mut self.stepping else {
+            return Ok(());
+        };
+        let Poll::Ready((step, exchange)) = stepping.as_mut().poll(cx) else {
+            return Ok(());
+        };
         self.stepping = None;
         let (reason, data) = match step {
             ExchangeStep::Continue(data) => {
@@ -185,7 +213,9 @@ impl Connection {
                 self.terms.acl.clear();
                 (ReasonCode::Success, data)
             }
-            ExchangeStep::Fail(code) => return Err(End::protocol(code, "re-authentication failed")),
+            ExchangeStep::Fail(code) => {
+                return Err(End::protocol(code, "re-authentication failed"));
+            }
         };
         let auth = Packet::Auth(Auth {
             reason,
@@ -196,6 +226,12 @@ impl Connection {
             },
         });
         auth.encode(self.terms.version, &mut self.output)
-            .map_err(|error| End::by_server(ReasonCode::UnspecifiedError, Counter::DisconnectsServer, error.to_string()))
+            .map_err(|error| {
+                End::by_server(
+                    ReasonCode::UnspecifiedError,
+                    Counter::DisconnectsServer,
+                    error.to_string(),
+                )
+            })
     }
 }

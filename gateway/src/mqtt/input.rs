@@ -30,7 +30,10 @@ pub struct Leftover {
 impl Leftover {
     /// What came behind CONNECT, to be handled first.
     pub fn behind_connect(bytes: Vec<u8>) -> Self {
-        Self { paused: !bytes.is_empty(), bytes }
+        Self {
+            paused: !bytes.is_empty(),
+            bytes,
+        }
     }
 
     /// Nothing left?

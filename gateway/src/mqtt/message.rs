@@ -23,7 +23,11 @@ fn properties(from: &PublishProperties<'_>) -> Option<Box<MessageProperties>> {
         content_type: from.content_type.map(Into::into),
         response_topic: from.response_topic.map(Into::into),
         correlation_data: from.correlation_data.map(Into::into),
-        user_properties: from.user_properties.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+        user_properties: from
+            .user_properties
+            .iter()
+            .map(|(key, value)| ((*key).into(), (*value).into()))
+            .collect(),
     }))
 }
 
@@ -91,7 +95,10 @@ pub fn encode_forwarded(from: &MessageProperties, out: &mut Vec<u8>) -> Result<(
         },
         response_topic: from.response_topic.as_deref(),
         correlation_data: from.correlation_data.as_deref(),
-        user_properties: from.user_properties.iter().map(|(key, value)| (&**key, &**value)),
+        user_properties: from
+            .user_properties
+            .iter()
+            .map(|(key, value)| (&**key, &**value)),
         content_type: from.content_type.as_deref(),
     }
     .encode(out)

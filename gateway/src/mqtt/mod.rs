@@ -60,7 +60,10 @@ pub struct ConnectLimits {
 
 impl Default for ConnectLimits {
     fn default() -> Self {
-        Self { packet: 384 * 1024, memory: 64 << 20 }
+        Self {
+            packet: 384 * 1024,
+            memory: 64 << 20,
+        }
     }
 }
 
@@ -91,11 +94,15 @@ impl MqttFrontend {
     }
 
     /// Serves one connection from its first byte to its end.
-    pub async fn serve(self, accepted: Accepted<ListenerMqtt>) {
-        // Boxed, so that what the handshake needs does not live as long as the connection.
-        let connection = Box::pin(handshake::run(self.0, accepted)).await;
-        if let Some(connection) = connection {
-            connection.run().await;
+    ///
+    /// What the handshake needs is boxed before the task begins, and so is the connected client: the task of an idle
+    /// client is a pointer and little more.
+    pub fn serve(self, accepted: Accepted<ListenerMqtt>) -> impl Future<Output = ()> + Send + 'static {
+        let handshake = Box::pin(handshake::run(self.0, accepted));
+        async move {
+            if let Some(connection) = handshake.await {
+                connection.run().await;
+            }
         }
     }
 }

@@ -32,7 +32,10 @@ impl Connection {
     ) -> Result<(), End> {
         let id = publish.packet_id.unwrap_or(0);
         if publish.qos > self.terms.settings.max_qos {
-            return Err(End::protocol(ReasonCode::QoSNotSupported, "QoS above mqtt.max_qos [MQTT-3.2.2-11]"));
+            return Err(End::protocol(
+                ReasonCode::QoSNotSupported,
+                "QoS above mqtt.max_qos [MQTT-3.2.2-11]",
+            ));
         }
         if publish.retain && !self.terms.settings.retain_available {
             return Err(End::protocol(
@@ -61,20 +64,40 @@ impl Connection {
         if !allowed {
             let topic = self.topics.get(slot).name.clone();
             if topic.starts_with("$SYS/") {
-                self.session.broker().metrics().count(Counter::PublishSysRefused);
+                self.session
+                    .broker()
+                    .metrics()
+                    .count(Counter::PublishSysRefused);
                 return self.refuse(publish, ReasonCode::NotAuthorized, batch, now);
             }
-            let action = Action::Publish { topic: &topic, qos: publish.qos, retain: publish.retain };
+            let action = Action::Publish {
+                topic: &topic,
+                qos: publish.qos,
+                retain: publish.retain,
+            };
             let broker = self.session.broker();
-            match broker.acl().check(&self.terms.info, &mut self.terms.acl, action, Instant::now()) {
+            match broker.acl().check(
+                &self.terms.info,
+                &mut self.terms.acl,
+                action,
+                Instant::now(),
+            ) {
                 Check::Now(Verdict::Deny) => {
-                    self.session.broker().metrics().count(Counter::PublishDenied);
+                    self.session
+                        .broker()
+                        .metrics()
+                        .count(Counter::PublishDenied);
                     return self.denied(publish, batch, now);
                 }
                 Check::Now(_) => {
                     if broker.acl().settings().cache_size > 0 {
                         let (qos, retain, until) = (publish.qos, publish.retain, now.plus_secs(1));
-                        self.topics.get(slot).allowed = Some(Allowed { generation, qos, retain, until });
+                        self.topics.get(slot).allowed = Some(Allowed {
+                            generation,
+                            qos,
+                            retain,
+                            until,
+                        });
                     }
                 }
                 Check::Later(judged) => {
@@ -90,12 +113,19 @@ impl Connection {
         let name = self.topics.get(slot).name.clone();
         let message = self.message(publish, name, now);
         let route = &self.topics.get(slot).route;
-        self.session.publish(&message, route, id, Admission::Admitted, batch)?;
+        self.session
+            .publish(&message, route, id, Admission::Admitted, batch)?;
         Ok(())
     }
 
     fn message(&self, publish: &Publish<'_>, topic: TopicName, now: Timestamp) -> Message {
-        message::of_publish(publish, topic, &self.terms.client_id, self.terms.settings.message_expiry, now)
+        message::of_publish(
+            publish,
+            topic,
+            &self.terms.client_id,
+            self.terms.settings.message_expiry,
+            now,
+        )
     }
 
     /// The publisher's cache entry for the topic of this PUBLISH. The inner error refuses the message only.
@@ -113,7 +143,10 @@ impl Connection {
                     aliases.set(alias, max, publish.topic).map(|()| None)
                 };
                 aliased = result.map_err(|code| {
-                    End::protocol(code, format!("topic alias {alias}, announced maximum {max} [MQTT-3.3.2-9]"))
+                    End::protocol(
+                        code,
+                        format!("topic alias {alias}, announced maximum {max} [MQTT-3.3.2-9]"),
+                    )
                 })?;
                 aliased.as_ref().map_or(publish.topic, TopicName::as_str)
             }
@@ -130,10 +163,14 @@ impl Connection {
         if let Some(slot) = self.topics.find(broker, topic) {
             return Ok(Ok(slot));
         }
-        if levels(topic) > self.terms.settings.max_topic_levels || topic.len() > nightjar_mqtt::topic::MAX_TOPIC_LEN {
+        if levels(topic) > self.terms.settings.max_topic_levels
+            || topic.len() > nightjar_mqtt::topic::MAX_TOPIC_LEN
+        {
             return Ok(Err(ReasonCode::TopicNameInvalid));
         }
-        Ok(Ok(self.topics.insert(broker, TopicName::from_validated(topic))))
+        Ok(Ok(self
+            .topics
+            .insert(broker, TopicName::from_validated(topic))))
     }
 
     /// A message that is not published: 5.0 is told by the acknowledgement; 3.x sees a plain one.
@@ -156,29 +193,49 @@ impl Connection {
         batch: &mut PublishBatch,
     ) -> Result<(), End> {
         let route = nightjar_broker::router::Route::default();
-        self.session.publish(message, &route, id, Admission::Refused(code), batch)?;
+        self.session
+            .publish(message, &route, id, Admission::Refused(code), batch)?;
         Ok(())
     }
 
-    fn denied(&mut self, publish: &Publish<'_>, batch: &mut PublishBatch, now: Timestamp) -> Result<(), End> {
+    fn denied(
+        &mut self,
+        publish: &Publish<'_>,
+        batch: &mut PublishBatch,
+        now: Timestamp,
+    ) -> Result<(), End> {
         self.check_deny_action(publish.topic)?;
         self.refuse(publish, ReasonCode::NotAuthorized, batch, now)
     }
 
     fn check_deny_action(&self, topic: &str) -> Result<(), End> {
         if self.session.broker().acl().settings().deny_action == DenyAction::Disconnect {
-            return Err(End::protocol(ReasonCode::NotAuthorized, format!("not authorized to publish to {topic}")));
+            return Err(End::protocol(
+                ReasonCode::NotAuthorized,
+                format!("not authorized to publish to {topic}"),
+            ));
         }
         Ok(())
     }
 
     /// The verdict on a PUBLISH came.
-    pub(super) fn judged_publish(&mut self, waiting: WaitingPublish, judged: Judged, now: Timestamp) -> Result<(), End> {
+    pub(super) fn judged_publish(
+        &mut self,
+        waiting: WaitingPublish,
+        judged: Judged,
+        now: Timestamp,
+    ) -> Result<(), End> {
         let WaitingPublish { message, id } = waiting;
         let topic = message.topic().clone();
         let broker = self.session.broker().clone();
-        let action = Action::Publish { topic: &topic, qos: message.qos(), retain: message.retain() };
-        broker.acl().remember(&mut self.terms.acl, action, judged, Instant::now());
+        let action = Action::Publish {
+            topic: &topic,
+            qos: message.qos(),
+            retain: message.retain(),
+        };
+        broker
+            .acl()
+            .remember(&mut self.terms.acl, action, judged, Instant::now());
         let mut batch = PublishBatch::default();
         if judged.verdict.allowed() {
             let slot = match self.topics.find(&broker, &topic) {
@@ -186,7 +243,8 @@ impl Connection {
                 None => self.topics.insert(&broker, topic),
             };
             let route = &self.topics.get(slot).route;
-            self.session.publish(&message, route, id, Admission::Admitted, &mut batch)?;
+            self.session
+                .publish(&message, route, id, Admission::Admitted, &mut batch)?;
         } else {
             broker.metrics().count(Counter::PublishDenied);
             self.check_deny_action(&topic)?;
@@ -201,7 +259,10 @@ impl Connection {
         if self.terms.settings.leniency == Leniency::Lenient {
             self.session.broker().metrics().count(Counter::Tolerated);
             if !std::mem::replace(&mut self.tolerated, true) {
-                tracing::info!(client_id = &*self.terms.client_id, "{what}: served (mqtt.client_leniency)");
+                tracing::info!(
+                    client_id = &*self.terms.client_id,
+                    "{what}: served (mqtt.client_leniency)"
+                );
             }
         }
     }

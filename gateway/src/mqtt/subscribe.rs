@@ -33,14 +33,23 @@ struct Asked {
 impl Connection {
     /// A filter with the listener's mountpoint, behind `$share/name/` of a shared subscription.
     pub(super) fn mounted<'a>(&self, filter: &'a str) -> Cow<'a, str> {
-        let Some(mountpoint) = &self.terms.mountpoint else { return Cow::Borrowed(filter) };
+        let Some(mountpoint) = &self.terms.mountpoint else {
+            return Cow::Borrowed(filter);
+        };
         match split_shared(filter) {
-            Ok(Some(shared)) => Cow::Owned(format!("$share/{}/{mountpoint}{}", shared.group, shared.filter)),
+            Ok(Some(shared)) => Cow::Owned(format!(
+                "$share/{}/{mountpoint}{}",
+                shared.group, shared.filter
+            )),
             _ => Cow::Owned(format!("{mountpoint}{filter}")),
         }
     }
 
-    pub(super) fn on_subscribe(&mut self, subscribe: &Subscribe<'_>, now: Timestamp) -> Result<(), End> {
+    pub(super) fn on_subscribe(
+        &mut self,
+        subscribe: &Subscribe<'_>,
+        now: Timestamp,
+    ) -> Result<(), End> {
         let settings = &self.terms.settings;
         let id = subscribe.properties.subscription_identifier.unwrap_or(0);
         if id != 0 && !settings.subscription_identifiers {
@@ -75,11 +84,17 @@ impl Connection {
         };
         let shared = split_shared(subscription.filter).ok().flatten();
         if shared.is_some() && !settings.shared_subscription {
-            unsupported(ReasonCode::SharedSubscriptionsNotSupported, "mqtt.shared_subscription")?;
+            unsupported(
+                ReasonCode::SharedSubscriptionsNotSupported,
+                "mqtt.shared_subscription",
+            )?;
         }
         let inner = shared.map_or(subscription.filter, |shared| shared.filter);
         if is_wild(inner) && !settings.wildcard_subscription {
-            unsupported(ReasonCode::WildcardSubscriptionsNotSupported, "mqtt.wildcard_subscription")?;
+            unsupported(
+                ReasonCode::WildcardSubscriptionsNotSupported,
+                "mqtt.wildcard_subscription",
+            )?;
         }
         if levels(inner) > settings.max_topic_levels {
             refused = Some(ReasonCode::TopicFilterInvalid);
@@ -98,8 +113,13 @@ impl Connection {
             id,
         };
         let filter = TopicFilter::new(self.mounted(subscription.filter));
-        let filter = filter.map_err(|error| End::protocol(ReasonCode::TopicFilterInvalid, error.to_string()))?;
-        Ok(Asked { filter, sub, refused })
+        let filter = filter
+            .map_err(|error| End::protocol(ReasonCode::TopicFilterInvalid, error.to_string()))?;
+        Ok(Asked {
+            filter,
+            sub,
+            refused,
+        })
     }
 
     /// Judges the filters that are not yet judged, and grants all when the last one is.
@@ -110,8 +130,16 @@ impl Connection {
                 waiting.codes.push(code);
                 continue;
             }
-            let action = Action::Subscribe { filter: asked.filter.routing_filter(), qos: asked.sub.options.qos() };
-            match broker.acl().check(&self.terms.info, &mut self.terms.acl, action, Instant::now()) {
+            let action = Action::Subscribe {
+                filter: asked.filter.routing_filter(),
+                qos: asked.sub.options.qos(),
+            };
+            match broker.acl().check(
+                &self.terms.info,
+                &mut self.terms.acl,
+                action,
+                Instant::now(),
+            ) {
                 Check::Now(verdict) => self.admit(&mut waiting, asked, verdict),
                 Check::Later(judged) => {
                     let packet = WaitingPacket::Subscribe(waiting);
@@ -120,7 +148,9 @@ impl Connection {
                 }
             }
         }
-        let WaitingSubscribe { id, codes, granted, .. } = waiting;
+        let WaitingSubscribe {
+            id, codes, granted, ..
+        } = waiting;
         self.session.subscribe(id, granted, codes, now);
         Ok(())
     }
@@ -134,7 +164,11 @@ impl Connection {
         }
         let handle = self.session.handle();
         let new = handle.with_subs(|subs| (subs.get(&asked.filter).is_none(), subs.len()));
-        let new_here = waiting.granted.iter().filter(|(filter, _)| *filter != asked.filter).count();
+        let new_here = waiting
+            .granted
+            .iter()
+            .filter(|(filter, _)| *filter != asked.filter)
+            .count();
         if let (Some(max), (true, have)) = (self.terms.settings.max_subscriptions, new)
             && have + new_here >= max
         {
@@ -156,8 +190,13 @@ impl Connection {
     ) -> Result<(), End> {
         if let Some(asked) = waiting.asked.get(waiting.codes.len()).cloned() {
             let broker = self.session.broker().clone();
-            let action = Action::Subscribe { filter: asked.filter.routing_filter(), qos: asked.sub.options.qos() };
-            broker.acl().remember(&mut self.terms.acl, action, judged, Instant::now());
+            let action = Action::Subscribe {
+                filter: asked.filter.routing_filter(),
+                qos: asked.sub.options.qos(),
+            };
+            broker
+                .acl()
+                .remember(&mut self.terms.acl, action, judged, Instant::now());
             self.admit(&mut waiting, asked, judged.verdict);
         }
         self.judge(waiting, now)
