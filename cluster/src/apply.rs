@@ -6,7 +6,7 @@ use std::sync::mpsc::Receiver;
 use std::task::Waker;
 
 use nightjar_broker::shard::{Effect, Reply, SessionEntry};
-use nightjar_broker::{Completion, Timestamp};
+use nightjar_broker::{Completion, EffectSink, Timestamp};
 
 use crate::pending::{Submission, Work};
 use crate::store::{Core, LOG_WINDOW, SessionState};
@@ -38,6 +38,7 @@ struct Scratch {
 fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Vec<Arc<Completion>> {
     let group = &core.sessions[usize::from(batch.group)];
     let now = Timestamp::now();
+    let sink = core.sink.read().clone();
     let mut done = Vec::with_capacity(batch.submissions.len());
     let mut messages = 0;
     let mut expired = Vec::new();
@@ -59,7 +60,7 @@ fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Vec<Arc<Complet
                 if let Reply::Opened(opened) = reply {
                     submission.answer(*opened);
                 }
-                carry_out(core, batch.group, state, scratch);
+                carry_out(sink.as_deref(), batch.group, state, scratch);
             }
             done.extend(submission.done);
         }
@@ -97,13 +98,18 @@ fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Vec<Arc<Complet
     if !expired.is_empty() {
         core.submit_own(batch.group, expired);
     }
-    if let Some(sink) = core.sink.get() {
+    if let Some(sink) = sink {
         sink.settled();
     }
     done
 }
 
-fn carry_out(core: &Core, group: u16, state: &mut SessionState, scratch: &mut Scratch) {
+fn carry_out(
+    sink: Option<&dyn EffectSink>,
+    group: u16,
+    state: &mut SessionState,
+    scratch: &mut Scratch,
+) {
     for effect in scratch.effects.drain(..) {
         match effect {
             Effect::Ready { slot } => {
@@ -116,7 +122,7 @@ fn carry_out(core: &Core, group: u16, state: &mut SessionState, scratch: &mut Sc
                     state.streams.end(*slot);
                     state.pressed.remove(slot);
                 }
-                if let Some(sink) = core.sink.get() {
+                if let Some(sink) = sink {
                     sink.effect(group, effect);
                 }
             }

@@ -11,7 +11,7 @@ use nightjar_broker::Timestamp;
 
 use crate::error::Error;
 use crate::files::Files;
-use crate::log::Groups;
+use crate::log::{GroupLog, Groups};
 use crate::mark::Mark;
 use crate::snapshot;
 use crate::store::{Core, Durability};
@@ -31,6 +31,7 @@ const ALIVE: u32 = 5;
 
 pub(crate) struct Keeper {
     pub core: Arc<Core>,
+    pub log: Arc<dyn GroupLog>,
     pub files: Arc<dyn Files>,
     pub mark: Mark,
     pub mark_path: PathBuf,
@@ -106,13 +107,13 @@ impl Keeper {
             }
             if self.core.durability == Durability::Async {
                 // A snapshot must not know more than the log.
-                self.core.log.sync()?;
+                self.log.sync()?;
             }
             snapshot::write(&self.snapshots, &*self.files, groups, group, index, &bytes)?;
             self.core.snapshots[usize::from(group)].store(index, Ordering::Release);
-            self.core.log.compact(group, index + 1)?;
+            self.log.compact(group, index + 1)?;
         }
-        self.core.log.purge()?;
+        self.log.purge()?;
         self.core.written.fetch_sub(before, Ordering::Relaxed);
         self.state_bytes = written;
         Ok(())

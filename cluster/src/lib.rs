@@ -27,7 +27,7 @@ pub use check::{Report, check, dump};
 pub use dir::Identity;
 pub use error::Error;
 pub use files::{DiskFiles, Files};
-pub use log::{GroupEntry, GroupLog, RaftLog};
+pub use log::{EachEntry, GroupEntry, GroupLog, RaftLog};
 pub use meta::MetaEntry;
 pub use raft_engine::env as log_env;
 pub use recover::Recovered;

@@ -88,6 +88,9 @@ pub struct GroupEntry {
     pub bytes: Vec<u8>,
 }
 
+/// Takes the index and the content of an entry.
+pub type EachEntry<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Error> + 'a;
+
 /// A log of numbered groups.
 pub trait GroupLog: Send + Sync {
     /// Appends entries of several groups as one batch, found again whole or not at all; with `sync`, they and all
@@ -111,12 +114,7 @@ pub trait GroupLog: Send + Sync {
     ///
     /// # Errors
     /// What cannot be read, and what `each` returns.
-    fn read(
-        &self,
-        group: u16,
-        from: u64,
-        each: &mut dyn FnMut(u64, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error>;
+    fn read(&self, group: u16, from: u64, each: &mut EachEntry<'_>) -> Result<(), Error>;
 
     /// Entries of a group before `index` are not needed any more.
     ///
@@ -288,12 +286,7 @@ impl<F: FileSystem> GroupLog for RaftLog<F> {
         ))
     }
 
-    fn read(
-        &self,
-        group: u16,
-        from: u64,
-        each: &mut dyn FnMut(u64, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn read(&self, group: u16, from: u64, each: &mut EachEntry<'_>) -> Result<(), Error> {
         let Some((first, last)) = self.span(group) else {
             return Ok(());
         };

@@ -89,12 +89,11 @@ pub(crate) fn is_last(files: &[LogFile], at: usize) -> bool {
         .is_none_or(|next| next.rewrite != files[at].rewrite)
 }
 
+/// Takes a batch: its offset, its entries, its footer.
+pub(crate) type EachBatch<'a> = dyn FnMut(u64, &[u8], &[u8]) + 'a;
+
 /// Reads one file; `each` sees every whole batch: its offset, its entries, its footer.
-pub(crate) fn scan(
-    file: &LogFile,
-    last: bool,
-    each: &mut dyn FnMut(u64, &[u8], &[u8]),
-) -> Result<Scan, Error> {
+pub(crate) fn scan(file: &LogFile, last: bool, each: &mut EachBatch<'_>) -> Result<Scan, Error> {
     let bytes = fs::read(&file.path).map_err(Error::io(&file.path, "cannot be read"))?;
     let signature = file.number as u32;
     let mut scan = Scan {
@@ -188,13 +187,12 @@ pub(crate) fn items<'a>(entries: &'a [u8], footer: &[u8]) -> Option<Vec<Item<'a>
         match byte(&mut from)? {
             1 => {
                 let count = number(&mut from)?;
-                let mut index = if count > 0 { number(&mut from)? } else { 0 };
-                for _ in 0..count {
+                let first = if count > 0 { number(&mut from)? } else { 0 };
+                for index in (first..).take(usize::try_from(count).ok()?) {
                     let end = usize::try_from(number(&mut from)?).ok()?;
                     let entry = entries.get(offset..end)?;
                     items.push(Item::Entry(region, index, bytes_value(entry)?));
                     offset = end;
-                    index += 1;
                 }
             }
             2 => match byte(&mut from)? {

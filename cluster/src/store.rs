@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use nightjar_broker::shard::{
@@ -164,13 +164,13 @@ pub(crate) struct RetainedGroup {
 pub(crate) struct Core {
     pub groups: Groups,
     pub durability: Durability,
-    pub log: Box<dyn GroupLog>,
     pub sessions: Vec<SessionGroup>,
     pub retained: Vec<RetainedGroup>,
     pub meta: RwLock<(Meta, u64)>,
     pub pending: Mutex<Pending>,
     pub wake: Condvar,
-    pub sink: OnceLock<Arc<dyn EffectSink>>,
+    /// Set by `start`, taken away by `close`: the sink holds the store.
+    pub sink: RwLock<Option<Arc<dyn EffectSink>>>,
     /// Last index of each group that is on the disk.
     pub synced: Vec<AtomicU64>,
     /// Index of each group's snapshot.
@@ -307,7 +307,7 @@ impl Core {
 /// The durable backend of one node: a [`DurableStore`] in front of a synced log.
 ///
 /// Open it, build the broker on it, then [`Self::start`] it with that broker as the sink, before the first listener
-/// opens. Dropping it waits until everything submitted is in the log.
+/// opens, and [`Self::close`] it at the end: the broker holds the store and the store the broker.
 pub struct NodeStore {
     core: Arc<Core>,
     recovered: Recovered,
@@ -315,7 +315,7 @@ pub struct NodeStore {
     dir: PathBuf,
     orders: SyncSender<Order>,
     threads: Mutex<Threads>,
-    _lock: crate::dir::DataDir,
+    lock: Mutex<Option<crate::dir::DataDir>>,
 }
 
 #[derive(Default)]
@@ -353,10 +353,11 @@ impl NodeStore {
         let state = recover::open(config, disk)?;
         let groups = state.groups;
         let last = state.last.clone();
+        // Only the threads hold the log: their end closes it.
+        let log: Arc<dyn GroupLog> = Arc::from(state.log);
         let core = Arc::new(Core {
             groups,
             durability: config.durability,
-            log: state.log,
             sessions: state
                 .sessions
                 .into_iter()
@@ -386,7 +387,7 @@ impl NodeStore {
             meta: RwLock::new(state.meta),
             pending: Mutex::new(Pending::new(groups.count())),
             wake: Condvar::new(),
-            sink: OnceLock::new(),
+            sink: RwLock::new(None),
             synced: last.iter().map(|last| AtomicU64::new(*last)).collect(),
             snapshots: state.snapshots.into_iter().map(AtomicU64::new).collect(),
             written: AtomicU64::new(state.recovered.log_bytes),
@@ -411,6 +412,7 @@ impl NodeStore {
         }
         let writer = Writer {
             core: core.clone(),
+            log: log.clone(),
             appliers,
             last,
         };
@@ -418,6 +420,7 @@ impl NodeStore {
         let (orders, received) = sync_channel(4);
         let keeper = Keeper {
             core: core.clone(),
+            log,
             files: disk.files.clone(),
             mark: state.mark,
             mark_path: state.dir.mark(),
@@ -436,7 +439,7 @@ impl NodeStore {
             dir: config.dir.clone(),
             orders,
             threads: Mutex::new(threads),
-            _lock: state.dir,
+            lock: Mutex::new(Some(state.dir)),
         })
     }
 
@@ -457,9 +460,7 @@ impl NodeStore {
     /// before the first listener opens.
     pub fn start(&self, sink: Arc<dyn EffectSink>) {
         let now = Timestamp::now();
-        if self.core.sink.set(sink.clone()).is_err() {
-            return;
-        }
+        *self.core.sink.write() = Some(sink.clone());
         for (number, group) in self.core.sessions.iter().enumerate() {
             let number = number as u16;
             let mut closes = Vec::new();
@@ -580,7 +581,8 @@ impl NodeStore {
             .contains_key(client_id)
     }
 
-    /// Ends the store: what was submitted is written, applied and marked. Later submissions are refused.
+    /// Ends the store: what was submitted is written, applied and marked, the sink is let go, the directory is free
+    /// for another process. Later submissions are refused.
     pub fn close(&self) {
         self.core.pending.lock().stop = true;
         self.core.wake.notify_all();
@@ -603,6 +605,10 @@ impl NodeStore {
                 tracing::error!("a thread of the durable backend panicked");
             }
         }
+        drop(threads);
+        let sink = self.core.sink.write().take();
+        drop(sink);
+        self.lock.lock().take();
     }
 }
 

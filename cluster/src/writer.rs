@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nightjar_mqtt::ReasonCode;
 
 use crate::error::Error;
-use crate::log::GroupEntry;
+use crate::log::{GroupEntry, GroupLog};
 use crate::pending::{GroupPending, Submission};
 use crate::store::{Core, Durability};
 
@@ -29,6 +29,7 @@ const RETRY: Duration = Duration::from_millis(200);
 
 pub(crate) struct Writer {
     pub core: Arc<Core>,
+    pub log: Arc<dyn GroupLog>,
     pub appliers: Vec<Sender<Batch>>,
     /// Last index of each group.
     pub last: Vec<u64>,
@@ -63,7 +64,7 @@ impl Writer {
             let due = unsynced.is_some_and(|since| since.elapsed() >= ASYNC_SYNC);
             let sync = !relaxed || due;
             if round.is_empty() {
-                match self.core.log.sync() {
+                match self.log.sync() {
                     Ok(()) => self.synced(),
                     Err(error) => self.fail(&error),
                 }
@@ -80,7 +81,7 @@ impl Writer {
             }
         }
         if unsynced.is_some() {
-            match self.core.log.sync() {
+            match self.log.sync() {
                 Ok(()) => self.synced(),
                 Err(error) => self.fail(&error),
             }
@@ -110,7 +111,7 @@ impl Writer {
         }
         let written: Vec<u16> = entries.iter().map(|entry| entry.group).collect();
         if !entries.is_empty()
-            && let Err(error) = self.core.log.append(entries, sync)
+            && let Err(error) = self.log.append(entries, sync)
         {
             self.refuse(round, &error);
             return false;
@@ -163,7 +164,7 @@ impl Writer {
         if again.is_empty() {
             return;
         }
-        std::thread::sleep(RETRY);
+        pause();
         let mut bytes = Vec::new();
         let mut pending = self.core.pending.lock();
         // A stop does not wait for a full disk: what a restart finds open it closes itself.
@@ -186,4 +187,12 @@ impl Writer {
         tracing::error!(%error, "the log cannot be synced: nothing more is acknowledged");
         self.core.pending.lock().failed = true;
     }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the writer's own thread: while the disk takes nothing there is nothing else to do"
+)]
+fn pause() {
+    std::thread::sleep(RETRY);
 }

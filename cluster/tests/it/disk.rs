@@ -223,7 +223,9 @@ impl Write for SimFile {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         if let Err(error) = self.handle.disk.check_space() {
             // A full disk takes a part.
-            self.handle.file.write_all_at(&buf[..buf.len() / 2], self.at)?;
+            self.handle
+                .file
+                .write_all_at(&buf[..buf.len() / 2], self.at)?;
             return Err(error);
         }
         self.handle.file.write_all_at(buf, self.at)?;

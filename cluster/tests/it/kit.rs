@@ -22,10 +22,8 @@ impl Dir {
     pub fn new(name: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!(
-            "nightjar-{name}-{}-{number}",
-            std::process::id()
-        ));
+        let path =
+            std::env::temp_dir().join(format!("nightjar-{name}-{}-{number}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         Self(path)
     }

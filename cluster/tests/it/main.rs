@@ -1,4 +1,9 @@
 //! The durable backend of one node, against a disk that forgets, breaks and fills up.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "no runtime here: threads may sleep; a failed unwrap is a failed test"
+)]
 
 mod crash;
 mod damage;

@@ -1,0 +1,538 @@
+//! A broker on the store: what clients find after the process died.
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use nightjar_broker::access::{BoxFuture, ClientInfo, Protocol};
+use nightjar_broker::acl::{AclSettings, AclSources};
+use nightjar_broker::auth::{AuthChain, AuthSettings, Timer};
+use nightjar_broker::settings::{MqttSettings, QueueLimits, RetainedSettings};
+use nightjar_broker::shard::{CloseKind, Effect, RetainedEntry, SessionEntry, Will};
+use nightjar_broker::{
+    Admission, Broker, DurableStore, OpenRequest, Parts, Progress, PublishBatch, Session,
+    SubOptions, Subscription, Timestamp, Transmit,
+};
+use nightjar_cluster::{MetaEntry, NodeStore};
+use nightjar_mqtt::{ProtocolVersion, QoS, ReasonCode, TopicFilter};
+
+use crate::kit::*;
+
+struct NoTime;
+
+impl Timer for NoTime {
+    fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
+}
+
+struct Node {
+    broker: Arc<Broker>,
+    store: Arc<NodeStore>,
+}
+
+impl Node {
+    fn start(dir: &std::path::Path) -> Self {
+        let store = Arc::new(NodeStore::open(&config(dir)).unwrap());
+        let broker = Broker::new(Parts {
+            node: "one".into(),
+            store: store.clone(),
+            settings: MqttSettings::default(),
+            retained: RetainedSettings::default(),
+            acl: Arc::new(AclSources::new(AclSettings::default(), Vec::new())),
+            auth: AuthChain::new(
+                AuthSettings::default(),
+                Vec::new(),
+                Vec::new(),
+                Arc::new(NoTime),
+            ),
+        });
+        store.start(broker.clone());
+        Self { broker, store }
+    }
+
+    fn connect(&self, client_id: &str, expiry: u32, will: Option<Box<Will>>) -> (Session, bool) {
+        let info = ClientInfo {
+            client_id: client_id.into(),
+            username: None,
+            peer: "127.0.0.1:1".parse().unwrap(),
+            loopback: true,
+            listener: "tcp".into(),
+            protocol: Protocol::Mqtt(ProtocolVersion::V5),
+            cert_common_name: None,
+            cert_subject: None,
+            superuser: false,
+            rules: None,
+        };
+        let request = OpenRequest {
+            info: Arc::new(info),
+            clean_start: false,
+            expiry,
+            will,
+            queue: Arc::new(QueueLimits::default()),
+            window: 10,
+            max_awaiting_rel: 100,
+            receive_maximum: Some(100),
+            retry_interval_ms: None,
+        };
+        let future = self.broker.open(request, Timestamp::now());
+        block_on(future).unwrap()
+    }
+
+    fn publish(&self, topic: &str, payload: &str) {
+        let (_, ticket) = self.broker.publish_now(&message(topic, payload));
+        assert_eq!(wait(&ticket), Progress::Done);
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(value) => return value,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+fn qos1(filter: &str) -> (TopicFilter, Subscription) {
+    let sub = Subscription {
+        options: SubOptions::new(QoS::AtLeastOnce),
+        id: 0,
+    };
+    (TopicFilter::new(filter).unwrap(), sub)
+}
+
+/// Everything the session sends until nothing comes for a while.
+fn drain(session: &mut Session) -> Vec<Transmit> {
+    let mut sent = Vec::new();
+    let mut quiet = 0;
+    while quiet < 60 {
+        match session
+            .next_transmit(Timestamp::now(), Waker::noop())
+            .unwrap()
+        {
+            Some(transmit) => {
+                sent.push(transmit);
+                quiet = 0;
+            }
+            None => {
+                std::thread::sleep(Duration::from_millis(5));
+                quiet += 1;
+            }
+        }
+    }
+    sent
+}
+
+/// Payload and DUP of each PUBLISH.
+fn publishes(sent: &[Transmit]) -> Vec<(String, bool)> {
+    sent.iter()
+        .filter_map(|transmit| match transmit {
+            Transmit::Publish { delivery, dup, .. } => Some((
+                String::from_utf8(delivery.message.payload().to_vec()).unwrap(),
+                *dup,
+            )),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The directory as kill -9 leaves it, while the node still runs.
+fn killed(node: &Node, at: &std::path::Path) {
+    copy(node.store.dir(), at);
+}
+
+#[test]
+fn a_client_finds_its_session_and_its_queue_after_kill_9() {
+    let (dir, after) = (Dir::new("session"), Dir::new("session-after"));
+    let node = Node::start(&dir);
+    let (mut session, present) = node.connect("sub", 3600, None);
+    assert!(!present);
+    session.subscribe(
+        1,
+        vec![qos1("a/+")],
+        vec![ReasonCode::GrantedQoS1],
+        Timestamp::now(),
+    );
+    let sent = drain(&mut session);
+    assert!(
+        matches!(sent[..], [Transmit::Suback { id: 1, .. }]),
+        "{sent:?}"
+    );
+    node.publish("a/1", "sent and not acknowledged");
+    node.publish("a/1", "sent and acknowledged");
+    let sent = drain(&mut session);
+    assert_eq!(publishes(&sent).len(), 2);
+    let Transmit::Publish { id, .. } = sent[1] else {
+        panic!("{sent:?}")
+    };
+    assert!(session.puback(id));
+    let mut batch = PublishBatch::default();
+    session.finish_batch(&mut batch, Timestamp::now());
+    drain(&mut session);
+    session.close(CloseKind::Normal, None, Timestamp::now());
+    for number in 0..50 {
+        node.publish("a/2", &format!("offline {number}"));
+    }
+    killed(&node, &after);
+
+    let node = Node::start(&after);
+    let recovered = node.store.recovered();
+    assert_eq!((recovered.sessions, recovered.queued), (1, 51));
+    // Routed before anybody connects.
+    node.publish("a/3", "after the restart");
+    let (mut session, present) = node.connect("sub", 3600, None);
+    assert!(present);
+    let first = publishes(&drain(&mut session));
+    assert_eq!(first.len(), 10, "the window");
+    assert_eq!(first[0], ("sent and not acknowledged".to_owned(), true));
+    assert_eq!(first[1].0, "offline 0");
+    assert_eq!(queue(&node.store, "sub").len(), 52);
+    assert_eq!(queue(&node.store, "sub")[51], "after the restart");
+}
+
+#[test]
+fn what_a_connected_client_may_have_seen_comes_again_with_dup() {
+    let (dir, after) = (Dir::new("dup"), Dir::new("dup-after"));
+    let node = Node::start(&dir);
+    let (mut session, _) = node.connect("sub", 3600, None);
+    session.subscribe(
+        1,
+        vec![qos1("a")],
+        vec![ReasonCode::GrantedQoS1],
+        Timestamp::now(),
+    );
+    drain(&mut session);
+    node.publish("a", "one");
+    assert_eq!(publishes(&drain(&mut session)), [("one".to_owned(), false)]);
+    killed(&node, &after);
+    let node = Node::start(&after);
+    let (mut session, present) = node.connect("sub", 3600, None);
+    assert!(present);
+    assert_eq!(publishes(&drain(&mut session)), [("one".to_owned(), true)]);
+    node.publish("a", "two");
+    assert_eq!(publishes(&drain(&mut session)), [("two".to_owned(), false)]);
+}
+
+#[test]
+fn qos_2_is_published_once_across_kill_9() {
+    let (dir, after) = (Dir::new("qos2"), Dir::new("qos2-after"));
+    let node = Node::start(&dir);
+    let (mut sub, _) = node.connect("sub", 3600, None);
+    sub.subscribe(
+        1,
+        vec![qos1("a")],
+        vec![ReasonCode::GrantedQoS1],
+        Timestamp::now(),
+    );
+    drain(&mut sub);
+    let (mut publisher, _) = node.connect("pub", 3600, None);
+    let mut batch = PublishBatch::default();
+    let head = nightjar_broker::MessageHead {
+        qos: QoS::ExactlyOnce,
+        ..message("a", "").head().clone()
+    };
+    let exactly = nightjar_broker::Message::new(head, b"exactly once");
+    let route = node.broker.router().route("a");
+    publisher
+        .publish(&exactly, &route, 7, Admission::Admitted, &mut batch)
+        .unwrap();
+    publisher.finish_batch(&mut batch, Timestamp::now());
+    let sent = drain(&mut publisher);
+    assert!(
+        matches!(sent[..], [Transmit::Ack { id: 7, .. }]),
+        "PUBREC: {sent:?}"
+    );
+    killed(&node, &after);
+
+    let node = Node::start(&after);
+    let (mut publisher, present) = node.connect("pub", 3600, None);
+    assert!(present);
+    assert!(
+        publisher.is_repeat(QoS::ExactlyOnce, 7),
+        "the id is still taken"
+    );
+    publisher.pubrel(7);
+    publisher.finish_batch(&mut PublishBatch::default(), Timestamp::now());
+    let sent = drain(&mut publisher);
+    assert!(
+        matches!(
+            sent[..],
+            [Transmit::Ack {
+                id: 7,
+                reason: ReasonCode::Success,
+                ..
+            }]
+        ),
+        "PUBCOMP: {sent:?}"
+    );
+    assert!(!publisher.is_repeat(QoS::ExactlyOnce, 7));
+    assert_eq!(queue(&node.store, "sub"), ["exactly once"]);
+}
+
+#[test]
+fn a_transient_session_touches_no_log() {
+    let dir = Dir::new("transient");
+    let node = Node::start(&dir);
+    node.store.snapshot().unwrap();
+    let before = log_entries(&dir);
+    let (mut session, present) = node.connect("clean", 0, None);
+    assert!(!present);
+    session.subscribe(
+        1,
+        vec![qos1("a")],
+        vec![ReasonCode::GrantedQoS1],
+        Timestamp::now(),
+    );
+    node.publish("a", "x");
+    drain(&mut session);
+    session.close(CloseKind::Normal, None, Timestamp::now());
+    assert_eq!(log_entries(&dir), before);
+    // A will must be kept: that is an entry.
+    let will = Will {
+        message: message("w", "gone"),
+        delay: 0,
+        expiry: None,
+    };
+    let (_session, _) = node.connect("willing", 0, Some(Box::new(will)));
+    assert_ne!(log_entries(&dir), before);
+}
+
+fn log_entries(dir: &std::path::Path) -> usize {
+    let mut count = 0;
+    nightjar_cluster::dump(dir, &mut |line| {
+        count += usize::from(line.contains(" entry "))
+    })
+    .unwrap();
+    count
+}
+
+#[test]
+fn a_will_fires_once_after_the_node_died_unless_the_client_returns() {
+    let (dir, after) = (Dir::new("will"), Dir::new("will-after"));
+    let will = |text: &str| {
+        Some(Box::new(Will {
+            message: message("will", text),
+            delay: 0,
+            expiry: None,
+        }))
+    };
+    let node = Node::start(&dir);
+    let (mut sub, _) = node.connect("sub", 3600, None);
+    sub.subscribe(
+        1,
+        vec![qos1("will")],
+        vec![ReasonCode::GrantedQoS1],
+        Timestamp::now(),
+    );
+    drain(&mut sub);
+    let _gone = node.connect("gone", 0, will("of gone"));
+    let _back = node.connect("back", 60, will("of back"));
+    killed(&node, &after);
+
+    let node = Node::start(&after);
+    assert_eq!(queue(&node.store, "sub"), [] as [&str; 0]);
+    let (mut back, present) = node.connect("back", 60, None);
+    assert!(present);
+    // The grace of a restart passes.
+    node.broker.tick(Timestamp::now().plus_secs(12));
+    let expect = |node: &Node, expected: &[&str]| {
+        let started = std::time::Instant::now();
+        while queue(&node.store, "sub") != expected {
+            assert!(
+                started.elapsed() < Duration::from_secs(5),
+                "{:?}",
+                queue(&node.store, "sub")
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    expect(&node, &["of gone"]);
+    back.close(CloseKind::Normal, None, Timestamp::now());
+    node.store.close();
+    // Nothing fires twice.
+    let node = Node::start(&after);
+    node.broker.tick(Timestamp::now().plus_secs(60));
+    std::thread::sleep(Duration::from_millis(100));
+    expect(&node, &["of gone"]);
+}
+
+#[test]
+fn a_will_whose_publish_was_cut_off_is_published_at_the_start() {
+    let dir = Dir::new("duty");
+    let store = NodeStore::open(&config(&dir)).unwrap();
+    // Nobody carries out the effect: as if the node died right after it.
+    let heard = started(&store);
+    let mut open_will = open_of("dying", 0);
+    open_will.will = Some(Box::new(Will {
+        message: message("will", "late"),
+        delay: 0,
+        expiry: None,
+    }));
+    let epoch = open(&store, open_will).epoch;
+    let close = nightjar_broker::shard::Close {
+        client_id: "dying".into(),
+        epoch,
+        kind: CloseKind::Abnormal,
+        expiry: None,
+        now: Timestamp::now(),
+    };
+    let shard = store.shard_of("dying");
+    wait(
+        &store
+            .submit(shard, vec![SessionEntry::Close(close)], None)
+            .ticket,
+    );
+    let wills = |heard: &Heard| {
+        let heard = heard.0.lock();
+        heard
+            .0
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Will { duty, .. } => Some(*duty),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(wills(&heard).len(), 1);
+    drop(store);
+    let store = NodeStore::open(&config(&dir)).unwrap();
+    let heard = started(&store);
+    let duties = wills(&heard);
+    assert_eq!(duties.len(), 1, "still owed");
+    wait(
+        &store
+            .submit(shard, vec![SessionEntry::Fulfilled { duties }], None)
+            .ticket,
+    );
+    drop(store);
+    let store = NodeStore::open(&config(&dir)).unwrap();
+    assert_eq!(wills(&started(&store)), [] as [u64; 0]);
+}
+
+#[test]
+fn expiry_counts_through_the_time_the_node_was_down() {
+    let (dir, after) = (Dir::new("expiry"), Dir::new("expiry-after"));
+    let node = Node::start(&dir);
+    let _short = node.connect("short", 1, None);
+    let _long = node.connect("long", 3600, None);
+    killed(&node, &after);
+    std::thread::sleep(Duration::from_millis(1300));
+    let node = Node::start(&after);
+    let (_session, present) = node.connect("short", 1, None);
+    assert!(!present, "its second passed while the node was down");
+    let (_session, present) = node.connect("long", 3600, None);
+    assert!(present);
+}
+
+#[test]
+fn retained_messages_and_named_values_survive_snapshots_and_restarts() {
+    let dir = Dir::new("retained");
+    let store = NodeStore::open(&config(&dir)).unwrap();
+    started(&store);
+    for round in 0..6 {
+        for number in 0..200 {
+            let head = nightjar_broker::MessageHead {
+                retain: true,
+                ..message(&format!("r/{number}"), "").head().clone()
+            };
+            let text = if number % 10 == 9 && round > 2 {
+                String::new()
+            } else {
+                format!("{round} {number} {}", "y".repeat(60))
+            };
+            let set = nightjar_broker::Message::new(head, text.as_bytes());
+            let ticket = store.retain(RetainedEntry::Set(set));
+            if number == 199 {
+                wait(&ticket);
+            }
+        }
+        let barrier = store.retained_barrier();
+        wait(&barrier);
+        wait(&store.put_meta(MetaEntry::Put {
+            key: format!("ban/{round}"),
+            value: vec![round],
+        }));
+        store.snapshot().unwrap();
+    }
+    wait(&store.put_meta(MetaEntry::Delete {
+        key: "ban/0".to_owned(),
+    }));
+    let files = std::fs::read_dir(dir.join("log")).unwrap().count();
+    assert!(
+        files < 8,
+        "{files} files: the log before the snapshots goes"
+    );
+    drop(store);
+    let store = NodeStore::open(&config(&dir)).unwrap();
+    let mut found = 0;
+    store.read_retained("r/+", Timestamp(2), &mut |message| {
+        assert!(message.payload().starts_with(b"5 "));
+        found += 1;
+    });
+    assert_eq!(found, 180);
+    assert_eq!(store.retained_size().0, 180);
+    assert_eq!(store.meta("ban/0"), None);
+    assert_eq!(store.meta_under("ban/").len(), 5);
+    assert!(
+        store.recovered().replayed < 10,
+        "snapshots spare the replay"
+    );
+}
+
+#[test]
+fn an_empty_directory_is_ready_quickly() {
+    let dir = Dir::new("empty");
+    let begun = std::time::Instant::now();
+    let store = NodeStore::open(&config(&dir)).unwrap();
+    started(&store);
+    assert!(store.recovered().fresh);
+    // 300 ms on an idle machine; others build beside this test.
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn async_loses_nothing_to_kill_9_and_syncs_in_time() {
+    let dir = Dir::new("async");
+    let sim = crate::disk::SimDisk::new();
+    let mut settings = config(&dir);
+    settings.durability = nightjar_cluster::Durability::Async;
+    let store = NodeStore::open_on(&settings, &sim.disk()).unwrap();
+    started(&store);
+    subscriber(&store, "sub", "a");
+    std::thread::sleep(Duration::from_millis(300));
+    let before = sim.0.syncs.load(std::sync::atomic::Ordering::Relaxed);
+    for number in 0..100 {
+        assert_eq!(
+            wait(&publish(&store, "sub", "a", &number.to_string())),
+            Progress::Done
+        );
+    }
+    let during = sim.0.syncs.load(std::sync::atomic::Ordering::Relaxed) - before;
+    assert!(during < 50, "{during} syncs for 100 commits");
+    let after = Dir::new("async-after");
+    copy(&dir, &after);
+    std::thread::sleep(Duration::from_millis(300));
+    let later = sim.0.syncs.load(std::sync::atomic::Ordering::Relaxed) - before;
+    assert!(later > 0, "the end is synced without more traffic");
+    let power = Dir::new("async-power");
+    sim.crash(&dir, &power, &mut crate::disk::Dice::new(3));
+    for place in [&after, &power] {
+        settings.dir = place.to_path_buf();
+        let store = NodeStore::open(&settings).unwrap();
+        assert_eq!(queue(&store, "sub").len(), 100);
+    }
+}
