@@ -5,7 +5,9 @@
 //! kinds that compare passwords themselves share one [`password::HashPool`].
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "http")]
+#[cfg(feature = "rows")]
+mod address;
+#[cfg(any(feature = "http", feature = "rows"))]
 mod breaker;
 #[cfg(feature = "builtin")]
 pub mod builtin;
@@ -17,14 +19,20 @@ pub mod http;
 pub mod jwt;
 #[cfg(feature = "password")]
 pub mod password;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(feature = "rows")]
+pub mod rows;
 #[cfg(any(feature = "http", feature = "jwt"))]
 mod rules_json;
 pub mod scram;
-#[cfg(any(feature = "http", feature = "jwt"))]
+#[cfg(feature = "sql")]
+pub mod sql;
+#[cfg(any(feature = "http", feature = "jwt", feature = "redis"))]
 mod template;
 #[cfg(test)]
 mod testing;
-#[cfg(feature = "http")]
+#[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(feature = "password")]
 mod users;
@@ -41,6 +49,9 @@ pub const KINDS: &[(&str, bool)] = &[
     ("builtin", cfg!(feature = "builtin")),
     ("http", cfg!(feature = "http")),
     ("jwt", cfg!(feature = "jwt")),
+    ("mysql", cfg!(feature = "mysql")),
+    ("postgres", cfg!(feature = "postgres")),
+    ("redis", cfg!(feature = "redis")),
     ("x509", true),
     ("scram", true),
 ];

@@ -51,7 +51,7 @@ impl Template {
     ///
     /// # Errors
     /// Expected and got, if a placeholder is unknown or not closed.
-    #[cfg(feature = "jwt")]
+    #[cfg(any(feature = "jwt", feature = "redis"))]
     pub fn client(text: &str) -> Result<Self, String> {
         Self::with(text, &NAMES[..CLIENT])
     }
@@ -103,7 +103,7 @@ impl Template {
     }
 
     /// The text with its values; `None` if one is missing.
-    #[cfg(feature = "jwt")]
+    #[cfg(any(feature = "jwt", feature = "redis"))]
     pub(crate) fn render(&self, values: &Values<'_>) -> Option<String> {
         let mut text = String::new();
         for part in &self.0 {
@@ -188,7 +188,7 @@ impl<'a> Values<'a> {
     }
 }
 
-#[cfg(all(test, feature = "jwt"))]
+#[cfg(all(test, any(feature = "jwt", feature = "redis")))]
 mod tests {
     use super::*;
 

@@ -84,6 +84,9 @@ enum Form {
         hash: Vec<u8>,
     },
     Scram(nightjar_broker::auth::ScramKeys),
+    /// A column of a table.
+    #[cfg(feature = "rows")]
+    Column(super::Column),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -139,6 +142,76 @@ impl PasswordHash {
         })
     }
 
+    /// A hash that a table keeps in columns of its own.
+    #[cfg(feature = "rows")]
+    pub(super) fn column(text: String, column: super::Column) -> Self {
+        Self {
+            text: text.into(),
+            form: Form::Column(column),
+        }
+    }
+
+    /// One of PBKDF2 that a table keeps in columns of its own.
+    #[cfg(feature = "rows")]
+    pub(super) fn pbkdf2_column(
+        prf: &super::Pbkdf2Prf,
+        iterations: u32,
+        salt: &[u8],
+        hash: Vec<u8>,
+    ) -> Result<Self, HashError> {
+        let (prf, name) = match prf {
+            super::Pbkdf2Prf::Sha1 => (Prf::Sha1, "pbkdf2-sha1"),
+            super::Pbkdf2Prf::Sha256 => (Prf::Sha256, "pbkdf2-sha256"),
+            super::Pbkdf2Prf::Sha512 => (Prf::Sha512, "pbkdf2-sha512"),
+        };
+        bounded("PBKDF2 iterations", iterations, MAX_ITERATIONS)?;
+        let (shown, hashed) = (base64_unpadded(salt), base64_unpadded(&hash));
+        Ok(Self {
+            text: format!("${name}${iterations}${shown}${hashed}").into(),
+            form: Form::Pbkdf2 {
+                prf,
+                iterations: NonZeroU32::new(iterations)
+                    .ok_or(HashError::Part("a number of PBKDF2 iterations"))?,
+                salt: salt.to_vec(),
+                hash,
+            },
+        })
+    }
+
+    /// True if checking takes no longer than comparing: not worth a thread.
+    pub(crate) fn is_cheap(&self) -> bool {
+        match &self.form {
+            Form::SaltedSha512 { .. } => true,
+            #[cfg(feature = "rows")]
+            Form::Column(_) => true,
+            _ => false,
+        }
+    }
+
+    /// True if checking the other costs the same.
+    #[cfg(feature = "rows")]
+    pub(crate) fn costs_like(&self, other: &Self) -> bool {
+        match (&self.form, &other.form) {
+            (Form::Bcrypt { head: a }, Form::Bcrypt { head: b }) => a == b,
+            (
+                Form::Argon2 {
+                    kib: a,
+                    passes: b,
+                    lanes: c,
+                    ..
+                },
+                Form::Argon2 {
+                    kib: x,
+                    passes: y,
+                    lanes: z,
+                    ..
+                },
+            ) => (a, b, c) == (x, y, z),
+            (Form::Pbkdf2 { iterations: a, .. }, Form::Pbkdf2 { iterations: b, .. }) => a == b,
+            _ => false,
+        }
+    }
+
     /// The text form.
     pub fn text(&self) -> &str {
         &self.text
@@ -190,6 +263,8 @@ impl PasswordHash {
                 let own = scram::derive(password, &keys.salt, keys.iterations);
                 own.is_some_and(|own| own.stored_key.ct_eq(&keys.stored_key).into())
             }
+            #[cfg(feature = "rows")]
+            Form::Column(column) => column.verify(password),
         }
     }
 
@@ -205,6 +280,8 @@ impl PasswordHash {
                 keys.stored_key = [0; 32];
                 keys.server_key = [0; 32];
             }
+            #[cfg(feature = "rows")]
+            Form::Column(column) => column.blank(),
             Form::Bcrypt { head } => {
                 // 22 characters of salt and 31 of a hash of zeros, which bcrypt writes as dots.
                 return Self {
@@ -228,6 +305,8 @@ impl fmt::Debug for PasswordHash {
             Form::Pbkdf2 { .. } => "PasswordHash(pbkdf2)",
             Form::SaltedSha512 { .. } => "PasswordHash(salted SHA-512)",
             Form::Scram(_) => "PasswordHash(SCRAM-SHA-256)",
+            #[cfg(feature = "rows")]
+            Form::Column(_) => "PasswordHash(column)",
         })
     }
 }
