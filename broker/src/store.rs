@@ -312,7 +312,10 @@ impl DurableStore for MemoryStore {
     fn stream(&self, client_id: &str, epoch: u64, handle: &Arc<SessionHandle>) {
         let mut guard = self.shards[usize::from(self.shard_of(client_id))].lock();
         let MemoryShard { state, streams } = &mut *guard;
-        if let Some(slot) = state.slot(client_id) {
+        // Another connection may have taken the session meanwhile: the older one must not take its stream.
+        if let Some(slot) = state.slot(client_id)
+            && state.owner(slot).is_some_and(|(_, have)| have == epoch)
+        {
             streams.open(slot, epoch, handle.clone(), 0);
         }
     }

@@ -8,8 +8,8 @@ use std::task::Waker;
 use nightjar_broker::shard::{Effect, Reply, SessionEntry};
 use nightjar_broker::{Completion, EffectSink, Timestamp};
 
+use crate::inner::{Core, LOG_WINDOW, SessionState};
 use crate::pending::{Submission, Work};
-use crate::store::{Core, LOG_WINDOW, SessionState};
 use crate::writer::Batch;
 
 /// One worker: the groups whose batches it is sent.

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use nightjar_broker::Timestamp;
 
+use crate::config::Durability;
 use crate::error::Error;
 use crate::files::Files;
+use crate::inner::Core;
 use crate::log::{GroupLog, Groups};
 use crate::mark::Mark;
 use crate::snapshot;
-use crate::store::{Core, Durability};
 
 /// What the keeper is asked.
 pub(crate) enum Order {

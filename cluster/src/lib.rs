@@ -9,9 +9,12 @@
 
 mod apply;
 mod check;
+mod config;
 mod dir;
+mod durable;
 mod error;
 mod files;
+mod inner;
 mod keeper;
 mod log;
 mod mark;
@@ -24,6 +27,7 @@ mod store;
 mod writer;
 
 pub use check::{Report, check, dump};
+pub use config::{Disk, Durability, Recovery, StoreConfig};
 pub use dir::Identity;
 pub use error::Error;
 pub use files::{DiskFiles, Files};
@@ -31,4 +35,4 @@ pub use log::{EachEntry, GroupEntry, GroupLog, RaftLog};
 pub use meta::MetaEntry;
 pub use raft_engine::env as log_env;
 pub use recover::Recovered;
-pub use store::{Disk, Durability, NodeStore, Recovery, StoreConfig};
+pub use store::NodeStore;

@@ -12,6 +12,7 @@ use nightjar_broker::shard::{
 };
 use raft_engine::env::FileSystem;
 
+use crate::config::{Disk, Durability, Recovery, StoreConfig};
 use crate::dir::{DataDir, Identity};
 use crate::error::Error;
 use crate::files::{Files, sync_dir};
@@ -20,7 +21,6 @@ use crate::mark::Mark;
 use crate::meta::{Meta, MetaEntry};
 use crate::scan;
 use crate::snapshot;
-use crate::store::{Disk, Recovery, StoreConfig};
 
 /// What was found when a directory was opened.
 #[derive(Debug, Clone, Default)]
@@ -127,7 +127,7 @@ pub(crate) fn open<F: FileSystem + 'static>(
     mark.indexes.clone_from(&state.last);
     state.recovered.alive = mark.alive;
     mark.alive = mark.alive.max(Timestamp::now());
-    mark.relaxed |= config.durability == crate::store::Durability::Async;
+    mark.relaxed |= config.durability == Durability::Async;
     mark.write(&state.dir.mark(), &*disk.files, true)?;
     state.mark = mark;
     for loss in &losses {

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use nightjar_mqtt::ReasonCode;
 
+use crate::config::Durability;
 use crate::error::Error;
+use crate::inner::Core;
 use crate::log::{GroupEntry, GroupLog};
 use crate::pending::{GroupPending, Submission};
-use crate::store::{Core, Durability};
 
 /// Appended entries of one group, to be applied.
 pub(crate) struct Batch {

@@ -9,5 +9,6 @@ mod crash;
 mod damage;
 mod disk;
 mod golden;
+mod kill;
 mod kit;
 mod restart;

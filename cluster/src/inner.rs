@@ -1,0 +1,211 @@
+//! What the store's threads share: the groups' states, what waits for the log, and how submissions get there.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use nightjar_broker::shard::{
+    RetainedEntry, RetainedShard, SessionEntry, SessionShard, Streams, slot_of,
+};
+use nightjar_broker::{Completion, EffectSink};
+use nightjar_mqtt::ReasonCode;
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use crate::config::Durability;
+use crate::log::Groups;
+use crate::meta::Meta;
+use crate::pending::{Pending, Submission, Work};
+
+/// Messages of one group on their way through the log before publishers are asked to wait: what a queue may take
+/// in before anybody sees how full it is.
+pub(crate) const LOG_WINDOW: usize = 256;
+
+pub(crate) struct SessionState {
+    pub shard: SessionShard,
+    pub streams: Streams,
+    /// Index of the last entry applied.
+    pub applied: u64,
+    /// Connected sessions whose queue is more than half full.
+    pub pressed: HashSet<u32>,
+}
+
+impl SessionState {
+    pub fn note_pressure(&mut self, slot: u32) {
+        if self.shard.is_pressed(slot) {
+            self.pressed.insert(slot);
+        } else if !self.pressed.is_empty() {
+            self.pressed.remove(&slot);
+        }
+    }
+}
+
+pub(crate) struct SessionGroup {
+    pub state: Mutex<SessionState>,
+    /// Messages submitted and not yet applied.
+    pub unapplied: AtomicUsize,
+    /// Size of [`SessionState::pressed`].
+    pub pressed: AtomicUsize,
+    /// Publishers that wait until less is unapplied.
+    pub waiting: Mutex<Vec<Arc<Completion>>>,
+    pub ticking: AtomicBool,
+    /// Clients with an Open on its way.
+    pub opening: Mutex<HashMap<Arc<str>, u32>>,
+}
+
+pub(crate) struct RetainedGroup {
+    /// The shard and the index of the last entry applied.
+    pub state: RwLock<(RetainedShard, u64)>,
+    pub unapplied: AtomicUsize,
+    pub ticking: AtomicBool,
+}
+
+/// What the store's threads share.
+///
+/// Lock order: a group's state before the broker's own locks; `pending` is taken alone.
+pub(crate) struct Core {
+    pub groups: Groups,
+    pub durability: Durability,
+    pub sessions: Vec<SessionGroup>,
+    pub retained: Vec<RetainedGroup>,
+    pub meta: RwLock<(Meta, u64)>,
+    pub pending: Mutex<Pending>,
+    pub wake: Condvar,
+    /// Set by `start`, taken away by `close`: the sink holds the store.
+    pub sink: RwLock<Option<Arc<dyn EffectSink>>>,
+    /// Last index of each group that is on the disk.
+    pub synced: Vec<AtomicU64>,
+    /// Index of each group's snapshot.
+    pub snapshots: Vec<AtomicU64>,
+    /// Bytes appended since the last snapshots.
+    pub written: AtomicU64,
+}
+
+impl Core {
+    /// Submits to one group; false if the store takes nothing any more.
+    pub fn push(&self, group: u16, submission: Submission) {
+        let mut bytes = Vec::new();
+        submission.work.encode(&mut bytes);
+        let wake = {
+            let mut pending = self.pending.lock();
+            if pending.failed || pending.stop {
+                drop(pending);
+                self.refused(group, &submission);
+                submission.refuse(ReasonCode::ServerUnavailable);
+                return;
+            }
+            pending.push(group, &bytes, submission)
+        };
+        if wake {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Entries of the store itself, on which nobody waits.
+    pub fn submit_own(&self, group: u16, entries: Vec<SessionEntry>) {
+        let work = Work::Session(entries);
+        let keep = work.must_be_kept();
+        self.push(
+            group,
+            Submission {
+                work,
+                done: None,
+                open: None,
+                keep,
+            },
+        );
+    }
+
+    /// An entry that will not be applied: what was counted for it is taken back.
+    pub fn refused(&self, group: u16, submission: &Submission) {
+        if group >= self.groups.sessions {
+            if let Work::Retained(entry) = &submission.work {
+                let group = &self.retained[usize::from(group - self.groups.sessions)];
+                group.unapplied.fetch_sub(1, Ordering::AcqRel);
+                if matches!(entry, RetainedEntry::Tick { .. }) {
+                    group.ticking.store(false, Ordering::Release);
+                }
+            }
+            return;
+        }
+        let number = group;
+        let group = &self.sessions[usize::from(group)];
+        group
+            .unapplied
+            .fetch_sub(submission.work.messages(), Ordering::AcqRel);
+        group
+            .waiting
+            .lock()
+            .drain(..)
+            .for_each(|completion| completion.finish());
+        if let Work::Session(entries) = &submission.work {
+            for entry in entries {
+                self.forget_opening(number, entry);
+                if matches!(entry, SessionEntry::Tick { .. }) {
+                    group.ticking.store(false, Ordering::Release);
+                }
+            }
+        }
+    }
+
+    pub fn forget_opening(&self, group: u16, entry: &SessionEntry) {
+        if let SessionEntry::Open(open) = entry {
+            let mut opening = self.sessions[usize::from(group)].opening.lock();
+            if let Some(count) = opening.get_mut(&open.client_id) {
+                *count -= 1;
+                if *count == 0 {
+                    opening.remove(&open.client_id);
+                }
+            }
+        }
+    }
+
+    /// Counts the messages of a submission that is about to be pushed; true if `stall` must wait.
+    pub fn weigh(
+        &self,
+        shard: u16,
+        entries: &[SessionEntry],
+        stall: Option<&Arc<Completion>>,
+    ) -> bool {
+        let group = &self.sessions[usize::from(shard)];
+        let messages = entries
+            .iter()
+            .filter(|entry| matches!(entry, SessionEntry::Publish(_) | SessionEntry::Enqueue(_)))
+            .count();
+        if messages == 0 {
+            return false;
+        }
+        let ahead = group.unapplied.fetch_add(messages, Ordering::AcqRel) + messages;
+        let Some(stall) = stall else { return false };
+        if group.pressed.load(Ordering::Acquire) > 0 {
+            let mut state = group.state.lock();
+            let state = &mut *state;
+            let mut slots = Vec::new();
+            for entry in entries {
+                state.shard.touches(entry, |slot| slots.push(slot));
+            }
+            slots.retain(|slot| state.pressed.contains(slot));
+            slots.sort_unstable();
+            slots.dedup();
+            let mut stalled = false;
+            for slot in slots {
+                stalled |= state.streams.stall(&state.shard, slot, stall);
+            }
+            if stalled {
+                return true;
+            }
+        }
+        if ahead >= LOG_WINDOW {
+            let mut waiting = group.waiting.lock();
+            // Looked at again under the lock: whoever brings it down takes the lock after.
+            if group.unapplied.load(Ordering::Acquire) >= LOG_WINDOW {
+                waiting.push(stall.clone());
+                return true;
+            }
+        }
+        false
+    }
+
+    pub fn retained_group(&self, topic: &str) -> u16 {
+        (slot_of(topic) % u32::from(self.groups.retained)) as u16
+    }
+}
