@@ -127,6 +127,11 @@ class BrokerError(Exception):
     """The broker did not start or did not stop as it should."""
 
 
+def clean_environment():
+    """The environment without settings of Nightjar: the tests' own configuration is all there is."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("NIGHTJAR_")}
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -165,7 +170,8 @@ class Broker:
         out = open(self.dir / "stdout.log", "ab")
         err = open(self.dir / "stderr.log", "ab")
         with out, err:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=self.dir)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=self.dir,
+                                            env=clean_environment())
 
     def _start_nightjar(self):
         (self.dir / "acl.conf").write_text(ACL)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import pathlib
 import random
 import signal
@@ -12,7 +11,7 @@ import sys
 import tempfile
 import time
 
-from broker import Broker
+from broker import Broker, clean_environment
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "raw"))
 
@@ -48,7 +47,8 @@ def running(binary, extra="", profile="default"):
 def run(binary, *words, text=None, cwd=None):
     """(exit code, stdout, stderr) of one command."""
     done = subprocess.run([binary, *words], input=text, stdin=None if text is not None else subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=LIMIT, check=False, cwd=cwd)
+                          capture_output=True, text=True, timeout=LIMIT, check=False, cwd=cwd,
+                          env=clean_environment())
     return done.returncode, done.stdout, done.stderr
 
 
@@ -238,7 +238,7 @@ def environment_and_set_change_a_key(binary):
     """--set goes before the environment, the environment before the file."""
     with running(binary) as broker:
         config = str(broker.dir / "nightjar.toml")
-        env = {**os.environ, "NIGHTJAR_MQTT__MAX_QOS": "1", "NIGHTJAR_MQTT__MAX_INFLIGHT": "7"}
+        env = {**clean_environment(), "NIGHTJAR_MQTT__MAX_QOS": "1", "NIGHTJAR_MQTT__MAX_INFLIGHT": "7"}
         done = subprocess.run([binary, "config", "print", "--config", config, "--set", "mqtt.max_qos=0"], env=env,
                               capture_output=True, text=True, timeout=LIMIT, check=False)
         check(done.returncode == 0, done.stderr)
@@ -255,7 +255,7 @@ def own_pair(binary, transport, version):
         if "ws" in transport:
             words += ["--ws"]
         sub = subprocess.Popen([binary, "sub", *words, "-t", "own/#", "-q", "1", "-C", "1", "-W", "15"],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment())
         try:
             for _ in range(60):
                 code, _, err = run(binary, "pub", *words, "-t", "own/t", "-q", "1", "-m", "hello")

@@ -37,7 +37,7 @@ AT_ONCE = 8
 
 def parse_args():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--bin", default=os.environ.get("NIGHTJAR_BIN", "target/debug/nightjar"), help="the broker's binary")
+    p.add_argument("--bin", default="target/debug/nightjar", help="the broker's binary")
     p.add_argument("--broker", choices=["nightjar", "mosquitto"], default="nightjar")
     p.add_argument("--only", default="", help="run the cases whose name holds this text")
     p.add_argument("--list", action="store_true", help="print the cases and end")

@@ -12,7 +12,7 @@ import threading
 from .base import WAIT, Client, Failed, Message, Unavailable
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-FOLDER = pathlib.Path(os.environ.get("NIGHTJAR_TEST_NODE") or ROOT / "target" / "test-node")
+FOLDER = pathlib.Path(os.environ.get("TEST_NODE_DIR") or ROOT / "target" / "test-node")
 
 
 class Driver:

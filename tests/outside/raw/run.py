@@ -38,7 +38,7 @@ AT_ONCE = 64
 
 def parse_args():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--bin", default=os.environ.get("NIGHTJAR_BIN"), help="the broker's binary")
+    p.add_argument("--bin", default="target/debug/nightjar", help="the broker's binary")
     p.add_argument("--broker", choices=["nightjar", "mosquitto"], default="nightjar")
     p.add_argument("--only", default="", help="run the rows whose path holds this text")
     p.add_argument("--list", action="store_true", help="print the rows and end")
@@ -86,7 +86,8 @@ async def run_rows(brokers, chosen, results):
 
 def run_brokers(args, chosen, results):
     """Starts a broker for each profile, runs the rows, and looks at how each broker came through."""
-    brokers = {profile: Broker(args.broker, args.bin, profile) for profile in {row.profile for row, _ in chosen}}
+    binary = os.path.abspath(args.bin) if args.broker == "nightjar" else None
+    brokers = {profile: Broker(args.broker, binary, profile) for profile in {row.profile for row, _ in chosen}}
     try:
         for profile, broker in list(brokers.items()):
             try:
