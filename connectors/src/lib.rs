@@ -32,7 +32,7 @@ pub mod sql;
 mod template;
 #[cfg(test)]
 mod testing;
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", feature = "sql"))]
 pub mod tls;
 #[cfg(feature = "password")]
 mod users;

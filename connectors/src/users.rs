@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, LazyLock};
 
-use nightjar_broker::access::{AuthAnswer, AuthRequest, ClientInfo, Grant};
-use nightjar_broker::auth::UserKind;
+use nightjar_broker::access::{AuthAnswer, AuthRequest, Grant};
+#[cfg(any(feature = "file", feature = "builtin"))]
+use nightjar_broker::{access::ClientInfo, auth::UserKind};
 use nightjar_mqtt::ReasonCode;
 
 use crate::password::{HashPool, PasswordHash};
@@ -16,6 +17,7 @@ pub(crate) struct Login {
 }
 
 /// What a client is known by; `None` if it has no user name.
+#[cfg(any(feature = "file", feature = "builtin"))]
 pub(crate) fn name(kind: UserKind, client: &ClientInfo) -> Option<&str> {
     match kind {
         UserKind::Username => client.username.as_deref(),

@@ -1,7 +1,7 @@
-//! TLS towards servers that are asked.
+//! Connections by rustls.
 
 use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -11,34 +11,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
+use super::TlsSettings;
 use crate::ConnectorError;
-
-/// The `tls.*` keys of a backend.
-#[derive(Debug, Clone)]
-pub struct TlsSettings {
-    /// `tls.verify`: checks the server's certificate and name.
-    pub verify: bool,
-    /// `tls.ca_file`: who may sign the server's certificate; the system's authorities if unset.
-    pub ca_file: Option<PathBuf>,
-    /// `tls.cert_file`: our own certificate, where the server asks for one.
-    pub cert_file: Option<PathBuf>,
-    /// `tls.key_file`: its private key.
-    pub key_file: Option<PathBuf>,
-    /// `tls.server_name`: the name the certificate must have; the host of the address if unset.
-    pub server_name: Option<String>,
-}
-
-impl Default for TlsSettings {
-    fn default() -> Self {
-        Self {
-            verify: true,
-            ca_file: None,
-            cert_file: None,
-            key_file: None,
-            server_name: None,
-        }
-    }
-}
 
 /// Makes TLS connections to one server.
 #[derive(Clone)]
