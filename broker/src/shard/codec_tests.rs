@@ -126,7 +126,7 @@ fn client() -> impl Strategy<Value = std::sync::Arc<str>> {
 }
 
 /// Entries for three clients over a few seconds, so that they meet.
-fn entry() -> impl Strategy<Value = SessionEntry> {
+pub(super) fn entry() -> impl Strategy<Value = SessionEntry> {
     let now = || (0u64..8000).prop_map(Timestamp);
     let epoch = || 0u64..4;
     let ids = || prop::collection::vec(1u16..5, 0..4);

@@ -21,6 +21,8 @@ pub use streams::Streams;
 
 #[cfg(test)]
 mod codec_tests;
+#[cfg(test)]
+mod model_tests;
 
 use std::hash::BuildHasher;
 
