@@ -27,7 +27,7 @@ pub enum Recovery {
     AcceptLoss,
 }
 
-/// Settings of a [`NodeStore`].
+/// Settings of a [`crate::NodeStore`].
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
     /// Data directory.

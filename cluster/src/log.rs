@@ -77,7 +77,7 @@ pub(crate) const fn is_retained_region(region: u64) -> bool {
     region >= RETAINED_REGIONS
 }
 
-/// One entry of one group. `bytes` begins with [`HEAD`] bytes that the log fills in.
+/// One entry of one group. `bytes` begins with 12 bytes (index and term) that the log fills in.
 #[derive(Debug)]
 pub struct GroupEntry {
     /// Number of the group.
