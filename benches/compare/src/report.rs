@@ -178,9 +178,10 @@ impl Report {
                     median(costs.clone()),
                     costs.iter().copied().fold(f64::INFINITY, f64::min),
                     self.ratio(workload, &runs, |other| other == "mosquitto"),
-                    self.ratio(workload, &runs, |other| other != "echo"
-                        && other != broker
-                        && !other.starts_with("nightjar")),
+                    self.ratio(workload, &runs, |other| {
+                        !["echo", "relay", broker.as_str()].contains(&other)
+                            && !other.starts_with("nightjar")
+                    }),
                     self.ratio(workload, &runs, |other| other == "echo"),
                     self.ratio(workload, &runs, |other| other == "relay"),
                     self.ratio(workload, &runs, |other| broker == "nightjar"
