@@ -4,8 +4,9 @@
 //! Anything else that does not check is damage, and so is a batch that does not check with a whole one behind it. The
 //! engine would cut the log off there without a word.
 //!
-//! A file is a header (magic, version, alignment) and batches: length and kind (8 bytes, big endian), offset of the
-//! footer (8), entries with their CRC-32, footer with its CRC-32 XOR the file's number.
+//! A file is a header (magic, version, in version 2 the alignment) and batches: length and kind (8 bytes, big endian),
+//! offset of the footer (8), entries with their CRC-32, footer with its CRC-32, in version 2 XOR the file's number.
+//! The engine writes version 2, but a file whose header a crash cut off it goes on with as version 1.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,6 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 
 const MAGIC: &[u8] = b"RAFT-LOG-FILE-HEADER-9986AB3E47F320B394C8E84916EB0ED5";
-const HEADER: usize = MAGIC.len() + 16;
 const BATCH_HEADER: usize = 16;
 const SUM: usize = 4;
 
@@ -95,17 +95,17 @@ pub(crate) type EachBatch<'a> = dyn FnMut(u64, &[u8], &[u8]) + 'a;
 /// Reads one file; `each` sees every whole batch: its offset, its entries, its footer.
 pub(crate) fn scan(file: &LogFile, last: bool, each: &mut EachBatch<'_>) -> Result<Scan, Error> {
     let bytes = fs::read(&file.path).map_err(Error::io(&file.path, "cannot be read"))?;
-    let signature = file.number as u32;
     let mut scan = Scan {
         batches: 0,
         end: 0,
         torn: false,
         damage: None,
     };
-    let header_ok = bytes.len() >= HEADER && bytes.starts_with(MAGIC);
-    let mut at = 0;
+    let header = header(&bytes, file.number);
+    let header_ok = header.is_some();
+    // Without a header, what may stand behind it is looked for as in a whole file.
+    let (mut at, signature) = header.unwrap_or((0, file.number as u32));
     if header_ok {
-        at = HEADER;
         while let Some((len, entries, footer)) = batch(&bytes[at..], signature) {
             each(at as u64, entries, footer);
             scan.batches += 1;
@@ -135,6 +135,17 @@ pub(crate) fn scan(file: &LogFile, last: bool, each: &mut EachBatch<'_>) -> Resu
         ));
     }
     Ok(scan)
+}
+
+/// The length of the header and the signature of the file's batches.
+fn header(bytes: &[u8], number: u64) -> Option<(usize, u32)> {
+    let rest = bytes.strip_prefix(MAGIC)?;
+    let version = u64::from_be_bytes(rest.get(..8)?.try_into().ok()?);
+    match version {
+        1 => Some((MAGIC.len() + 8, 0)),
+        2 if rest.len() >= 16 => Some((MAGIC.len() + 16, number as u32)),
+        _ => None,
+    }
 }
 
 /// The batch at the beginning of `bytes`, if it is whole: its length, its entries, its footer.

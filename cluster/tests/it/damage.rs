@@ -284,3 +284,39 @@ fn after_a_failed_sync_nothing_is_acknowledged() {
     assert_eq!(wait(&publish(&store, "sub", "a", "y")), refused);
     assert!(store.has_failed());
 }
+
+/// A kill between making the next log file and writing its header: the engine goes on in that file in an older
+/// format, which is no damage.
+#[test]
+fn a_log_file_cut_off_before_its_header_is_used_and_read_again() {
+    for len in [0, 20, 60] {
+        let dir = Dir::new("header");
+        filled(&dir, 5);
+        let first = log_files(&dir)[0].clone();
+        let next = dir.join("log/0000000000000002.raftlog");
+        fs::write(&next, &fs::read(&first).unwrap()[..len]).unwrap();
+        let store = NodeStore::open(&config(&dir)).unwrap();
+        started(&store);
+        for number in 5..900 {
+            let payload = format!("{number:04} {}", "z".repeat(150));
+            assert_eq!(wait(&publish(&store, "sub", "a", &payload)), Progress::Done);
+        }
+        drop(store);
+        assert!(
+            log_files(&dir).len() > 2,
+            "the file is not the last one any more"
+        );
+        let report = nightjar_cluster::check(&dir).unwrap();
+        assert!(report.problems.is_empty(), "{}", report.text);
+        let store = NodeStore::open(&config(&dir)).unwrap();
+        assert_eq!(queue(&store, "sub").len(), 900);
+        drop(store);
+        // Damage in it is seen as in any other.
+        flip(&next, 3_000);
+        let error = NodeStore::open(&config(&dir)).unwrap_err();
+        assert!(
+            matches!(&error, Error::Damaged { path, .. } if *path == next),
+            "{error}"
+        );
+    }
+}

@@ -31,6 +31,9 @@ impl Dir {
 
 impl Drop for Dir {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            return; // It says what went wrong.
+        }
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
