@@ -272,7 +272,7 @@ class Broker:
     # ---- end ----
 
     def stop(self, timeout=8.0):
-        """SIGTERM, by process id; returns the exit code. A broker that does not stop is killed, and that is an error."""
+        """SIGTERM, by process id; returns the exit code. A broker that does not stop is killed and is an error."""
         if self.process is None:
             return None
         if self.process.poll() is None:

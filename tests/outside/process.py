@@ -196,7 +196,8 @@ def check_says_the_same_without_starting(binary):
     with tempfile.TemporaryDirectory() as folder:
         config = pathlib.Path(folder) / "nightjar.toml"
         config.write_text(f'[node]\ndata_dir = "{folder}/data"\n[listeners.tcp.default]\nbind = "127.0.0.1:0"\n'
-                          '[listeners.tls.default]\nbind = "127.0.0.1:0"\n[listeners.ws.default]\nbind = "127.0.0.1:0"\n'
+                          '[listeners.tls.default]\nbind = "127.0.0.1:0"\n'
+                          '[listeners.ws.default]\nbind = "127.0.0.1:0"\n'
                           '[listeners.wss.default]\nbind = "127.0.0.1:0"\n')
         code, _, err = run(binary, "check", "--config", str(config))
         check(code == 0, f"exit code {code}: {err}")

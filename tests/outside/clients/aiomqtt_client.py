@@ -9,7 +9,6 @@ from .loop import Loop
 
 try:
     import aiomqtt
-    import paho.mqtt.client as paho
     from paho.mqtt.packettypes import PacketTypes
     from paho.mqtt.properties import Properties
 except ImportError:

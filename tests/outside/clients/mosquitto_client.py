@@ -44,8 +44,8 @@ class MosquittoClient(Client):
 
     def _sub(self, topic_filter, qos):
         self._end(signal.SIGTERM)
-        words = ["stdbuf", "-oL", "mosquitto_sub", *self._common(), "-i", self.client_id, "-t", topic_filter, "-q", str(qos), "-d",
-                 "-F", "%j"]
+        words = ["stdbuf", "-oL", "mosquitto_sub", *self._common(), "-i", self.client_id, "-t", topic_filter,
+                 "-q", str(qos), "-d", "-F", "%j"]
         if not self.clean:
             words.append("-c")
         if self.will:

@@ -93,7 +93,8 @@ async def success_codes_and_properties_in_acks(t):
 async def publisher_acks_with_properties(t):
     """PUBREL of a publisher with code and properties."""
     pub = await t.connect()
-    for i, (rc, properties) in enumerate(((0, None), (0, {}), (0, {"reason_string": "go", "user_property": ("a", "b")}))):
+    full = {"reason_string": "go", "user_property": ("a", "b")}
+    for i, (rc, properties) in enumerate(((0, None), (0, {}), (0, full))):
         pub.post(t.topic(), b"x", 2, i + 1)
         await pub.expect(wire.PUBREC, pid=i + 1)
         pub.send(wire.ack(wire.PUBREL, i + 1, rc, properties))

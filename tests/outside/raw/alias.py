@@ -1,6 +1,5 @@
 """Topic aliases, from clients to the server and back."""
 
-import wire
 from rows import check, row
 
 

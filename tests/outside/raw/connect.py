@@ -301,7 +301,7 @@ async def password_without_user_name(t):
 
 @row(v="5", s4="3.1.3-2 3.1.3-5", s5="3.1.3-2 3.1.3-5")
 async def client_ids_of_the_standard(t):
-    """1 to 23 characters of digits and letters must be allowed. One version after the other: the identifiers are few."""
+    """1 to 23 characters of digits and letters must be allowed. One version after the other: there are few of them."""
     alphabet = string.digits + string.ascii_letters
     for v in (3, 4, 5):
         for cid in ("7", "Z", *(alphabet[i:i + 23] for i in (0, 20, 39))):
@@ -312,7 +312,8 @@ async def client_ids_of_the_standard(t):
 @row(v="345")
 async def client_ids_that_people_use(t):
     """Longer than 23 bytes (3.1 too), slashes, colons, spaces, UTF-8 and one that looks like a topic filter."""
-    for cid in ("x" * 24, "x" * 256, "floor/3/lamp:7", "with a space", "gr\u00fc\u00dfe-\u6e29\u5ea6-\U0001F321", "a#b+", "$share"):
+    for cid in ("x" * 24, "x" * 256, "floor/3/lamp:7", "with a space", "gr\u00fc\u00dfe-\u6e29\u5ea6-\U0001F321",
+                "a#b+", "$share"):
         conn = await t.connect(cid=f"{cid}-{t.key}")
         await conn.ping()
 

@@ -200,7 +200,8 @@ async def connect_larger_than_its_own_limit(t):
     """384 KiB before a client is known: 0x95 or a close. What is below is served."""
     def with_properties(count):
         pairs = [("k", "v" * 60000)] * count
-        return wire.connect(t.cid(), will=(t.topic("will"), b"x" * 60000, 0, False), properties={"user_property": pairs})
+        will = (t.topic("will"), b"x" * 60000, 0, False)
+        return wire.connect(t.cid(), will=will, properties={"user_property": pairs})
 
     conn = await t.open("fits")
     conn.send(with_properties(4))

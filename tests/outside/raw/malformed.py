@@ -266,7 +266,6 @@ async def other_clients_live_on(t):
 @row(v="45", s4="4.8.0-1", s5="4.13.1-1")
 async def packets_in_pieces(t):
     """Bytes may come one at a time: framing does not depend on segments."""
-    import asyncio
     conn = await t.open()
     stream = wire.connect(t.cid(), t.v) + subscribe(1, [(t.topic(), 0)], t.v)
     stream += publish(t.topic(), b"in pieces", v=t.v) + wire.pingreq()

@@ -6,7 +6,8 @@ import wire
 from rows import check, row
 
 
-@row(v="345", s4="3.3.4-1 3.8.4-6 4.3.1-1 4.5.0-1 3.3.2-3 2.3.1-5", s5="3.3.4-1 3.8.4-8 4.3.3-2 4.3.1-1 4.5.0-1 3.3.2-3 2.2.1-2")
+@row(v="345", s4="3.3.4-1 3.8.4-6 4.3.1-1 4.5.0-1 3.3.2-3 2.3.1-5",
+     s5="3.3.4-1 3.8.4-8 4.3.3-2 4.3.1-1 4.5.0-1 3.3.2-3 2.2.1-2")
 async def delivered_qos_is_the_lower_one(t):
     """All nine pairs of published and granted QoS."""
     subs = []
