@@ -20,10 +20,11 @@ use crate::publish::{PublishBatch, Published};
 use crate::router::{Router, Target};
 use crate::session::Session;
 use crate::settings::{MqttSettings, QueueLimits, RetainedSettings};
-use crate::shard::{Effect, Open, Queued, Restored, SessionEntry, Will};
+use crate::shard::{Effect, Open, Queued, Restored, RetainedEntry, RetainedShard, SessionEntry, Will};
 use crate::store::{DurableStore, EffectSink};
 use crate::subscription::Subscription;
 use crate::takeover::Takeovers;
+use crate::ticket::Ticket;
 use crate::time::Timestamp;
 
 /// What a front-end asks when a client connects.
@@ -75,6 +76,8 @@ pub struct Broker {
     next_epoch: AtomicU64,
     memory: AtomicU8,
     takeovers: Takeovers,
+    /// Retained `$SYS` messages: this node's own, and not worth a log.
+    sys: Mutex<RetainedShard>,
     deferred: Mutex<Vec<(u16, Effect)>>,
     node: Arc<str>,
     started: Timestamp,
@@ -125,6 +128,7 @@ impl Broker {
             next_epoch: AtomicU64::new(UNRECORDED),
             memory: AtomicU8::new(0),
             takeovers: Takeovers::default(),
+            sys: Mutex::default(),
             deferred: Mutex::new(Vec::new()),
             node: parts.node,
             started: Timestamp::now(),
@@ -477,6 +481,24 @@ impl Broker {
             .counts
             .dropped
             .fetch_add(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Keeps a retained message; the ticket is done when it is committed.
+    pub(crate) fn keep_retained(&self, message: &Message) -> Ticket {
+        let entry = RetainedEntry::Set(self.as_retained(message));
+        if message.topic().starts_with("$SYS/") {
+            self.sys.lock().apply(entry);
+            return Ticket::DONE;
+        }
+        self.store.retain(entry)
+    }
+
+    /// Reads the retained messages that a filter matches, `$SYS` messages of this node among them.
+    pub fn read_retained(&self, filter: &str, now: Timestamp, each: &mut dyn FnMut(&Message)) {
+        self.store.read_retained(filter, now, each);
+        if filter.starts_with("$SYS/") {
+            self.sys.lock().read(filter, now, each);
+        }
     }
 
     /// Do the limits of the retained store admit this message?

@@ -13,7 +13,7 @@ use crate::message::Message;
 use crate::metrics::Counter;
 use crate::router::{Group, Member, Route, Target};
 use crate::settings::QueuePolicy;
-use crate::shard::{Enqueue, RetainedEntry, SessionEntry};
+use crate::shard::{Enqueue, SessionEntry};
 use crate::store::Batches;
 use crate::subscription::{SubOptions, Subscription};
 use crate::ticket::{Completion, Ticket};
@@ -205,8 +205,7 @@ impl Broker {
             self.metrics().count(Counter::RetainedRefused);
             return;
         }
-        let kept = self.as_retained(message);
-        let ticket = self.store().retain(RetainedEntry::Set(kept));
+        let ticket = self.keep_retained(message);
         if !ticket.is_done() {
             batch.tickets.push(ticket);
         }

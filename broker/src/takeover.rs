@@ -28,7 +28,13 @@ pub struct Takeovers(Mutex<HashMap<Arc<str>, Watch, RandomState>>);
 
 impl Takeovers {
     /// A takeover happened. True if it makes a loop that was not yet named.
-    pub fn note(&self, client_id: &Arc<str>, old: SocketAddr, new: SocketAddr, now: Timestamp) -> bool {
+    pub fn note(
+        &self,
+        client_id: &Arc<str>,
+        old: SocketAddr,
+        new: SocketAddr,
+        now: Timestamp,
+    ) -> bool {
         let mut watched = self.0.lock();
         if watched.len() >= WATCHED && !watched.contains_key(client_id) {
             watched.retain(|_, watch| now.since(watch.last) < WINDOW_SECS * 1000);
@@ -36,7 +42,10 @@ impl Takeovers {
                 return false;
             }
         }
-        let watch = watched.entry(client_id.clone()).or_insert(Watch { count: 0, last: now });
+        let watch = watched.entry(client_id.clone()).or_insert(Watch {
+            count: 0,
+            last: now,
+        });
         if now.since(watch.last) >= WINDOW_SECS * 1000 {
             watch.count = 0;
         }

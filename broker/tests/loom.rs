@@ -10,7 +10,9 @@ use loom::future::block_on;
 use loom::thread;
 use nightjar_broker::access::{ClientInfo, Protocol};
 use nightjar_broker::settings::QueueLimits;
-use nightjar_broker::{Completion, Delivery, Message, MessageHead, SessionHandle, Ticket, Timestamp};
+use nightjar_broker::{
+    Completion, Delivery, Message, MessageHead, SessionHandle, Ticket, Timestamp,
+};
 use nightjar_mqtt::{ProtocolVersion, QoS, TopicName};
 
 fn handle(max_len: usize) -> Arc<SessionHandle> {
@@ -26,7 +28,10 @@ fn handle(max_len: usize) -> Arc<SessionHandle> {
         superuser: false,
         rules: None,
     };
-    let limits = QueueLimits { max_len, ..QueueLimits::default() };
+    let limits = QueueLimits {
+        max_len,
+        ..QueueLimits::default()
+    };
     SessionHandle::new(Arc::new(info), false, 1, Arc::new(limits))
 }
 
@@ -53,7 +58,11 @@ fn drain(handle: &SessionHandle, wanted: usize) {
             count = *total + got.len();
             *total = count;
         });
-        if count >= wanted { Poll::Ready(()) } else { Poll::Pending }
+        if count >= wanted {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }));
 }
 
