@@ -20,7 +20,9 @@ use crate::publish::{PublishBatch, Published};
 use crate::router::{Router, Target};
 use crate::session::Session;
 use crate::settings::{MqttSettings, QueueLimits, RetainedSettings};
-use crate::shard::{Effect, Open, Queued, Restored, RetainedEntry, RetainedShard, SessionEntry, Will};
+use crate::shard::{
+    Effect, Open, Queued, Restored, RetainedEntry, RetainedShard, SessionEntry, Will,
+};
 use crate::store::{DurableStore, EffectSink};
 use crate::subscription::Subscription;
 use crate::takeover::Takeovers;
@@ -300,7 +302,12 @@ impl Broker {
         if let Some(old) = self.client(&info.client_id)
             && old.is_connected()
         {
-            self.takeovers.note(&info.client_id, old.info().peer, info.peer, Timestamp::now());
+            self.takeovers.note(
+                &info.client_id,
+                old.info().peer,
+                info.peer,
+                Timestamp::now(),
+            );
         }
         let mut displaced = None;
         let mut overtaken = false;

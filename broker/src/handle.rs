@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
 
-use nightjar_mqtt::{QoS, ReasonCode, TopicFilter};
 use crate::sync::Mutex;
+use nightjar_mqtt::{QoS, ReasonCode, TopicFilter};
 
 use crate::access::ClientInfo;
 use crate::delivery::Delivery;

@@ -21,7 +21,9 @@ mod model {
 
         /// Locks it.
         pub fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
-            self.0.lock().expect("no thread of a model panics while it holds the lock")
+            self.0
+                .lock()
+                .expect("no thread of a model panics while it holds the lock")
         }
     }
 }

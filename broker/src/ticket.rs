@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use nightjar_mqtt::ReasonCode;
 use crate::sync::Mutex;
+use nightjar_mqtt::ReasonCode;
 
 /// The state that a submitter's [`Ticket`] and the one who completes it share.
 #[derive(Debug)]

@@ -22,7 +22,11 @@ impl Store {
     /// A directory of another node, of a newer format, in use or damaged, in words.
     pub fn open(config: &Config) -> Result<Self, String> {
         let durability = match config.durability {
-            Durability::Memory => return Ok(Self::Memory(Arc::new(MemoryStore::new(config.cluster.shards)))),
+            Durability::Memory => {
+                return Ok(Self::Memory(Arc::new(MemoryStore::new(
+                    config.cluster.shards,
+                ))));
+            }
             Durability::Sync => cluster::Durability::Sync,
             Durability::Async => cluster::Durability::Async,
         };

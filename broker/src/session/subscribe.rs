@@ -117,7 +117,8 @@ impl Session {
             let read = self.reads.remove(at);
             let (sub, client_id) = (read.sub, self.handle.client_id().clone());
             let (durable, outbound) = (self.durable, &mut self.outbound);
-            self.broker.read_retained(&read.filter, now, &mut |message| {
+            self.broker
+                .read_retained(&read.filter, now, &mut |message| {
                     if sub.options.no_local()
                         && message.head().publisher.as_deref() == Some(&*client_id)
                     {

@@ -66,7 +66,10 @@ impl Drop for Budget<'_> {
 }
 
 /// Brings a connection to its session; `None` if it ended before.
-pub async fn run(shared: Arc<Shared>, mut accepted: Accepted<ListenerMqtt>) -> Option<Box<Connection>> {
+pub async fn run(
+    shared: Arc<Shared>,
+    mut accepted: Accepted<ListenerMqtt>,
+) -> Option<Box<Connection>> {
     let settings = accepted.listener.settings().mqtt.settings.load_full();
     let metrics = shared.broker.metrics();
     let deadline = tokio::time::Instant::from_std(
@@ -220,7 +223,9 @@ async fn read_connect(
             Ok(Decoded::Incomplete { .. }) => {}
             Err(nightjar_mqtt::DecodeError::ExpectedConnect(first)) => {
                 tracing::trace!("first packet is not CONNECT (0x{first:02X})");
-                accepted.listener.wrong_protocol(accepted.peer, Spoken::guess(input));
+                accepted
+                    .listener
+                    .wrong_protocol(accepted.peer, Spoken::guess(input));
                 shared.broker.metrics().count(Counter::ConnectsRefused);
                 close(&mut accepted.transport).await;
                 return Err(None);
@@ -630,9 +635,9 @@ async fn exchange_until_done(
             let transport = &mut accepted.transport;
             let read = std::future::poll_fn(|cx| {
                 with_read(|scratch| {
-                    transport.poll_read(cx, scratch).map(|result| {
-                        result.inspect(|&n| rest.extend_from_slice(&scratch[..n]))
-                    })
+                    transport
+                        .poll_read(cx, scratch)
+                        .map(|result| result.inspect(|&n| rest.extend_from_slice(&scratch[..n])))
                 })
             });
             if !matches!(read.await, Ok(1..)) {

@@ -97,7 +97,10 @@ impl MqttFrontend {
     ///
     /// What the handshake needs is boxed before the task begins, and so is the connected client: the task of an idle
     /// client is a pointer and little more.
-    pub fn serve(self, accepted: Accepted<ListenerMqtt>) -> impl Future<Output = ()> + Send + 'static {
+    pub fn serve(
+        self,
+        accepted: Accepted<ListenerMqtt>,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let handshake = Box::pin(handshake::run(self.0, accepted));
         async move {
             if let Some(connection) = handshake.await {
