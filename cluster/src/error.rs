@@ -58,7 +58,7 @@ pub enum Error {
         supported: u32,
     },
     /// A file is damaged.
-    #[error("{} is damaged at byte {offset}: {what}. Restore a backup, or start with recovery = \"accept_loss\" to keep what stands before it", path.display())]
+    #[error("{} is damaged at byte {offset}: {what}. Restore a backup, or start with node.recovery = \"accept_loss\" to keep what stands before it", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -68,7 +68,7 @@ pub enum Error {
         what: String,
     },
     /// The log is whole but ends before what was acknowledged.
-    #[error("the log in {} ends at entry {found} of {group}, but entry {marked} was acknowledged (durable mark): {} entries are missing. Restore a backup, or start with recovery = \"accept_loss\" to go on without them", dir.display(), marked - found)]
+    #[error("the log in {} ends at entry {found} of {group}, but entry {marked} was acknowledged (durable mark): {} entries are missing. Restore a backup, or start with node.recovery = \"accept_loss\" to go on without them", dir.display(), marked - found)]
     BelowMark {
         /// The data directory.
         dir: PathBuf,

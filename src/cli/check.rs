@@ -1,20 +1,20 @@
 //! `nightjar check`: everything that can be known without starting.
 //!
-//! Beyond the configuration itself: addresses can be bound, certificates and keys exist and belong together, the ACL
-//! files are right, the system's limits suffice. What it opens it closes again; it writes nothing that stays.
+//! Beyond the configuration itself: addresses can be bound, certificates and keys exist and belong together, the files
+//! of users and rules are right, the system's limits suffice. What it opens it closes again; it writes nothing that stays.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use nightjar_broker::acl::{AclError, FileSource};
 use nightjar_gateway::GatewayError;
 use nightjar_gateway::tls::{self, TlsServer, TlsSettings};
 
 use super::{exit, version};
-use crate::config::model::{AclSource, Authenticator, Tls, Verify};
-use crate::config::{self, ConfigErrors, Loaded, Options, Origin, Problem};
+use crate::config::model::{Tls, Verify};
+use crate::config::{self, ConfigErrors, Loaded, Options, Problem};
 use crate::ctl::{Client, SOCKET};
+use crate::start::access;
 
 /// File descriptors the process needs beside those of clients.
 const OWN_FILES: u64 = 256;
@@ -25,15 +25,16 @@ pub fn run(options: &Options) -> ExitCode {
         Ok(read) => read,
         Err(errors) => return exit::fail(exit::USAGE, errors),
     };
-    problems.extend(config::missing_features(&loaded, version::KINDS));
     let mut notes: Vec<String> = version::warnings(&loaded)
         .iter()
         .map(Problem::to_string)
         .collect();
     check_addresses(&loaded, &mut problems, &mut notes);
     check_certificates(&loaded, &mut problems);
-    check_auth(&loaded, &mut problems);
-    check_acl(&loaded, &mut problems);
+    // Files of users and rules, keys, kinds that are not compiled in; nothing is asked over the network.
+    if let Err(more) = access::load(&loaded, &access::Hashing::default()) {
+        problems.extend(more);
+    }
     check_directories(&loaded, &mut problems);
     check_limits(&loaded, &mut problems);
     let count = problems.len();
@@ -223,65 +224,6 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // It exists only if a certificate was made; a leftover in the temporary directory harms nobody.
         let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Reads the files of rules.
-fn check_acl(loaded: &Loaded, problems: &mut Vec<Problem>) {
-    for (index, source) in loaded.config.acl.sources.iter().enumerate() {
-        let AclSource::File(file) = source else {
-            continue;
-        };
-        let key = format!("acl.sources[{index}].path");
-        match FileSource::load(&file.path) {
-            Ok(_) => {}
-            Err(AclError::Syntax(errors)) => problems.extend(errors.0.into_iter().map(|error| {
-                let place = Origin::File {
-                    path: PathBuf::from(error.file),
-                    line: error.line as usize,
-                    column: error.column as usize,
-                };
-                Problem::new(
-                    place,
-                    key.clone(),
-                    format!("expected {}, got {}", error.expected, error.got),
-                )
-                .help(
-                    "one rule a line, as {allow, {user, \"dashboard\"}, subscribe, [\"$SYS/#\"]}.",
-                )
-            })),
-            Err(other) => problems.push(
-                problem(loaded, &key, other.to_string())
-                    .help("name a file of rules that this user may read"),
-            ),
-        }
-    }
-}
-
-/// Files that authenticators read.
-fn check_auth(loaded: &Loaded, problems: &mut Vec<Problem>) {
-    for (index, entry) in loaded.config.auth.chain.iter().enumerate() {
-        let file = match entry {
-            Authenticator::File(it) if it.enable => Some(("path", &it.path)),
-            Authenticator::Jwt(it) if it.enable => it
-                .public_key_file
-                .as_ref()
-                .map(|path| ("public_key_file", path)),
-            _ => None,
-        };
-        if let Some((name, path)) = file
-            && let Err(error) = std::fs::read(path)
-        {
-            let key = format!("auth.chain[{index}].{name}");
-            problems.push(
-                problem(
-                    loaded,
-                    &key,
-                    format!("cannot read {}: {error}", path.display()),
-                )
-                .help("name a file that this user may read"),
-            );
-        }
     }
 }
 

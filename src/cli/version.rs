@@ -5,13 +5,36 @@ use std::fmt::Write as _;
 use crate::config::{Loaded, Problem, schema};
 
 /// Authenticators (`auth`) and authorization sources (`acl`) that are compiled in.
-pub const KINDS: &[(&str, &str)] = &[("acl", "file")];
+pub const KINDS: &[(&str, &str)] = &[
+    #[cfg(feature = "file")]
+    ("auth", "file"),
+    #[cfg(feature = "http")]
+    ("auth", "http"),
+    #[cfg(feature = "jwt")]
+    ("auth", "jwt"),
+    #[cfg(feature = "mysql")]
+    ("auth", "mysql"),
+    #[cfg(feature = "postgres")]
+    ("auth", "postgres"),
+    #[cfg(feature = "redis")]
+    ("auth", "redis"),
+    ("auth", "x509"),
+    ("auth", "scram"),
+    ("acl", "file"),
+    #[cfg(feature = "http")]
+    ("acl", "http"),
+    #[cfg(feature = "mysql")]
+    ("acl", "mysql"),
+    #[cfg(feature = "postgres")]
+    ("acl", "postgres"),
+    #[cfg(feature = "redis")]
+    ("acl", "redis"),
+];
 
 /// Keys that are read and checked, and that this build does not act on: whoever sets one is told. A key here stands
 /// for all below it.
 const WITHOUT_EFFECT: &[&str] = &[
     "api",
-    "auth.cache_ttl",
     "cluster",
     "limits.address",
     "limits.client",

@@ -2,9 +2,11 @@
 //!
 //! Nothing is half started: configuration, ACL files, certificates and all sockets come first, the ready line last.
 
+pub mod access;
 mod memory;
 mod reload;
 mod settings;
+mod store;
 mod sys;
 
 use std::fs;
@@ -17,7 +19,7 @@ use std::time::{Duration, Instant};
 use nightjar_broker::access::BoxFuture;
 use nightjar_broker::acl::AclSources;
 use nightjar_broker::auth::{AuthChain, Timer};
-use nightjar_broker::{Broker, MemoryLevel, MemoryStore, Parts, Signal, Timestamp};
+use nightjar_broker::{Broker, MemoryLevel, Parts, Signal, Timestamp};
 use nightjar_gateway::mqtt::{ConnectLimits, ListenerMqtt, MqttFrontend};
 use nightjar_gateway::websocket::handshake::{StatusAnswer, StatusSource};
 use nightjar_gateway::{Listeners, Workers};
@@ -29,8 +31,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::exit;
 use crate::config::model::{Config, LogFormat};
-use crate::config::{ConfigErrors, Loaded, missing_features};
+use crate::config::{ConfigErrors, Loaded};
 use crate::ctl::{CtlServer, Registry, SOCKET};
+
+use store::Store;
 
 /// How long clients have to leave when the node stops.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -47,6 +51,8 @@ pub struct Node {
     pub listeners: Listeners<ListenerMqtt>,
     /// Changes the log level at run time.
     log: reload::LogLevel,
+    /// Checks passwords, whatever the authenticators are.
+    hashing: access::Hashing,
 }
 
 /// Lets time pass for authentication.
@@ -61,10 +67,6 @@ impl Timer for TokioTimer {
 /// Runs a node until SIGTERM or SIGINT.
 pub fn serve(loaded: Loaded) -> ExitCode {
     let begun = Instant::now();
-    let problems = missing_features(&loaded, crate::cli::version::KINDS);
-    if !problems.is_empty() {
-        return exit::fail(exit::USAGE, ConfigErrors(problems));
-    }
     let log = match start_log(&loaded.config) {
         Ok(log) => log,
         Err(error) => return exit::fail(exit::USAGE, error),
@@ -80,6 +82,11 @@ pub fn serve(loaded: Loaded) -> ExitCode {
 }
 
 async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Instant) -> ExitCode {
+    let hashing = access::Hashing::default();
+    let (chain, sources) = match access::load(&loaded, &hashing) {
+        Ok(access) => access,
+        Err(problems) => return exit::fail(exit::USAGE, ConfigErrors(problems)),
+    };
     let config = &loaded.config;
     let data_dir = config.node.data_dir.clone();
     let path = data_dir.join(SOCKET);
@@ -92,29 +99,28 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
             );
         }
     };
-    let sources = match settings::acl_sources(&loaded) {
-        Ok(sources) => sources,
-        Err(problems) => return exit::fail(exit::USAGE, ConfigErrors(problems)),
+    let store = match Store::open(config) {
+        Ok(store) => store,
+        Err(error) => return exit::fail(exit::FAILED, error),
     };
-    let store = Arc::new(MemoryStore::new(config.cluster.shards));
     let broker = Broker::new(Parts {
         node: config.node.name.as_str().into(),
-        store: store.clone(),
+        store: store.shared(),
         settings: settings::mqtt(config, &config.mqtt),
         retained: settings::retained(config),
         acl: Arc::new(AclSources::new(settings::acl(config), sources)),
         auth: AuthChain::new(
             settings::auth(config),
-            Vec::new(),
-            Vec::new(),
+            chain.links,
+            chain.methods,
             Arc::new(TokioTimer),
         ),
     });
-    store.set_sink(broker.clone());
     let bound = match Listeners::bind(settings::listeners(config), &status(&broker)) {
         Ok(bound) => bound,
         Err(error) => return exit::fail(exit::USAGE, error),
     };
+    store.start(&broker);
     let addresses = bound.addresses();
     warnings(&loaded);
     let limits = ConnectLimits {
@@ -138,6 +144,7 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         broker,
         listeners,
         log,
+        hashing,
     });
     let ctl = tokio::spawn(ctl.run(Arc::new(verbs(&node))));
     let upkeep = workers.spawn(upkeep(node.clone()));
@@ -149,6 +156,8 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
     tracing::info!("ready after {} ms", begun.elapsed().as_millis());
     let code = until_stopped(&node).await;
     stop(&node).await;
+    // The last closes of connections are committed before the process ends.
+    let _ = tokio::task::spawn_blocking(move || store.close()).await;
     upkeep.abort();
     ctl.abort();
     let _ = ctl.await;
@@ -294,7 +303,7 @@ impl Node {
             "ready": true,
             "state": "running",
             "uptime": Timestamp::now().since(broker.started()) / 1000,
-            "durability": "memory",
+            "durability": self.loaded.lock().config.durability,
             "connections": broker.connected(),
             "sessions": broker.sessions(),
             "retained": broker.store().retained_size().0,
@@ -318,11 +327,6 @@ fn write_listeners(data_dir: &Path, ready: &[(String, String)]) -> std::io::Resu
 /// What an operator should know before trouble comes.
 fn warnings(loaded: &Loaded) {
     let config = &loaded.config;
-    if config.durability != crate::config::model::Durability::Memory {
-        tracing::warn!(
-            "durability: this build keeps sessions, queues and retained messages in memory; a restart loses them"
-        );
-    }
     if config.auth.allow_anonymous.is_none() && config.auth.chain.is_empty() {
         tracing::info!(
             "no authenticator is configured: only clients of this machine are let in \

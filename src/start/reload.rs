@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Node, settings};
+use super::{Node, access, settings};
 use crate::config::{self, Options};
 
 /// Sets the log level; the error says what is wrong with it.
@@ -20,12 +20,28 @@ impl Node {
         match config::load(&options) {
             Ok(fresh) => {
                 let changes = config::diff(&self.loaded.lock(), &fresh);
-                match settings::acl_sources(&fresh) {
+                (now, restart) = (changes.now, changes.restart);
+                match access::sources(&fresh) {
                     Ok(sources) => self
                         .broker
                         .acl()
                         .replace(settings::acl(&fresh.config), sources),
-                    Err(problems) => errors.push(config::ConfigErrors(problems).to_string()),
+                    Err(problems) => {
+                        now.retain(|key| !key.starts_with("acl."));
+                        errors.push(config::ConfigErrors(problems).to_string());
+                    }
+                }
+                match access::chain(&fresh, &self.hashing) {
+                    Ok(chain) => self.broker.auth().replace(
+                        settings::auth(&fresh.config),
+                        chain.links,
+                        chain.methods,
+                    ),
+                    // Half a chain could let in whom the missing half refuses.
+                    Err(problems) => {
+                        now.retain(|key| !key.starts_with("auth."));
+                        errors.push(config::ConfigErrors(problems).to_string());
+                    }
                 }
                 if let Err(error) = (self.log)(&fresh.config.log.level) {
                     errors.push(format!("log.level: {error}"));
@@ -33,9 +49,6 @@ impl Node {
                 let mqtt = settings::mqtt(&fresh.config, &fresh.config.mqtt);
                 self.broker
                     .set_settings(mqtt, settings::retained(&fresh.config));
-                self.broker
-                    .auth()
-                    .replace(settings::auth(&fresh.config), Vec::new(), Vec::new());
                 let running = self.listeners.status();
                 for listener in settings::listeners(&fresh.config) {
                     let name = listener.full_name();
@@ -44,8 +57,6 @@ impl Node {
                         found.state.settings().mqtt.settings.store(fresh);
                     }
                 }
-                now = changes.now;
-                restart = changes.restart;
                 *self.loaded.lock() = fresh;
             }
             Err(error) => errors.push(error.to_string()),

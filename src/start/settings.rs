@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use nightjar_broker::access::Authorizer;
-use nightjar_broker::acl::{AclSettings, DenyAction, FileSource, NoMatch};
+use nightjar_broker::acl::{AclSettings, DenyAction, NoMatch};
 use nightjar_broker::auth::AuthSettings;
 use nightjar_broker::settings::{
     Leniency, MqttSettings, QueueLimits, QueuePolicy, RetainedSettings, SharedStrategy,
@@ -15,8 +14,7 @@ use nightjar_gateway::tls::{SniCertificate, TlsSettings, Verify};
 use nightjar_gateway::websocket::handshake::{WsPath, WsSettings};
 use nightjar_mqtt::QoS;
 
-use crate::config::model::{self, AclSource, Config, StreamKind, StreamListener};
-use crate::config::{Loaded, Problem};
+use crate::config::model::{self, Config, StreamKind, StreamListener};
 
 fn millis(duration: crate::config::units::Duration) -> u64 {
     u64::try_from(duration.get().as_millis()).unwrap_or(u64::MAX)
@@ -114,41 +112,6 @@ pub fn acl(config: &Config) -> AclSettings {
         },
         cache_size: config.acl.cache_size,
         cache_ttl: config.acl.cache_ttl.get(),
-    }
-}
-
-/// `[[acl.sources]]`, their files read.
-///
-/// # Errors
-/// Every source that cannot be read.
-pub fn acl_sources(loaded: &Loaded) -> Result<Vec<Arc<dyn Authorizer>>, Vec<Problem>> {
-    let mut sources: Vec<Arc<dyn Authorizer>> = Vec::new();
-    let mut problems = Vec::new();
-    for (at, source) in loaded.config.acl.sources.iter().enumerate() {
-        if !source.enable() {
-            continue;
-        }
-        let key = format!("acl.sources[{at}]");
-        match source {
-            AclSource::File(file) => match FileSource::load(&file.path) {
-                Ok(source) => sources.push(Arc::new(source)),
-                Err(error) => {
-                    let key = format!("{key}.path");
-                    problems.push(Problem::new(loaded.origin(&key), key, error.to_string()));
-                }
-            },
-            // `missing_features` refused the kinds that are not compiled in before this is called.
-            other => problems.push(Problem::new(
-                loaded.origin(&key),
-                key,
-                format!("kind = \"{}\" is not compiled in", other.kind()),
-            )),
-        }
-    }
-    if problems.is_empty() {
-        Ok(sources)
-    } else {
-        Err(problems)
     }
 }
 

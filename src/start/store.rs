@@ -5,7 +5,7 @@ use std::sync::Arc;
 use nightjar_broker::{Broker, DurableStore, MemoryStore};
 use nightjar_cluster::{self as cluster, NodeStore, StoreConfig};
 
-use crate::config::model::{Config, Durability};
+use crate::config::model::{Config, Durability, Recovery};
 
 /// The store of a node.
 pub enum Store {
@@ -33,6 +33,10 @@ impl Store {
         let dir = config.node.data_dir.join("store");
         let mut settings = StoreConfig::new(dir, config.node.name.as_str());
         settings.durability = durability;
+        settings.recovery = match config.node.recovery {
+            Recovery::Strict => cluster::Recovery::Strict,
+            Recovery::AcceptLoss => cluster::Recovery::AcceptLoss,
+        };
         settings.session_groups = config.cluster.shards;
         settings.will_restart_grace =
             u32::try_from(config.node.will_restart_grace.get().as_secs()).unwrap_or(u32::MAX);

@@ -1,5 +1,6 @@
 //! The one integration-test binary: the program from outside, as processes, sockets and files.
 
+mod access;
 mod cli;
 mod process;
 mod statements;

@@ -73,6 +73,18 @@ pub struct Node {
     pub sys_interval: OffOr<Duration>,
     /// Delay of wills after a shutdown of this node.
     pub will_restart_grace: Duration,
+    /// What a start does with a damaged log.
+    pub recovery: Recovery,
+}
+
+/// What a start does with a damaged log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recovery {
+    /// It refuses.
+    Strict,
+    /// It goes on with what stands before the damage.
+    AcceptLoss,
 }
 
 /// `[retained]`.

@@ -100,7 +100,7 @@ const HASH: &[Key] = &[
     ),
     key(
         "pbkdf2_length",
-        Int(1, 512),
+        Int(16, 512),
         Is("32"),
         "Bytes of a pbkdf2 hash.",
     ),
@@ -477,7 +477,7 @@ pub(super) const AUTH_KINDS: &[Kind] = &[
                 ),
                 key(
                     "iterations",
-                    Int(4096, 100_000_000),
+                    Int(4096, 10_000_000),
                     Is("4096"),
                     "Iterations for passwords set from now on.",
                 ),
@@ -510,7 +510,7 @@ pub(super) const ACL_KINDS: &[Kind] = &[
                 "body",
                 Map(&Text),
                 Is(
-                    "{ clientid = \"${clientid}\", username = \"${username}\", ipaddr = \"${peerhost}\", access = \"${access}\", topic = \"${topic}\" }",
+                    "{ clientid = \"${clientid}\", username = \"${username}\", peerhost = \"${peerhost}\", action = \"${action}\", topic = \"${topic}\", qos = \"${qos}\", retain = \"${retain}\" }",
                 ),
                 "Fields sent.",
             )],

@@ -72,6 +72,13 @@ pub(super) const NODE: &[Key] = &[
         Is("\"10s\""),
         "After a shutdown or restart of this node, a will waits this long and is cancelled when its client comes back.",
     ),
+    restart(
+        "recovery",
+        Word(&["strict", "accept_loss"]),
+        Is("\"strict\""),
+        "What a start does with a damaged log. \"strict\": it refuses and names file and place.\n\
+         \"accept_loss\": it keeps what stands before the damage, puts the rest aside and says what is lost.",
+    ),
 ];
 
 pub(super) const BIND_TCP: Key = restart(
