@@ -15,7 +15,7 @@ use super::Entry;
 #[cfg(any(feature = "http", feature = "jwt", feature = "rows"))]
 use crate::config::{Problem, model};
 
-#[cfg(any(feature = "http", feature = "jwt", feature = "rows"))]
+#[cfg(any(feature = "http", feature = "rows"))]
 type Auth = Result<Arc<dyn Authenticator>, Problem>;
 #[cfg(any(feature = "http", feature = "rows"))]
 type Acl = Result<Arc<dyn Authorizer>, Problem>;
