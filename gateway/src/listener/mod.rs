@@ -59,3 +59,37 @@ pub struct Accepted<M = ()> {
     /// When the system gave the connection: `connect_timeout` counts from here.
     pub accepted_at: Instant,
 }
+
+impl<M> Accepted<M> {
+    /// A connection over a pipe within the process, as if `settings` had accepted it from loopback: for benches and
+    /// tests of what stands behind listeners.
+    ///
+    /// # Errors
+    /// [`crate::GatewayError::Setting`] for settings that do not hold together.
+    pub fn in_memory(
+        pipe: tokio::io::DuplexStream,
+        settings: ListenerSettings<M>,
+    ) -> Result<Self, crate::GatewayError> {
+        let status: crate::websocket::StatusSource =
+            std::sync::Arc::new(|| crate::websocket::StatusAnswer {
+                healthy: true,
+                text: String::new(),
+            });
+        let state = std::sync::Arc::new(ListenerState::new(settings, status)?);
+        let peer = SocketAddr::from(([127, 0, 0, 1], 0));
+        Ok(Self {
+            transport: Transport::Memory(Box::new(pipe)),
+            peer,
+            local: peer,
+            loopback: true,
+            proxied: false,
+            health_check: false,
+            listener: ListenerRef::new(&state),
+            slot: HandshakeSlot::new(&state),
+            identity: None,
+            http: None,
+            proxy: None,
+            accepted_at: Instant::now(),
+        })
+    }
+}

@@ -192,7 +192,7 @@ impl Bucket {
 pub struct ListenerRef<M = ()>(Arc<ListenerState<M>>);
 
 impl<M> ListenerRef<M> {
-    fn new(state: &Arc<ListenerState<M>>) -> Self {
+    pub(super) fn new(state: &Arc<ListenerState<M>>) -> Self {
         state.counters.connections.fetch_add(1, Ordering::Relaxed);
         Self(state.clone())
     }
@@ -217,7 +217,7 @@ impl<M> Drop for ListenerRef<M> {
 pub struct HandshakeSlot<M = ()>(Arc<ListenerState<M>>);
 
 impl<M> HandshakeSlot<M> {
-    fn new(state: &Arc<ListenerState<M>>) -> Self {
+    pub(super) fn new(state: &Arc<ListenerState<M>>) -> Self {
         state.counters.handshakes.fetch_add(1, Ordering::Relaxed);
         Self(state.clone())
     }
