@@ -2,5 +2,6 @@
 
 mod access;
 mod cli;
+mod flow;
 mod process;
 mod statements;

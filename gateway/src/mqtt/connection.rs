@@ -187,9 +187,11 @@ impl Connection {
         self.poll_timer(cx, now)?;
         let mut more = false;
         for turn in 0..TURNS {
+            let was_paused = !self.may_read();
             let read = self.read(cx, now)?;
             let wrote = self.write(cx, now)?;
-            more = read || wrote;
+            // Acknowledgements that left may have ended a pause: nothing else would wake this task to read on.
+            more = read || wrote || was_paused && self.may_read();
             if !more {
                 break;
             }
