@@ -1,7 +1,7 @@
 //! The MQTT front-end: from bytes on a transport to calls on a `Session`, and back.
 //!
-//! A connection has two phases, each a type: [`handshake`] reads CONNECT, asks who may come in and opens the session;
-//! [`connection`] is the connected client. The first is boxed and gone before the second begins, so that an idle
+//! A connection has two phases, each a type: `handshake` reads CONNECT, asks who may come in and opens the session;
+//! `connection` is the connected client. The first is boxed and gone before the second begins, so that an idle
 //! client's task stays small.
 
 mod alias;

@@ -1,7 +1,7 @@
 //! TLS 1.2 and 1.3 of the listeners, by rustls.
 //!
 //! [`TlsServer`] holds the configuration in force behind an atomic pointer, so that certificates are replaced without
-//! touching connections. [`load`] turns files into that configuration with errors that name key and file,
+//! touching connections. `load` turns files into that configuration with errors that name key and file,
 //! [`generate`] makes the certificate of an installation that has none, [`identity`] reads who a client is from its
 //! certificate, [`stream`] is the encrypted stream itself.
 
