@@ -7,7 +7,7 @@ use std::time::Duration;
 const USAGE: &str = "\
 usage: nightjar-compare [options]
   --nightjar PATH      the nightjar binary (target/release/nightjar)
-  --brokers A,B        only these: nightjar, nightjar-1w, mosquitto, nats, rabbitmq, rumqttd, rmqttd,
+  --brokers A,B        only these: nightjar, nightjar-1w, mosquitto, nats, rabbitmq, rumqttd,
                        echo, relay (default: all installed)
   --peer NAME=COMMAND  one more broker; {port} in COMMAND becomes its port; may be given several times
   --only A,B           only workloads whose name contains one of these words, or idle
@@ -91,7 +91,6 @@ impl Options {
             Kind::Nats,
             Kind::RabbitMq,
             Kind::Rumqttd,
-            Kind::Rmqttd,
             Kind::Echo,
             Kind::Relay,
         ];

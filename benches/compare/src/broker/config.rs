@@ -16,7 +16,6 @@ pub(super) fn plan(kind: &Kind, options: &Options, folder: &Path, port: u16) -> 
         Kind::Nats => nats(folder, port),
         Kind::RabbitMq => rabbitmq(folder, port),
         Kind::Rumqttd => rumqttd(folder, port),
-        Kind::Rmqttd => rmqttd(folder, port),
         Kind::Echo | Kind::Relay => {
             let mut command = Command::new(std::env::current_exe()?);
             command.arg(kind.name());
@@ -166,24 +165,6 @@ fn rumqttd(folder: &Path, port: u16) -> io::Result<Plan> {
     std::fs::write(&file, text)?;
     let mut command = Command::new(binary);
     command.arg("-c").arg(file).arg("-q");
-    Ok(Plan {
-        command,
-        version,
-        after: None,
-    })
-}
-
-fn rmqttd(folder: &Path, port: u16) -> io::Result<Plan> {
-    let binary = installed("rmqttd")?;
-    let version = first_line(Command::new(&binary).arg("--version"))?;
-    let file = folder.join("rmqtt.toml");
-    let text = format!(
-        "[log]\nto = \"off\"\n\n[listener.tcp.external]\naddr = \"127.0.0.1:{port}\"\nallow_anonymous = true\n\
-         max_connections = 100000\nmax_mqueue_len = 100000\nmax_inflight = 1000\n"
-    );
-    std::fs::write(&file, text)?;
-    let mut command = Command::new(binary);
-    command.arg("-f").arg(file);
     Ok(Plan {
         command,
         version,

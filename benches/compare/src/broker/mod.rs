@@ -33,8 +33,6 @@ pub enum Kind {
     RabbitMq,
     /// rumqttd.
     Rumqttd,
-    /// RMQTT.
-    Rmqttd,
     /// A floor: no broker, an epoll loop of this program that echoes.
     Echo,
     /// The other floor: the loop copies from publishers to subscribers.
@@ -58,7 +56,6 @@ impl Kind {
             Self::Nats => "nats",
             Self::RabbitMq => "rabbitmq",
             Self::Rumqttd => "rumqttd",
-            Self::Rmqttd => "rmqttd",
             Self::Echo => "echo",
             Self::Relay => "relay",
             Self::Peer(name, _) => name,
