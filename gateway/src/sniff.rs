@@ -17,6 +17,9 @@ pub enum Spoken {
 }
 
 impl Spoken {
+    /// Number of protocols that are told apart.
+    pub const COUNT: usize = 4;
+
     /// Guesses by the first bytes; `None` for anything else and for less than can be told from.
     #[must_use]
     pub fn guess(first: &[u8]) -> Option<Self> {

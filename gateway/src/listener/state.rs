@@ -28,6 +28,8 @@ pub struct ListenerState<M = ()> {
     pub(super) counters: ListenerCounters,
     bucket: Mutex<Bucket>,
     pub(super) warn: LogLimit,
+    /// One for each wrong protocol: a client of one does not hide the line on another.
+    wrong: [LogLimit; Spoken::COUNT],
 }
 
 impl<M> std::fmt::Debug for ListenerState<M> {
@@ -76,6 +78,7 @@ impl<M> ListenerState<M> {
                 filled: Instant::now(),
             }),
             warn: LogLimit::new(WARN_PERIOD),
+            wrong: std::array::from_fn(|_| LogLimit::new(WARN_PERIOD)),
         })
     }
 
@@ -142,8 +145,8 @@ impl<M> ListenerState<M> {
         tracing::debug!(listener = &*self.name, %peer, reason = reason.as_str(), "connection refused: {detail}");
     }
 
-    /// Counts a client of another protocol than the port's, and says so in one line, at most one in ten seconds. For
-    /// the connection too, whose first packet on a plain port is the first that anybody sees
+    /// Counts a client of another protocol than the port's, and says so in one line, at most one in ten seconds for
+    /// each protocol. For the connection too, whose first packet on a plain port is the first that anybody sees
     /// ([`Spoken::guess`] tells what it is).
     pub fn wrong_protocol(&self, peer: SocketAddr, spoken: Option<Spoken>) {
         let port = match self.settings.kind {
@@ -161,7 +164,7 @@ impl<M> ListenerState<M> {
             peer,
             &format_args!("client speaks {spoken}"),
         );
-        if let Some(more) = self.warn.allow() {
+        if let Some(more) = self.wrong[spoken as usize].allow() {
             tracing::warn!(listener = &*self.name, %peer, more,
                 "client speaks {spoken} on the port for {port}; connection closed");
         }
