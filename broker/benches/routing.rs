@@ -170,7 +170,7 @@ fn push_and_drain(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| {
         let delivery = Delivery::new(message.clone(), QoS::AtMostOnce, false, 0);
         black_box(client.push(delivery).outcome);
-        client.drain(&mut out, 64, 32, Waker::noop());
+        client.drain(1, &mut out, 64, 32, Waker::noop());
         out.clear();
     });
 }

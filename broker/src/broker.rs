@@ -323,6 +323,10 @@ impl Broker {
                 if old.is_durable() && durable {
                     overtaken = old.epoch() > epoch;
                     old
+                } else if old.epoch() < UNRECORDED && epoch < UNRECORDED && old.epoch() > epoch {
+                    // Both are known to the shard, and it gave the client to the other one last.
+                    overtaken = true;
+                    old
                 } else {
                     let handle =
                         SessionHandle::new(info.clone(), durable, epoch, request.queue.clone());
@@ -340,7 +344,9 @@ impl Broker {
                 self.end_handle(&old);
             }
             None if handle.epoch() != epoch => {
-                handle.attach(info.clone(), epoch, request.queue.clone())
+                if !handle.attach(info.clone(), epoch, request.queue.clone()) {
+                    return Err(ReasonCode::SessionTakenOver);
+                }
             }
             None => {}
         }

@@ -186,12 +186,15 @@ impl SessionHandle {
     }
 
     /// Attaches a new connection to a durable session's handle. What durable deliveries the old connection had not
-    /// taken are forgotten here: the shard sends them again.
-    pub fn attach(&self, info: Arc<ClientInfo>, epoch: u64, limits: Arc<QueueLimits>) {
-        *self.info.lock() = info;
-        self.epoch.store(epoch, Ordering::Release);
+    /// taken are forgotten here: the shard sends them again. False if a newer connection has it already.
+    pub fn attach(&self, info: Arc<ClientInfo>, epoch: u64, limits: Arc<QueueLimits>) -> bool {
         let old = {
             let mut outbox = self.outbox.lock();
+            if self.epoch() >= epoch {
+                return false;
+            }
+            self.epoch.store(epoch, Ordering::Release);
+            *self.info.lock() = info;
             outbox.state = State::Connected;
             outbox.signal = None;
             outbox.blocked = false;
@@ -202,6 +205,7 @@ impl SessionHandle {
         if let Some(waker) = old {
             waker.wake();
         }
+        true
     }
 
     /// The connection of `epoch` left; the session stays. False if another connection owns it meanwhile.
@@ -328,12 +332,18 @@ impl SessionHandle {
     /// now, `waker` is kept and called at the next push. Returns true if more could be taken.
     pub fn drain(
         &self,
+        epoch: u64,
         out: &mut VecDeque<Delivery>,
         max: usize,
         window: usize,
         waker: &Waker,
     ) -> bool {
         let mut guard = self.outbox.lock();
+        if self.epoch() != epoch {
+            drop(guard);
+            waker.wake_by_ref(); // To learn that it was taken over.
+            return false;
+        }
         let outbox = &mut *guard;
         let mut window = window;
         let mut freed = 0;
@@ -363,13 +373,7 @@ impl SessionHandle {
         outbox.blocked = window == 0;
         let more = !outbox.qos0.is_empty() || (!outbox.qos12.is_empty() && window > 0);
         if !more {
-            if !outbox
-                .waker
-                .as_ref()
-                .is_some_and(|old| old.will_wake(waker))
-            {
-                outbox.waker = Some(waker.clone());
-            }
+            outbox.listen(waker);
             if outbox.qos0.is_empty() && outbox.qos0.capacity() > 64 {
                 outbox.qos0 = VecDeque::new();
             }
@@ -383,6 +387,17 @@ impl SessionHandle {
             outbox.release_stalled();
         }
         more
+    }
+
+    /// Keeps `waker` for the next push or signal without taking anything.
+    pub fn listen(&self, epoch: u64, waker: &Waker) {
+        let mut outbox = self.outbox.lock();
+        if self.epoch() == epoch {
+            outbox.listen(waker);
+        } else {
+            drop(outbox);
+            waker.wake_by_ref();
+        }
     }
 
     /// Asks the connection of `epoch` to do something and wakes it.
@@ -433,6 +448,16 @@ impl SessionHandle {
 }
 
 impl Outbox {
+    /// Keeps the waker of the connection; a signal that came before it is not slept through.
+    fn listen(&mut self, waker: &Waker) {
+        if !self.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            self.waker = Some(waker.clone());
+        }
+        if self.signal.is_some() {
+            waker.wake_by_ref();
+        }
+    }
+
     fn is_pressed(&self, len: usize) -> bool {
         len * 2 > self.limits.max_len || self.bytes * 2 > self.limits.max_bytes
     }

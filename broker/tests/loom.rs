@@ -11,7 +11,7 @@ use loom::thread;
 use nightjar_broker::access::{ClientInfo, Protocol};
 use nightjar_broker::settings::QueueLimits;
 use nightjar_broker::{
-    Completion, Delivery, Message, MessageHead, SessionHandle, Ticket, Timestamp,
+    Completion, Delivery, Message, MessageHead, SessionHandle, Signal, Ticket, Timestamp,
 };
 use nightjar_mqtt::{ProtocolVersion, QoS, TopicName};
 
@@ -54,7 +54,7 @@ fn drain(handle: &SessionHandle, wanted: usize) {
         let mut got = VecDeque::new();
         let mut count = 0;
         thread_count(|total| {
-            while handle.drain(&mut got, 1, 8, cx.waker()) {}
+            while handle.drain(1, &mut got, 1, 8, cx.waker()) {}
             count = *total + got.len();
             *total = count;
         });
@@ -111,5 +111,25 @@ fn a_stalled_publisher_is_let_go_when_there_is_room() {
         };
         drain(&shared, 2);
         publisher.join().unwrap();
+    });
+}
+
+#[test]
+fn a_signal_is_never_slept_through() {
+    loom::model(|| {
+        let shared = handle(100);
+        let other = {
+            let shared = shared.clone();
+            thread::spawn(move || shared.signal(1, Signal::TakenOver))
+        };
+        block_on(std::future::poll_fn(|cx| {
+            if shared.take_signal(1).is_some() {
+                return Poll::Ready(());
+            }
+            let mut got = VecDeque::new();
+            shared.drain(1, &mut got, 1, 8, cx.waker());
+            Poll::Pending
+        }));
+        other.join().unwrap();
     });
 }

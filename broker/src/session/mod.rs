@@ -350,7 +350,8 @@ impl Session {
             self.read_retained(now, waker);
         }
         loop {
-            let Some(delivery) = self.outbound.next_delivery(&self.handle, waker) else {
+            let Some(delivery) = self.outbound.next_delivery(&self.handle, self.epoch, waker)
+            else {
                 return Ok(None);
             };
             if delivery.message.is_expired(now) {

@@ -163,6 +163,7 @@ impl Outbound {
     pub fn next_delivery(
         &mut self,
         handle: &Arc<SessionHandle>,
+        epoch: u64,
         waker: &Waker,
     ) -> Option<Delivery> {
         let free = self.free_window();
@@ -176,7 +177,7 @@ impl Outbound {
             return delivery;
         }
         if self.ready.is_empty() {
-            handle.drain(&mut self.ready, TAKE, free, waker);
+            handle.drain(epoch, &mut self.ready, TAKE, free, waker);
             if self.ready.is_empty() && self.ready.capacity() > 0 {
                 self.ready = VecDeque::new();
             }
@@ -184,6 +185,7 @@ impl Outbound {
         let first = self.ready.front()?;
         if first.qos != QoS::AtMostOnce {
             if free == 0 {
+                handle.listen(epoch, waker);
                 return None;
             }
             if let Some(slot) = first.durable()
@@ -192,6 +194,7 @@ impl Outbound {
                     .iter()
                     .any(|other| other.id == durable_id(slot.seq))
             {
+                handle.listen(epoch, waker);
                 return None; // 65,535 sequences later: waits for the older one.
             }
         }

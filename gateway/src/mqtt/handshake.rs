@@ -230,7 +230,19 @@ async fn read_connect(
                 close(&mut accepted.transport).await;
                 return Err(None);
             }
-            Err(error) => return Err(Some(Refusal::new(error.reason_code(), error.to_string()))),
+            Err(error) => {
+                // The first byte of TLS reads as a CONNECT with impossible flags.
+                match Spoken::guess(input) {
+                    None | Some(Spoken::Mqtt) => {}
+                    spoken => {
+                        accepted.listener.wrong_protocol(accepted.peer, spoken);
+                        shared.broker.metrics().count(Counter::ConnectsRefused);
+                        close(&mut accepted.transport).await;
+                        return Err(None);
+                    }
+                }
+                return Err(Some(Refusal::new(error.reason_code(), error.to_string())));
+            }
         }
     }
 }
