@@ -338,17 +338,13 @@ impl Broker {
         if overtaken {
             return Err(ReasonCode::SessionTakenOver);
         }
-        match displaced {
-            Some(old) => {
-                old.signal(old.epoch(), Signal::TakenOver);
-                self.end_handle(&old);
-            }
-            None if handle.epoch() != epoch => {
-                if !handle.attach(info.clone(), epoch, request.queue.clone()) {
-                    return Err(ReasonCode::SessionTakenOver);
-                }
-            }
-            None => {}
+        if let Some(old) = displaced {
+            old.signal(old.epoch(), Signal::TakenOver);
+            self.end_handle(&old);
+        } else if handle.epoch() != epoch
+            && !handle.attach(info.clone(), epoch, request.queue.clone())
+        {
+            return Err(ReasonCode::SessionTakenOver);
         }
         Ok(handle)
     }

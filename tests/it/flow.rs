@@ -39,14 +39,14 @@ fn a_burst_beyond_the_window_of_a_durable_receiver_is_acknowledged_whole() {
     let dir = Dir::new();
     let broker = Broker::start(&dir, &["mqtt.max_queue_len=5000"]);
     let address = broker.address("tcp:default");
-    let mut subscriber = connect(&address, "durable", false);
+    let mut subscriber = connect(address, "durable", false);
     subscriber
         .write_all(&[0x82, 6, 0, 1, 0, 1, b't', 1])
         .expect("SUBSCRIBE is sent");
     let mut suback = [0; 5];
     subscriber.read_exact(&mut suback).expect("SUBACK comes");
     drop(subscriber);
-    let mut publisher = connect(&address, "publisher", true);
+    let mut publisher = connect(address, "publisher", true);
     let burst: Vec<u8> = (1..=COUNT)
         .flat_map(|id| [0x32, 6, 0, 1, b't', (id >> 8) as u8, id as u8, b'x'])
         .collect();

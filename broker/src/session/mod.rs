@@ -384,7 +384,9 @@ impl Session {
         let Some(owed) = self.owed.pop_front() else {
             return Ok(None);
         };
-        if self.owed.is_empty() && self.owed.capacity() > 64 {
+        // A subscriber that has its SUBACK may never owe anything again: it should hold nothing for that.
+        let is_suback = matches!(owed.transmit, OwedPacket::Suback { .. });
+        if self.owed.is_empty() && (is_suback || self.owed.capacity() > 64) {
             self.owed = VecDeque::new();
         }
         Ok(Some(match owed.transmit {
