@@ -207,3 +207,15 @@ async def suback_comes_with_its_retained_messages_whole(t):
             seen.add(packet.payload)
             sub.send(wire.ack(wire.PUBACK, packet.pid))
     await sub.quiet()
+
+
+@row(v="345", s4="3.3.1-9 3.3.1-8", s5="3.3.1-12 3.3.1-9")
+async def published_behind_the_suback_comes_once(t):
+    """A retained message that is published when the subscription has been acknowledged is a live one: it comes with
+    RETAIN 0 and not a second time as what was retained before."""
+    sub, pub = await t.connect("sub"), await t.connect("pub")
+    for i in range(30):
+        await sub.subscribe(t.topic(f"n{i}"))
+        await pub.publish(t.topic(f"n{i}"), b"now", 1, retain=True)
+        await sub.message(t.topic(f"n{i}"), b"now", 0, retain=False)
+    await sub.quiet()
