@@ -57,13 +57,18 @@ impl Session {
             };
             ticket = self.broker.store().submit(shard, vec![entry], None).ticket;
         }
+        // SUBACK waits for the read of retained messages: what is published behind it comes live only, not again as
+        // a retained message.
+        if !reads.is_empty() {
+            ticket = Ticket::all([ticket, self.broker.store().retained_barrier()]);
+        }
         self.owed.push_back(Owed {
             transmit: OwedPacket::Suback { id, codes },
             ticket: ticket.clone(),
             open: false,
         });
         for (filter, sub) in reads {
-            let ticket = Ticket::all([ticket.clone(), self.broker.store().retained_barrier()]);
+            let ticket = ticket.clone();
             self.reads.push(RetainedRead {
                 ticket,
                 filter,
