@@ -59,7 +59,8 @@ fn frontend() -> MqttFrontend {
 
 async fn connect(frontend: &MqttFrontend, id: &str) -> DuplexStream {
     let (mut ours, theirs) = duplex(PIPE);
-    let settings = ListenerSettings::<ListenerMqtt>::new(ListenerKind::Tcp, "memory");
+    let mut settings = ListenerSettings::<ListenerMqtt>::new(ListenerKind::Tcp, "memory");
+    settings.bind = vec![([127, 0, 0, 1], 0).into()]; // Named, never bound.
     let accepted = Accepted::in_memory(theirs, settings).expect("default settings hold together");
     tokio::spawn(frontend.clone().serve(accepted));
     let mut bytes = Vec::new();
