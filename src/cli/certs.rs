@@ -82,9 +82,6 @@ pub struct Authority {
 /// What went wrong, with its exit code.
 type Failure = (u8, String);
 
-/// Exit code for files that would be overwritten.
-const REFUSED: u8 = 4;
-
 /// Runs the command.
 pub fn run(command: &Command) -> ExitCode {
     let result = match command {
@@ -147,7 +144,7 @@ impl Files {
         let (certificate, key) = self.paths(name);
         match [certificate, key].into_iter().find(|path| path.exists()) {
             Some(path) if !self.force => Err((
-                REFUSED,
+                exit::REFUSED,
                 format!(
                     "{} exists\n  help: give --force to replace it, or another --out",
                     path.display()

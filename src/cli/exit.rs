@@ -11,6 +11,8 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// What it is about does not exist.
 pub const NOT_FOUND: u8 = 3;
+/// It was not done: refused, or it would destroy something.
+pub const REFUSED: u8 = 4;
 /// The node is not well.
 pub const UNHEALTHY: u8 = 6;
 

@@ -8,6 +8,7 @@ mod reload;
 mod settings;
 mod store;
 mod sys;
+mod verbs;
 
 use std::fs;
 use std::io::IsTerminal;
@@ -32,7 +33,7 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::exit;
 use crate::config::model::{Config, LogFormat};
 use crate::config::{ConfigErrors, Loaded};
-use crate::ctl::{CtlServer, Registry, SOCKET};
+use crate::ctl::{CtlServer, SOCKET};
 
 use store::Store;
 
@@ -146,7 +147,7 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         log,
         hashing,
     });
-    let ctl = tokio::spawn(ctl.run(Arc::new(verbs(&node))));
+    let ctl = tokio::spawn(ctl.run(Arc::new(verbs::registry(&node))));
     let upkeep = workers.spawn(upkeep(node.clone()));
     let line: String = ready
         .iter()
@@ -259,28 +260,6 @@ fn status(broker: &Arc<Broker>) -> StatusSource {
         healthy: true,
         text: format!("Node {node} is started\nnightjar is running\n"),
     })
-}
-
-fn verbs(node: &Arc<Node>) -> Registry {
-    let mut registry = Registry::new();
-    let it = node.clone();
-    registry.add_fn("status", "how the node is", move |_| {
-        let status = it.status();
-        async { Ok(status) }
-    });
-    let it = node.clone();
-    registry.add_fn(
-        "reload",
-        "read configuration, rules and certificates again",
-        move |_| {
-            let it = it.clone();
-            async move {
-                let reloaded = tokio::task::spawn_blocking(move || it.reload()).await;
-                Ok(reloaded.unwrap_or_else(|error| json!({ "errors": [error.to_string()] })))
-            }
-        },
-    );
-    registry
 }
 
 impl Node {

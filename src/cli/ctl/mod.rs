@@ -1,5 +1,11 @@
 //! `nightjar ctl` and `nightjar healthcheck`: questions to a running node.
+//!
+//! A group of verbs is a module with a clap enum whose `ask` says what it wants of the node; the node's side of it
+//! stands under the same name in `src/start/verbs`.
 
+mod node;
+
+use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -19,6 +25,9 @@ pub struct Args {
     /// Form of the answer
     #[arg(long, value_enum, default_value = "table", global = true)]
     output: Format,
+    /// Do not ask before something is destroyed
+    #[arg(long, global = true)]
+    yes: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -39,10 +48,64 @@ struct NodeArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Show how the node is: listeners, connections, sessions, uptime
-    Status,
-    /// Read the configuration again; lists what was applied and what needs a restart
-    Reload,
+    #[command(flatten)]
+    Node(node::Command),
+}
+
+impl Command {
+    fn ask(&self) -> Ask {
+        match self {
+            Self::Node(command) => command.ask(),
+        }
+    }
+}
+
+/// A question to the node.
+#[derive(Debug)]
+pub struct Ask {
+    verb: &'static str,
+    args: Value,
+    /// What would be destroyed; asked about first.
+    destroys: Option<String>,
+}
+
+impl Ask {
+    /// Asks for this verb with these arguments, an object.
+    pub fn new(verb: &'static str, args: Value) -> Self {
+        Self {
+            verb,
+            args,
+            destroys: None,
+        }
+    }
+
+    /// Says what would be destroyed, as a question's end: "the retained message of a/b". A terminal is asked first;
+    /// elsewhere `--yes` is needed.
+    #[allow(dead_code, reason = "no verb destroys anything yet")]
+    pub fn destroys(mut self, what: impl Into<String>) -> Self {
+        self.destroys = Some(what.into());
+        self
+    }
+
+    /// Whether it may go on.
+    fn allowed(&self, yes: bool) -> Result<(), String> {
+        let Some(what) = self.destroys.as_ref().filter(|_| !yes) else {
+            return Ok(());
+        };
+        let stdin = std::io::stdin();
+        if !stdin.is_terminal() {
+            return Err(format!(
+                "this destroys {what}\n  help: say --yes where nobody can be asked"
+            ));
+        }
+        let mut stderr = std::io::stderr();
+        let _ = write!(stderr, "destroy {what}? [y/N] ").and_then(|()| stderr.flush());
+        let mut answer = String::new();
+        match stdin.lock().read_line(&mut answer) {
+            Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
+            _ => Err("nothing was done".to_owned()),
+        }
+    }
 }
 
 /// Ask a running node whether it is well.
@@ -73,13 +136,13 @@ impl NodeArgs {
 /// Runs a verb.
 pub fn run(args: &Args, before: &ConfigArgs) -> ExitCode {
     let socket = args.node.socket(before);
-    let (verb, arguments) = match &args.command {
-        Command::Status => ("status", json!({})),
-        Command::Reload => ("reload", json!({})),
-    };
+    let ask = args.command.ask();
+    if let Err(refusal) = ask.allowed(args.yes) {
+        return exit::fail(exit::REFUSED, refusal);
+    }
     let mut output = Output::new(args.output);
     let result = Client::connect(&socket).and_then(|mut client| {
-        client.call(verb, arguments, |reply| match reply {
+        client.call(ask.verb, ask.args, |reply| match reply {
             Reply::Columns(columns) => output.columns(columns),
             Reply::Row(row) => {
                 if let Some(line) = output.row(row) {

@@ -1,0 +1,15 @@
+//! What `ctl` can ask this node, a module for each group of verbs; `src/cli/ctl` has the other side.
+
+mod node;
+
+use std::sync::Arc;
+
+use super::Node;
+use crate::ctl::Registry;
+
+/// All verbs of a node.
+pub fn registry(node: &Arc<Node>) -> Registry {
+    let mut registry = Registry::new();
+    node::add(&mut registry, node);
+    registry
+}
