@@ -3,6 +3,7 @@
 //! - [`endpoint`], [`tls`], [`transport`]: where a broker is and the byte stream to it;
 //! - [`options`], [`message`]: what goes into CONNECT and PUBLISH, owned;
 //! - [`session`]: the protocol without I/O; [`connection`]: a session driven over a transport;
+//! - [`sn`]: MQTT-SN over UDP;
 //! - [`cli`]: flags and exit codes; [`mod@bench`]: the load generator.
 //!
 //! ```no_run
@@ -29,6 +30,7 @@ pub mod error;
 pub mod message;
 pub mod options;
 pub mod session;
+pub mod sn;
 pub mod tls;
 pub mod transport;
 

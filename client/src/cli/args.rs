@@ -20,7 +20,7 @@ pub struct ConnectArgs {
     /// Host of the broker
     #[arg(short = 'h', long, default_value = "localhost", conflicts_with = "url")]
     pub host: String,
-    /// Port of the broker; 1883, TLS 8883, WebSocket 8083, secure WebSocket 8084
+    /// Port of the broker; 1883, TLS 8883, WebSocket 8083, secure WebSocket 8084, MQTT-SN 1884
     #[arg(short, long, conflicts_with = "url")]
     pub port: Option<u16>,
     /// Broker, credentials and topic, or WebSocket path, in one.
@@ -248,7 +248,7 @@ impl ConnectArgs {
         Ok(url)
     }
 
-    fn client_id(&self, version: ProtocolVersion) -> Result<String> {
+    pub(crate) fn client_id(&self, version: ProtocolVersion) -> Result<String> {
         if let Some(id) = &self.id {
             return Ok(id.clone());
         }
@@ -310,6 +310,48 @@ pub fn parse_qos(text: &str) -> std::result::Result<QoS, String> {
         .ok()
         .and_then(QoS::from_bits)
         .ok_or_else(|| "expected 0, 1 or 2".to_owned())
+}
+
+/// `-q` of `pub`: a QoS of MQTT, or the -1 of MQTT-SN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishQos {
+    /// -1: without a connection, never answered.
+    MinusOne,
+    /// 0, 1 or 2.
+    Connected(QoS),
+}
+
+impl PublishQos {
+    /// The QoS for MQTT.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for -1.
+    pub fn to_mqtt(self) -> Result<QoS> {
+        match self {
+            Self::Connected(qos) => Ok(qos),
+            Self::MinusOne => Err(Error::Usage(
+                "QoS -1 is of MQTT-SN: it needs --sn".to_owned(),
+            )),
+        }
+    }
+
+    /// The QoS for MQTT-SN.
+    pub fn to_sn(self) -> nightjar_mqttsn::QoS {
+        match self {
+            Self::MinusOne => nightjar_mqttsn::QoS::MinusOne,
+            Self::Connected(qos) => qos.into(),
+        }
+    }
+}
+
+/// `-q` of `pub`: -1, 0, 1 or 2.
+pub fn parse_publish_qos(text: &str) -> std::result::Result<PublishQos, String> {
+    match text {
+        "-1" => Ok(PublishQos::MinusOne),
+        _ => parse_qos(text)
+            .map(PublishQos::Connected)
+            .map_err(|_| "expected 0, 1 or 2, or -1 with --sn".to_owned()),
+    }
 }
 
 /// `-x`: seconds, or for ever.

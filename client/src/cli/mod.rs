@@ -6,10 +6,11 @@ pub mod args;
 mod debug;
 pub mod format;
 pub mod json;
+pub(crate) mod printer;
 pub mod properties;
-mod publish;
-mod stdin;
-mod subscribe;
+pub(crate) mod publish;
+pub(crate) mod stdin;
+pub(crate) mod subscribe;
 
 use std::future::Future;
 use std::process::ExitCode;

@@ -5,12 +5,12 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use nightjar_mqtt::ReasonCode;
 use nightjar_mqtt::topic::validate_topic_name;
-use nightjar_mqtt::{QoS, ReasonCode};
 use tokio::io::{AsyncBufRead, AsyncRead, BufReader};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::cli::args::{ConnectArgs, Target, parse_qos};
+use crate::cli::args::{ConnectArgs, PublishQos, Target, parse_publish_qos};
 use crate::cli::properties::Properties;
 use crate::cli::stdin::{Lines, read_all, read_file};
 use crate::cli::{debug, interrupted};
@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::message::Message;
 use crate::options::ConnectOptions;
 use crate::session::{Event, Session};
+use crate::sn::SnArgs;
 use crate::transport::Dialer;
 
 /// Wait between attempts to reach a broker again.
@@ -37,9 +38,9 @@ pub struct PubArgs {
     /// Topic to publish to
     #[arg(short, long)]
     pub topic: Option<String>,
-    /// QoS: 0, 1 or 2
-    #[arg(short, long, value_parser = parse_qos, default_value = "0")]
-    pub qos: QoS,
+    /// QoS: 0, 1 or 2; with --sn also -1, which needs no connection
+    #[arg(short, long, value_parser = parse_publish_qos, default_value = "0", allow_negative_numbers = true)]
+    pub qos: PublishQos,
     /// Retain the message
     #[arg(short, long)]
     pub retain: bool,
@@ -52,6 +53,9 @@ pub struct PubArgs {
     /// Seconds between repeated messages, as in 0.5
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = parse_seconds)]
     pub repeat_delay: Duration,
+    /// MQTT-SN
+    #[command(flatten)]
+    pub sn: SnArgs,
 }
 
 /// Exactly one of these.
@@ -88,6 +92,10 @@ fn parse_seconds(text: &str) -> std::result::Result<Duration, String> {
 /// # Errors
 /// What ended it before all was published.
 pub async fn publish(args: &PubArgs, stdin: impl AsyncRead + Unpin) -> Result<u8> {
+    if args.sn.sn {
+        return crate::sn::publish::publish(args, stdin).await;
+    }
+    let qos = args.qos.to_mqtt()?;
     let Target {
         dialer,
         mut options,
@@ -106,7 +114,7 @@ pub async fn publish(args: &PubArgs, stdin: impl AsyncRead + Unpin) -> Result<u8
         options.tracer = Some(debug::tracer(&options.client_id));
     }
     let message = Message::new(topic, Bytes::new())
-        .qos(args.qos)
+        .qos(qos)
         .retain(args.retain)
         .properties(properties.publish.clone());
     let mut publisher = Publisher {

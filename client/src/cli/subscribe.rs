@@ -5,14 +5,13 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Zoned;
 use nightjar_mqtt::packet::SubscriptionOptions;
-use nightjar_mqtt::topic::{matches, validate_topic_filter};
+use nightjar_mqtt::topic::validate_topic_filter;
 use nightjar_mqtt::{QoS, ReasonCode};
 use tokio::time::{Instant, sleep_until};
 
-use crate::cli::args::{ConnectArgs, Target, parse_qos, random_number};
-use crate::cli::format::{Fields, Format};
+use crate::cli::args::{ConnectArgs, Target, parse_qos};
+use crate::cli::printer::{Next, Printer};
 use crate::cli::properties::Properties;
 use crate::cli::publish::reconnect;
 use crate::cli::{debug, interrupted};
@@ -20,9 +19,7 @@ use crate::connection::Connection;
 use crate::error::{EXIT_TIMEOUT, Error, Result};
 use crate::message::Message;
 use crate::session::Event;
-
-/// Output is collected up to this size while more messages are there already.
-const OUTPUT_CHUNK: usize = 64 * 1024;
+use crate::sn::SnArgs;
 
 /// Subscribe and print messages (flags of mosquitto_sub)
 #[derive(Debug, Clone, clap::Args)]
@@ -90,6 +87,12 @@ pub struct SubArgs {
     /// Print this percentage of messages, chosen at random
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent, default_value = "100")]
     pub random_filter: f64,
+    /// MQTT-SN
+    #[command(flatten)]
+    pub sn: SnArgs,
+    /// Sleep between deliveries: DISCONNECT with this duration, and PINGREQ for what is buffered when four fifths of it are over
+    #[arg(long, value_name = "SECONDS", requires = "sn", value_parser = clap::value_parser!(u16).range(1..), help_heading = "MQTT-SN")]
+    pub sleep: Option<u16>,
 }
 
 fn parse_percent(text: &str) -> std::result::Result<f64, String> {
@@ -106,6 +109,9 @@ fn parse_percent(text: &str) -> std::result::Result<f64, String> {
 /// # Errors
 /// What ended it.
 pub async fn subscribe(args: &SubArgs, stdout: impl Write) -> Result<u8> {
+    if args.sn.sn {
+        return crate::sn::subscribe::subscribe(args, stdout).await;
+    }
     let Target {
         dialer,
         mut options,
@@ -113,12 +119,7 @@ pub async fn subscribe(args: &SubArgs, stdout: impl Write) -> Result<u8> {
         topic,
     } = args.connect.target()?;
     let filters = filters(args, topic)?;
-    let format = match &args.format {
-        Some(format) => {
-            Format::parse(format).map_err(|error| Error::Usage(format!("-F: {error}")))?
-        }
-        None => Format::plain(args.verbose),
-    };
+    let printer = Printer::new(args, stdout)?;
     if args.connect.debug {
         options.tracer = Some(debug::tracer(&options.client_id));
     }
@@ -128,13 +129,9 @@ pub async fn subscribe(args: &SubArgs, stdout: impl Write) -> Result<u8> {
         .map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let mut subscriber = Subscriber {
         args,
-        stdout,
+        printer,
         filters,
         properties,
-        format,
-        seen: 0,
-        random: random_number() | 1,
-        output: Vec::new(),
     };
     let mut stop = pin!(interrupted());
     loop {
@@ -148,7 +145,7 @@ pub async fn subscribe(args: &SubArgs, stdout: impl Write) -> Result<u8> {
                 Ok(EXIT_TIMEOUT)
             }
         };
-        subscriber.flush();
+        subscriber.printer.flush();
         match ended {
             Ok(code) => {
                 let properties = &subscriber.properties;
@@ -201,21 +198,9 @@ fn filters(args: &SubArgs, topic: Option<String>) -> Result<Vec<String>> {
 
 struct Subscriber<'a, W> {
     args: &'a SubArgs,
-    stdout: W,
+    printer: Printer<'a, W>,
     filters: Vec<String>,
     properties: Properties,
-    format: Format,
-    /// Messages printed.
-    seen: u64,
-    random: u64,
-    output: Vec<u8>,
-}
-
-/// What a message means for the loop.
-#[derive(Debug, PartialEq, Eq)]
-enum Next {
-    GoOn,
-    Stop,
 }
 
 impl<W: Write> Subscriber<'_, W> {
@@ -249,8 +234,8 @@ impl<W: Write> Subscriber<'_, W> {
             unanswered += 1;
         }
         loop {
-            let pause = !connection.has_event() || self.output.len() >= OUTPUT_CHUNK;
-            if pause && !self.flush() {
+            let pause = !connection.has_event() || self.printer.is_full();
+            if pause && !self.printer.flush() {
                 return Ok(0);
             }
             match connection.next_event().await? {
@@ -296,90 +281,15 @@ impl<W: Write> Subscriber<'_, W> {
     }
 
     async fn message(&mut self, connection: &mut Connection, message: &Message) -> Result<Next> {
-        let args = self.args;
-        if args.retained_only && !message.retain {
-            return Ok(Next::Stop);
+        if let Some(next) = self.printer.judge(message) {
+            return Ok(next);
         }
-        if args
-            .filter_out
-            .iter()
-            .any(|filter| matches(filter, &message.topic))
-        {
-            return Ok(Next::GoOn);
-        }
-        // An empty payload is what clearing looks like to other subscribers: not to be repeated.
-        if args.remove_retained && message.retain && !message.payload.is_empty() {
+        if self.printer.is_to_clear(message) {
             let clear = Message::new(message.topic.clone(), Bytes::new())
                 .qos(QoS::AtLeastOnce)
                 .retain(true);
             connection.send(clear).await?;
         }
-        if args.no_retained && message.retain {
-            return Ok(Next::GoOn);
-        }
-        if args.random_filter < 100.0 && self.percent() >= args.random_filter {
-            return Ok(Next::GoOn);
-        }
-        self.print(message);
-        self.seen += 1;
-        Ok(if args.count.is_some_and(|count| self.seen >= count) {
-            Next::Stop
-        } else {
-            Next::GoOn
-        })
-    }
-
-    /// A number from 0 to 100, by xorshift.
-    fn percent(&mut self) -> f64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random >> 11) as f64 / (1u64 << 53) as f64 * 100.0
-    }
-
-    fn print(&mut self, message: &Message) {
-        let properties = &message.properties;
-        let fields = Fields {
-            topic: &message.topic,
-            payload: &message.payload,
-            qos: message.qos.bits(),
-            retain: message.retain,
-            packet_id: message.packet_id.unwrap_or(0),
-            topic_alias: properties.topic_alias,
-            content_type: properties.content_type.as_deref(),
-            correlation_data: properties.correlation_data.as_deref(),
-            message_expiry: properties.message_expiry,
-            payload_format: properties.payload_format.map(|format| format as u8),
-            response_topic: properties.response_topic.as_deref(),
-            subscription_ids: &properties.subscription_ids,
-            user_properties: &properties.user_properties,
-        };
-        let start = self.output.len();
-        match self
-            .format
-            .write(&mut self.output, &fields, &Zoned::now(), self.args.pretty)
-        {
-            Ok(()) if self.args.no_newline => {}
-            Ok(()) => self.output.push(b'\n'),
-            Err(error) => {
-                self.output.truncate(start);
-                if !self.args.connect.quiet {
-                    eprintln!("Error: {error} on topic {}", message.topic);
-                }
-            }
-        }
-    }
-
-    /// Writes the output; false where nobody reads it any more.
-    fn flush(&mut self) -> bool {
-        if self.output.is_empty() {
-            return true;
-        }
-        let written = self
-            .stdout
-            .write_all(&self.output)
-            .and_then(|()| self.stdout.flush());
-        self.output.clear();
-        written.is_ok()
+        Ok(self.printer.show(message))
     }
 }

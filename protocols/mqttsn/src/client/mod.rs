@@ -341,6 +341,11 @@ impl Client {
         self.counters
     }
 
+    /// How long a request goes without any answer until the gateway counts as gone.
+    pub fn patience(&self) -> Duration {
+        self.config.t_retry * (self.config.n_retry + 1)
+    }
+
     /// True if no command waits or is under way.
     pub fn is_idle(&self) -> bool {
         self.open.is_none() && self.suspended.is_none() && self.queue.is_empty()
