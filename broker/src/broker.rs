@@ -21,7 +21,7 @@ use crate::router::{Router, Target};
 use crate::session::Session;
 use crate::settings::{MqttSettings, QueueLimits, RetainedSettings};
 use crate::shard::{
-    Effect, Open, Queued, Restored, RetainedEntry, RetainedShard, SessionEntry, Will,
+    Effect, Open, Queued, Restored, RetainedEntry, RetainedShard, SessionEntry, Supervision, Will,
 };
 use crate::store::{DurableStore, EffectSink};
 use crate::subscription::Subscription;
@@ -51,6 +51,8 @@ pub struct OpenRequest {
     /// Unacknowledged packets are sent again after so many milliseconds while the connection lives; 5.0 forbids that
     /// [MQTT-4.4.0-1].
     pub retry_interval_ms: Option<u64>,
+    /// The front-end watches this client itself (MQTT-SN).
+    pub supervision: Option<Supervision>,
 }
 
 /// How full memory is, against `limits.memory_high` and `limits.memory_critical`.
@@ -266,6 +268,7 @@ impl Broker {
             will: request.will.clone(),
             limits: (*request.queue).clone(),
             window: request.window,
+            supervision: request.supervision,
             now,
         });
         ticket.wait().await?;
@@ -656,7 +659,11 @@ impl EffectSink for Broker {
             peer: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
             loopback: false,
             listener: self.node.clone(),
-            protocol: Protocol::Mqtt(ProtocolVersion::V5),
+            protocol: if session.supervision > 0 {
+                Protocol::MqttSn
+            } else {
+                Protocol::Mqtt(ProtocolVersion::V5)
+            },
             cert_common_name: None,
             cert_subject: None,
             superuser: false,

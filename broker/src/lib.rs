@@ -31,7 +31,7 @@ pub use handle::{DropReason, PushOutcome, Pushed, SessionCounts, SessionHandle, 
 pub use message::{Message, MessageHead, MessageProperties};
 pub use metrics::{Counter, Metrics};
 pub use publish::{Allowed, CachedTopic, PublishBatch, Published, Stall, TopicCache};
-pub use session::{AckPacket, Admission, Session, SessionError, Transmit};
+pub use session::{AckPacket, Admission, Front, Session, SessionError, Transmit};
 pub use store::{Batches, DurableStore, EffectSink, MemoryStore, OpenReply, Submitted};
 pub use subs::SubTable;
 pub use subscription::{RetainHandling, SubOptions, Subscription};

@@ -12,8 +12,8 @@ use smallvec::SmallVec;
 use crate::handle::SessionHandle;
 use crate::message::Message;
 use crate::shard::{
-    Effect, Opened, Reply, Restored, RetainedEntry, RetainedShard, SessionEntry, SessionShard,
-    Streams, slot_of,
+    Effect, Opened, Parked, Reply, Restored, RetainedEntry, RetainedShard, SessionEntry,
+    SessionShard, Streams, slot_of,
 };
 use crate::ticket::{Completion, Ticket};
 use crate::time::Timestamp;
@@ -114,6 +114,9 @@ pub trait DurableStore: Send + Sync {
 
     /// Queue length and drops of a durable session.
     fn queue_len(&self, client_id: &str) -> Option<(usize, u64)>;
+
+    /// The session of a client, if it is parked. What is on its way is not seen.
+    fn parked(&self, client_id: &str) -> Option<Parked>;
 
     /// Time passed: submits what is due.
     fn tick(&self, now: Timestamp);
@@ -390,6 +393,13 @@ impl DurableStore for MemoryStore {
             .lock()
             .state
             .queue_len(client_id)
+    }
+
+    fn parked(&self, client_id: &str) -> Option<Parked> {
+        self.shards[usize::from(self.shard_of(client_id))]
+            .lock()
+            .state
+            .parked(client_id)
     }
 
     fn tick(&self, now: Timestamp) {

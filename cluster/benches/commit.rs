@@ -77,6 +77,7 @@ fn store(dir: &Path, durability: Durability) -> f64 {
             will: None,
             limits: QueueLimits::default(),
             window: 32,
+            supervision: None,
             now: Timestamp::now(),
         });
         wait(&ticket);

@@ -75,6 +75,7 @@ fn fill(store: &NodeStore) {
                 will: None,
                 limits: QueueLimits::default(),
                 window: 32,
+                supervision: None,
                 now: Timestamp::now(),
             })
             .0

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use nightjar_broker::shard::{Open, Opened, RetainedEntry, SessionEntry};
+use nightjar_broker::shard::{Open, Opened, Parked, RetainedEntry, SessionEntry};
 use nightjar_broker::{
     Batches, Completion, DurableStore, Message, OpenReply, SessionHandle, Submitted, Ticket,
     Timestamp,
@@ -264,6 +264,11 @@ impl DurableStore for NodeStore {
     fn queue_len(&self, client_id: &str) -> Option<(usize, u64)> {
         let group = &self.core.sessions[usize::from(self.shard_of(client_id))];
         group.state.lock().shard.queue_len(client_id)
+    }
+
+    fn parked(&self, client_id: &str) -> Option<Parked> {
+        let group = &self.core.sessions[usize::from(self.shard_of(client_id))];
+        group.state.lock().shard.parked(client_id)
     }
 
     fn tick(&self, now: Timestamp) {

@@ -190,7 +190,9 @@ impl NodeStore {
                 let down = self.recovered.alive.max(state.shard.clock()).min(now);
                 let grace = u32::try_from(now.since(down) / 1000).unwrap_or(u32::MAX);
                 for session in state.shard.restored() {
-                    if session.connected {
+                    if session.supervision > 0 && (session.connected || session.parked) {
+                        closes.push(park_anew(&session, now));
+                    } else if session.connected {
                         closes.push(SessionEntry::Close(Close {
                             client_id: session.client_id.clone(),
                             epoch: session.epoch,
@@ -334,6 +336,26 @@ impl Drop for NodeStore {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// While the node was down no client could be heard: the countdown of a supervised one begins anew, so that no will is
+/// published before its client had its chance.
+fn park_anew(session: &Restored, now: Timestamp) -> SessionEntry {
+    let (client_id, epoch) = (session.client_id.clone(), session.epoch);
+    if session.parked {
+        return SessionEntry::Touch {
+            client_id,
+            epoch,
+            now,
+        };
+    }
+    SessionEntry::Close(Close {
+        client_id,
+        epoch,
+        kind: CloseKind::Park(session.supervision),
+        expiry: None,
+        now,
+    })
 }
 
 fn owed(duty: u64, what: &Duty) -> Effect {

@@ -18,7 +18,7 @@ use crate::broker::{Broker, OpenRequest};
 use crate::delivery::Delivery;
 use crate::handle::{DropReason, SessionHandle, Signal};
 use crate::publish::{PublishBatch, Stall};
-use crate::shard::{Ack, AckKind, Close, CloseKind, Opened, SessionEntry};
+use crate::shard::{Ack, AckKind, Close, CloseKind, Opened, SessionEntry, Will};
 use crate::ticket::{Progress, Ticket};
 use crate::time::Timestamp;
 
@@ -144,7 +144,19 @@ pub struct Session {
     owed: VecDeque<Owed>,
     stall: Option<Box<(Stall, Timestamp)>>,
     reads: Vec<RetainedRead>,
+    front: Option<Box<Front>>,
     closed: bool,
+}
+
+/// What a supervised Open found that the front-end wants to know.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Front {
+    /// What the front-end left with the session.
+    pub octets: Box<[u8]>,
+    /// The will in force.
+    pub will: Option<Box<Will>>,
+    /// The session was parked for so many seconds; 0 if not.
+    pub parked: u32,
 }
 
 impl Session {
@@ -167,6 +179,13 @@ impl Session {
             owed: VecDeque::new(),
             stall: None,
             reads: Vec::new(),
+            front: request.supervision.map(|_| {
+                Box::new(Front {
+                    octets: opened.front.clone(),
+                    will: opened.will.clone(),
+                    parked: opened.parked,
+                })
+            }),
             closed: false,
         };
         if session.durable {
@@ -195,6 +214,38 @@ impl Session {
     #[must_use]
     pub const fn is_durable(&self) -> bool {
         self.durable
+    }
+
+    /// What a supervised Open found; once.
+    pub fn take_front(&mut self) -> Front {
+        self.front
+            .take()
+            .map_or_else(Front::default, |front| *front)
+    }
+
+    /// Keeps octets of the front-end with the session: behind those that are there, or in their place.
+    pub fn put_front(&self, append: bool, octets: Vec<u8>) -> Ticket {
+        self.submit_own(SessionEntry::Front {
+            client_id: self.handle.client_id().clone(),
+            epoch: self.epoch,
+            append,
+            octets: octets.into(),
+        })
+    }
+
+    /// The client changed its will (WILLTOPICUPD, WILLMSGUPD of MQTT-SN).
+    pub fn set_will(&self, will: Option<Box<Will>>) -> Ticket {
+        self.submit_own(SessionEntry::SetWill {
+            client_id: self.handle.client_id().clone(),
+            epoch: self.epoch,
+            will,
+        })
+    }
+
+    fn submit_own(&self, entry: SessionEntry) -> Ticket {
+        let store = self.broker.store();
+        let shard = store.shard_of(self.handle.client_id());
+        store.submit(shard, vec![entry], None).ticket
     }
 
     /// What another part of the broker asks of this connection.
@@ -363,6 +414,21 @@ impl Session {
         }
     }
 
+    /// The next acknowledgement, SUBACK or UNSUBACK to send; no message and no PUBREL. For a front-end that sends one
+    /// message at a time and must not take the next from the queue yet.
+    ///
+    /// # Errors
+    /// As [`Self::next_transmit`].
+    pub fn next_answer(&mut self, waker: &Waker) -> Result<Option<Transmit>, SessionError> {
+        self.next_owed(waker)
+    }
+
+    /// Is anything owed to the client that [`Self::next_answer`] has not yielded yet, or a retained message unread?
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        !self.owed.is_empty() || !self.reads.is_empty()
+    }
+
     fn next_owed(&mut self, waker: &Waker) -> Result<Option<Transmit>, SessionError> {
         let Some(first) = self.owed.front() else {
             return Ok(None);
@@ -454,6 +520,14 @@ impl Session {
                     .acl()
                     .may_deliver(&info, cache, inner, sub.options.qos(), topic, now)
         })
+    }
+
+    /// A newer connection of this client owns the session: this one goes without a word to the store.
+    pub fn abandon(mut self) {
+        self.closed = true;
+        self.stall = None;
+        self.broker.disconnected();
+        self.handle.detach(self.epoch);
     }
 
     /// The connection is over. `expiry` is the Session Expiry Interval of DISCONNECT. Returns what must be committed.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use nightjar_mqtt::{QoS, TopicFilter, TopicName};
 
-use super::entry::{Ack, AckKind, Close, CloseKind, Enqueue, Open, SessionEntry, Will};
+use super::entry::{
+    Ack, AckKind, Close, CloseKind, Enqueue, Open, SessionEntry, Supervision, Will, WillRule,
+};
 use super::retained::RetainedEntry;
 use crate::handle::DropReason;
 use crate::message::{Message, MessageHead, MessageProperties};
@@ -454,6 +456,10 @@ const RELEASED: u8 = 9;
 const END: u8 = 10;
 const TICK: u8 = 11;
 const FULFILLED: u8 = 12;
+const OPEN_SUPERVISED: u8 = 13;
+const TOUCH: u8 = 14;
+const FRONT: u8 = 15;
+const SET_WILL: u8 = 16;
 
 impl SessionEntry {
     /// Appends the encoding, without a version byte of its own.
@@ -468,7 +474,10 @@ impl SessionEntry {
         };
         match self {
             Self::Open(open) => {
-                out.u8(OPEN);
+                out.u8(match open.supervision {
+                    None => OPEN,
+                    Some(_) => OPEN_SUPERVISED,
+                });
                 out.text(&open.client_id);
                 out.u8(u8::from(open.clean_start));
                 out.u64(u64::from(open.expiry));
@@ -476,6 +485,14 @@ impl SessionEntry {
                 out.limits(&open.limits);
                 out.u64(u64::from(open.window));
                 out.time(open.now);
+                if let Some(supervision) = open.supervision {
+                    out.u8(match supervision.will {
+                        WillRule::Keep => 0,
+                        WillRule::Replace => 1,
+                        WillRule::Wake => 2,
+                    });
+                    out.u64(u64::from(supervision.seconds));
+                }
             }
             Self::Close(close) => {
                 out.u8(CLOSE);
@@ -487,6 +504,11 @@ impl SessionEntry {
                     CloseKind::Restart(grace) => {
                         out.u8(2);
                         out.u64(u64::from(grace));
+                    }
+                    CloseKind::Disarmed => out.u8(3),
+                    CloseKind::Park(seconds) => {
+                        out.u8(4);
+                        out.u64(u64::from(seconds));
                     }
                 }
                 out.u8(u8::from(close.expiry.is_some()));
@@ -567,6 +589,38 @@ impl SessionEntry {
                 out.u8(TICK);
                 out.time(*now);
             }
+            Self::Touch {
+                client_id,
+                epoch,
+                now,
+            } => {
+                out.u8(TOUCH);
+                out.text(client_id);
+                out.u64(*epoch);
+                out.time(*now);
+            }
+            Self::Front {
+                client_id,
+                epoch,
+                append,
+                octets,
+            } => {
+                out.u8(FRONT);
+                out.text(client_id);
+                out.u64(*epoch);
+                out.u8(u8::from(*append));
+                out.bytes(octets);
+            }
+            Self::SetWill {
+                client_id,
+                epoch,
+                will,
+            } => {
+                out.u8(SET_WILL);
+                out.text(client_id);
+                out.u64(*epoch);
+                out.will(will.as_deref());
+            }
             Self::Fulfilled { duties } => {
                 out.u8(FULFILLED);
                 out.len(duties.len());
@@ -582,15 +636,45 @@ impl SessionEntry {
     pub fn decode(from: &mut Decoder<'_>) -> Result<Self> {
         let kind = from.u8("entry")?;
         Ok(match kind {
-            OPEN => Self::Open(Box::new(Open {
+            OPEN | OPEN_SUPERVISED => {
+                let mut open = Open {
+                    client_id: from.client_id()?,
+                    clean_start: from.flag("clean start")?,
+                    expiry: from.number("session expiry")?,
+                    will: from.will()?,
+                    limits: from.limits()?,
+                    window: from.number("window")?,
+                    supervision: None,
+                    now: from.time("time")?,
+                };
+                if kind == OPEN_SUPERVISED {
+                    let will = match from.u8("will rule")? {
+                        0 => WillRule::Keep,
+                        1 => WillRule::Replace,
+                        2 => WillRule::Wake,
+                        _ => return Err(CodecError::Invalid("will rule")),
+                    };
+                    let seconds = from.number("supervision")?;
+                    open.supervision = Some(Supervision { will, seconds });
+                }
+                Self::Open(Box::new(open))
+            }
+            TOUCH => Self::Touch {
                 client_id: from.client_id()?,
-                clean_start: from.flag("clean start")?,
-                expiry: from.number("session expiry")?,
-                will: from.will()?,
-                limits: from.limits()?,
-                window: from.number("window")?,
+                epoch: from.u64("epoch")?,
                 now: from.time("time")?,
-            })),
+            },
+            FRONT => Self::Front {
+                client_id: from.client_id()?,
+                epoch: from.u64("epoch")?,
+                append: from.flag("front-end state")?,
+                octets: from.bytes("front-end state")?.into(),
+            },
+            SET_WILL => Self::SetWill {
+                client_id: from.client_id()?,
+                epoch: from.u64("epoch")?,
+                will: from.will()?,
+            },
             CLOSE => Self::Close(Close {
                 client_id: from.client_id()?,
                 epoch: from.u64("epoch")?,
@@ -598,6 +682,8 @@ impl SessionEntry {
                     0 => CloseKind::Normal,
                     1 => CloseKind::Abnormal,
                     2 => CloseKind::Restart(from.number("grace")?),
+                    3 => CloseKind::Disarmed,
+                    4 => CloseKind::Park(from.number("supervision")?),
                     _ => return Err(CodecError::Invalid("close")),
                 },
                 expiry: if from.flag("session expiry")? {

@@ -141,14 +141,25 @@ pub(super) fn entry() -> impl Strategy<Value = SessionEntry> {
     let kinds = prop_oneof![
         Just(CloseKind::Normal),
         Just(CloseKind::Abnormal),
-        (0u32..4).prop_map(CloseKind::Restart)
+        (0u32..4).prop_map(CloseKind::Restart),
+        Just(CloseKind::Disarmed),
+        (0u32..4).prop_map(CloseKind::Park)
     ];
+    let rules = prop_oneof![
+        Just(WillRule::Keep),
+        Just(WillRule::Replace),
+        Just(WillRule::Wake)
+    ];
+    let supervision = proptest::option::of(
+        (rules, 0u32..4).prop_map(|(will, seconds)| Supervision { will, seconds }),
+    );
+    let octets = prop::collection::vec(any::<u8>(), 0..5);
     let group = proptest::option::of(("[gh]", filter()));
     prop_oneof![
-        4 => (client(), any::<bool>(), expiry, will(), limits(), 1u16..4, now()).prop_map(
-            |(client_id, clean_start, expiry, will, limits, window, now)| {
+        4 => (client(), any::<bool>(), expiry, will(), limits(), 1u16..4, supervision, now()).prop_map(
+            |(client_id, clean_start, expiry, will, limits, window, supervision, now)| {
                 SessionEntry::Open(Box::new(Open {
-                    client_id, clean_start, expiry, will, limits, window, now,
+                    client_id, clean_start, expiry, will, limits, window, supervision, now,
                 }))
             }
         ),
@@ -183,6 +194,17 @@ pub(super) fn entry() -> impl Strategy<Value = SessionEntry> {
         ),
         1 => client().prop_map(|client_id| SessionEntry::End { client_id }),
         1 => now().prop_map(|now| SessionEntry::Tick { now }),
+        1 => (client(), epoch(), now()).prop_map(
+            |(client_id, epoch, now)| SessionEntry::Touch { client_id, epoch, now }
+        ),
+        1 => (client(), epoch(), any::<bool>(), octets).prop_map(
+            |(client_id, epoch, append, octets)| SessionEntry::Front {
+                client_id, epoch, append, octets: octets.into(),
+            }
+        ),
+        1 => (client(), epoch(), will()).prop_map(
+            |(client_id, epoch, will)| SessionEntry::SetWill { client_id, epoch, will }
+        ),
         1 => prop::collection::vec(0u64..4, 0..3)
             .prop_map(|duties| SessionEntry::Fulfilled { duties }),
     ]
@@ -347,6 +369,7 @@ fn a_message_in_many_queues_is_stored_once() {
                 will: None,
                 limits: QueueLimits::default(),
                 window: 8,
+                supervision: None,
                 now: Timestamp(1),
             })),
             &mut out,
@@ -424,6 +447,7 @@ fn the_bytes_of_format_1() {
             queue_qos0: true,
         },
         window: 32,
+        supervision: None,
         now: Timestamp(0),
     }));
     assert_eq!(
@@ -447,5 +471,26 @@ fn the_bytes_of_format_1() {
         ],
     };
     assert_eq!(encode(&acks), [7, 1, b'c', 3, 2, 0xac, 2, 1, 1, 8]);
+    let touch = SessionEntry::Touch {
+        client_id: "c".into(),
+        epoch: 3,
+        now: Timestamp(0),
+    };
+    assert_eq!(encode(&touch), [14, 1, b'c', 3, 1]);
+    let front = SessionEntry::Front {
+        client_id: "c".into(),
+        epoch: 3,
+        append: true,
+        octets: [8, 9].into(),
+    };
+    assert_eq!(encode(&front), [15, 1, b'c', 3, 1, 2, 8, 9]);
+    let close = SessionEntry::Close(Close {
+        client_id: "c".into(),
+        epoch: 3,
+        kind: CloseKind::Park(60),
+        expiry: None,
+        now: Timestamp(0),
+    });
+    assert_eq!(encode(&close), [2, 1, b'c', 3, 4, 60, 0, 1]);
     assert_eq!(snapshot(&SessionShard::default()), [FORMAT, 0, 1, 0, 0, 0]);
 }

@@ -21,6 +21,29 @@ pub struct Will {
     pub expiry: Option<u32>,
 }
 
+/// What an Open of a supervised client does to the will that the session has. MQTT-SN keeps a will over DISCONNECT and
+/// over connections (section 6.3), and a new CONNECT is no loss of the old connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WillRule {
+    /// It stays, and is armed again.
+    Keep,
+    /// The one of this Open takes its place, if it is none too; the old one is not published.
+    Replace,
+    /// A parked session is looked into: will and countdown stay as they are.
+    Wake,
+}
+
+/// A front-end that itself watches whether its client is there, beyond the life of one connection: the client may be
+/// asleep for hours, and lost only after that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Supervision {
+    /// What becomes of the will there is.
+    pub will: WillRule,
+    /// Seconds of silence, tolerance included, after which the client is lost; what the session is parked with if the
+    /// node dies meanwhile.
+    pub seconds: u32,
+}
+
 /// A connection takes a session.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Open {
@@ -36,6 +59,8 @@ pub struct Open {
     pub limits: QueueLimits,
     /// In-flight window towards the client: min(max_inflight, receive maximum).
     pub window: u16,
+    /// Of a client that its front-end supervises (MQTT-SN).
+    pub supervision: Option<Supervision>,
     /// Time of the leader.
     pub now: Timestamp,
 }
@@ -49,6 +74,10 @@ pub enum CloseKind {
     Abnormal,
     /// This node stops: a will waits so long (seconds) for the client to come back.
     Restart(u32),
+    /// DISCONNECT of MQTT-SN: the will is kept for the next connection and not due (MQTT-SN section 6.3).
+    Disarmed,
+    /// The client sleeps. It is lost, and its will due, after so many seconds without [`SessionEntry::Touch`] or Open.
+    Park(u32),
 }
 
 /// The owner's connection ended.
@@ -171,6 +200,35 @@ pub enum SessionEntry {
         /// Time of the leader.
         now: Timestamp,
     },
+    /// A parked client was heard: its countdown begins anew.
+    Touch {
+        /// Client identifier.
+        client_id: Arc<str>,
+        /// Epoch of the connection that parked it.
+        epoch: u64,
+        /// Time of the leader.
+        now: Timestamp,
+    },
+    /// What the front-end wants to find again with the session; the shard does not look into it.
+    Front {
+        /// Client identifier.
+        client_id: Arc<str>,
+        /// Epoch of the connection.
+        epoch: u64,
+        /// Behind what is there, or in its place.
+        append: bool,
+        /// The octets.
+        octets: Box<[u8]>,
+    },
+    /// The client changed its will.
+    SetWill {
+        /// Client identifier.
+        client_id: Arc<str>,
+        /// Epoch of the connection.
+        epoch: u64,
+        /// The will from now on.
+        will: Option<Box<Will>>,
+    },
     /// These duties of the shard are done; committed together with what did them.
     Fulfilled {
         /// Numbers of duties.
@@ -195,6 +253,23 @@ pub struct Opened {
     pub received: Vec<u16>,
     /// Outbound deliveries whose PUBREL is owed, in order.
     pub released: Vec<u64>,
+    /// What the front-end left with the session.
+    pub front: Box<[u8]>,
+    /// Of a supervised Open: the will that is now in force.
+    pub will: Option<Box<Will>>,
+    /// Of a supervised Open: the session was parked, for so many seconds; 0 if not.
+    pub parked: u32,
+}
+
+/// A session whose client sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parked {
+    /// Epoch of the connection that parked it.
+    pub epoch: u64,
+    /// Seconds it is parked for.
+    pub seconds: u32,
+    /// Messages and PUBRELs that wait in its queue.
+    pub waiting: usize,
 }
 
 /// The answer to one entry.

@@ -10,9 +10,14 @@ mod retained;
 mod session;
 mod snapshot;
 mod streams;
+#[cfg(test)]
+mod supervised_tests;
 
 pub use codec::{CodecError, Decoder, Encoder, FORMAT};
-pub use entry::{Ack, AckKind, Close, CloseKind, Enqueue, Open, Opened, Reply, SessionEntry, Will};
+pub use entry::{
+    Ack, AckKind, Close, CloseKind, Enqueue, Open, Opened, Parked, Reply, SessionEntry,
+    Supervision, Will, WillRule,
+};
 pub use record::Queued;
 pub use retained::{RetainedEntry, RetainedShard};
 pub use session::{Duty, Effect, SessionShard};

@@ -121,7 +121,10 @@ impl Model {
                 self.clients
                     .retain(|_, client| client.expires_at.is_none_or(|at| at > now));
             }
-            SessionEntry::Fulfilled { .. } => {}
+            SessionEntry::Fulfilled { .. }
+            | SessionEntry::Touch { .. }
+            | SessionEntry::Front { .. }
+            | SessionEntry::SetWill { .. } => {}
         }
         None
     }
@@ -171,6 +174,7 @@ impl Model {
                 .filter(|item| item.1.is_none())
                 .map(|item| item.0)
                 .collect(),
+            ..Opened::default()
         };
         self.clients.insert(open.client_id.to_string(), client);
         opened
@@ -228,7 +232,19 @@ fn publish(client_id: &str, client: &mut Client, message: &Message) {
 fn plain(mut entry: SessionEntry) -> SessionEntry {
     if let SessionEntry::Open(open) = &mut entry {
         open.will = None;
+        open.supervision = None;
         open.limits = QueueLimits::default();
+    }
+    if let SessionEntry::Close(close) = &mut entry
+        && matches!(close.kind, CloseKind::Park(_))
+    {
+        close.kind = CloseKind::Normal;
+    }
+    if matches!(
+        entry,
+        SessionEntry::Touch { .. } | SessionEntry::Front { .. } | SessionEntry::SetWill { .. }
+    ) {
+        entry = SessionEntry::Tick { now: Timestamp(0) };
     }
     if let SessionEntry::Publish(message) = &entry
         && message.payload().len() % 3 == 0

@@ -56,6 +56,16 @@ pub(super) struct Record {
     pub dropped: u64,
     /// One more than the highest sequence that a connection may have sent before the last one ended.
     pub maybe_sent: u64,
+    /// The will is not due whatever happens: the client said goodbye, or it was published.
+    pub disarmed: bool,
+    /// A published will is kept for the next connection (MQTT-SN).
+    pub keeps_will: bool,
+    /// Seconds of silence after which the client is lost; 0 if nothing but its connection watches it.
+    pub supervision: u32,
+    /// When a parked client is lost; `NEVER` if it is not parked.
+    pub park_at: Timestamp,
+    /// What the front-end left here.
+    pub front: Vec<u8>,
 }
 
 /// What a connection may have sent lies in the first so many windows of its queue: one window is in flight, and the
@@ -83,6 +93,23 @@ impl Record {
             window,
             dropped: 0,
             maybe_sent: 0,
+            disarmed: false,
+            keeps_will: false,
+            supervision: 0,
+            park_at: Timestamp::NEVER,
+            front: Vec::new(),
+        }
+    }
+
+    /// The will, which is due now; it is not due again before the next connection.
+    pub fn take_due_will(&mut self) -> Option<Box<Will>> {
+        if std::mem::replace(&mut self.disarmed, self.keeps_will) {
+            return None;
+        }
+        if self.keeps_will {
+            self.will.clone()
+        } else {
+            self.will.take()
         }
     }
 
@@ -111,7 +138,7 @@ impl Record {
 
     /// When something is due next.
     pub fn deadline(&self) -> Timestamp {
-        self.expires_at.min(self.will_at)
+        self.expires_at.min(self.will_at).min(self.park_at)
     }
 
     /// Puts a message at the end of the queue under the session's limits. `Err` says what was dropped and whether

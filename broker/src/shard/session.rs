@@ -8,7 +8,9 @@ use hashbrown::HashMap;
 use nightjar_mqtt::{QoS, TopicFilter};
 use smallvec::SmallVec;
 
-use super::entry::{Ack, Close, CloseKind, Enqueue, Open, Opened, Reply, SessionEntry, Will};
+use super::entry::{
+    Ack, Close, CloseKind, Enqueue, Open, Opened, Parked, Reply, SessionEntry, Will, WillRule,
+};
 use super::record::{Enqueued, Queued, Record};
 use crate::filter_index::FilterIndex;
 use crate::handle::DropReason;
@@ -166,6 +168,31 @@ impl SessionShard {
                 self.tick(now, effects);
                 Reply::None
             }
+            SessionEntry::Touch {
+                client_id,
+                epoch,
+                now,
+            } => {
+                let now = self.advance(now);
+                self.touch(&client_id, epoch, now)
+            }
+            SessionEntry::Front {
+                client_id,
+                epoch,
+                append,
+                octets,
+            } => self.with(&client_id, epoch, |record| {
+                if !append {
+                    record.front.clear();
+                }
+                record.front.reserve_exact(octets.len());
+                record.front.extend_from_slice(&octets);
+            }),
+            SessionEntry::SetWill {
+                client_id,
+                epoch,
+                will,
+            } => self.with(&client_id, epoch, |record| record.will = will),
             SessionEntry::Fulfilled { duties } => {
                 for duty in duties {
                     self.duties.remove(&duty);
@@ -255,6 +282,35 @@ impl SessionShard {
         Some((record.queue.len(), record.dropped))
     }
 
+    /// The session of a client that sleeps.
+    #[must_use]
+    pub fn parked(&self, client_id: &str) -> Option<Parked> {
+        let record = self.record(self.slot(client_id)?)?;
+        (!record.connected && record.park_at != Timestamp::NEVER).then_some(Parked {
+            epoch: record.epoch,
+            seconds: record.supervision,
+            waiting: record.queue.len(),
+        })
+    }
+
+    fn touch(&mut self, client_id: &str, epoch: u64, now: Timestamp) -> Reply {
+        let slot = self.slot(client_id);
+        let Some((slot, record)) =
+            slot.and_then(|slot| Some((slot, self.slots[slot as usize].as_deref_mut()?)))
+        else {
+            return Reply::Stale;
+        };
+        if record.epoch != epoch || record.connected || record.park_at == Timestamp::NEVER {
+            return Reply::Stale;
+        }
+        record.park_at = now.plus_secs(u64::from(record.supervision));
+        if record.expires_at != Timestamp::NEVER {
+            record.expires_at = now.plus_secs(u64::from(record.expiry));
+        }
+        self.arm(slot);
+        Reply::None
+    }
+
     /// Number of sessions that stay without a connection.
     #[must_use]
     pub fn sessions(&self) -> usize {
@@ -298,6 +354,11 @@ impl SessionShard {
                 || record.expires_at <= open.now
                 || (record.connected && record.expiry == 0);
             if gone {
+                if open.clean_start && open.supervision.is_some() {
+                    // CleanSession of MQTT-SN wipes the will too (MQTT-SN section 6.3).
+                    let record = self.slots[slot as usize].as_deref_mut();
+                    record.expect("the slot was just found").will = None;
+                }
                 self.end(slot, open.now, effects);
             } else {
                 resumed = Some(slot);
@@ -323,10 +384,33 @@ impl SessionShard {
         let present = resumed.is_some();
         // A will of the old connection: with delay 0 it is due the moment that connection is over; with a delay
         // this resumption cancels it [MQTT-3.1.3-9].
-        let old_will = record
-            .will
-            .take()
-            .filter(|will| present && record.connected && will.delay == 0);
+        let fires = present && record.connected && !record.disarmed;
+        let parked = if record.park_at == Timestamp::NEVER {
+            0
+        } else {
+            record.supervision
+        };
+        let mut old_will = None;
+        match open.supervision.map(|supervision| supervision.will) {
+            None => {
+                let will = std::mem::replace(&mut record.will, open.will);
+                old_will = will.filter(|will| fires && will.delay == 0);
+            }
+            Some(WillRule::Keep) => record.disarmed = false,
+            Some(WillRule::Wake) => {}
+            Some(WillRule::Replace) => record.will = open.will,
+        }
+        match open.supervision {
+            None => record.supervision = 0,
+            // Its countdown goes on with the seconds it was parked for.
+            Some(supervision) if supervision.will == WillRule::Wake && parked > 0 => {}
+            Some(supervision) => record.supervision = supervision.seconds,
+        }
+        if open.supervision.is_none_or(|it| it.will != WillRule::Wake) {
+            record.disarmed = false;
+        }
+        record.keeps_will = open.supervision.is_some();
+        record.park_at = Timestamp::NEVER;
         if record.connected {
             record.note_sent();
         }
@@ -335,7 +419,6 @@ impl SessionShard {
         record.transient = !present && open.expiry == 0;
         record.expiry = open.expiry;
         record.expires_at = Timestamp::NEVER;
-        record.will = open.will;
         record.will_at = Timestamp::NEVER;
         record.limits = open.limits;
         record.window = open.window;
@@ -356,6 +439,13 @@ impl SessionShard {
                 .filter(|item| item.message.is_none())
                 .map(|item| item.seq)
                 .collect(),
+            front: record.front.as_slice().into(),
+            will: if record.keeps_will {
+                record.will.clone()
+            } else {
+                None
+            },
+            parked,
         };
         self.arm(slot);
         if let Some(will) = old_will {
@@ -371,8 +461,14 @@ impl SessionShard {
         if let Some(expiry) = close.expiry {
             record.expiry = expiry;
         }
-        if close.kind == CloseKind::Normal {
-            record.will = None;
+        match close.kind {
+            CloseKind::Normal => record.will = None,
+            CloseKind::Disarmed => record.disarmed = true,
+            CloseKind::Park(seconds) => {
+                record.supervision = seconds;
+                record.park_at = close.now.plus_secs(u64::from(seconds));
+            }
+            CloseKind::Abnormal | CloseKind::Restart(_) => {}
         }
         record.note_sent();
         record.connected = false;
@@ -391,12 +487,15 @@ impl SessionShard {
             close.now.plus_secs(u64::from(expiry))
         };
         let mut fired = None;
-        if let Some(will) = &record.will {
+        if let Some(will) = &record.will
+            && !record.disarmed
+            && record.park_at == Timestamp::NEVER
+        {
             let delay = grace.map_or(will.delay.min(expiry), |grace| {
                 grace.max(will.delay.min(expiry))
             });
             if delay == 0 {
-                fired = record.will.take();
+                fired = record.take_due_will();
             } else {
                 record.will_at = close.now.plus_secs(u64::from(delay));
             }
@@ -591,9 +690,13 @@ impl SessionShard {
                 .as_deref_mut()
                 .expect("a slot with a timer has a record");
             let expired = record.expires_at <= now;
-            if record.will_at <= now {
+            let lost = record.park_at <= now;
+            if lost {
+                record.park_at = Timestamp::NEVER;
+            }
+            if lost || record.will_at <= now {
                 record.will_at = Timestamp::NEVER;
-                if let Some(will) = record.will.take() {
+                if let Some(will) = record.take_due_will() {
                     let client_id = record.client_id.clone();
                     self.fire(client_id, &will, now, effects);
                 }
@@ -636,8 +739,8 @@ impl SessionShard {
                 self.unindex(slot, &filter, effects);
             }
         }
-        if let Some(will) = record.will.take()
-            && now != Timestamp::NEVER
+        if now != Timestamp::NEVER
+            && let Some(will) = record.take_due_will()
         {
             self.fire(record.client_id.clone(), &will, now, effects);
         }

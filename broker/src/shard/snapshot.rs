@@ -27,6 +27,10 @@ pub struct Restored {
     pub connected: bool,
     /// The record keeps queue and subscriptions (else only a will).
     pub durable: bool,
+    /// Seconds of silence after which its client is lost, if its front-end supervises it; else 0.
+    pub supervision: u32,
+    /// Its client sleeps.
+    pub parked: bool,
     /// Limits of its queue.
     pub limits: QueueLimits,
     /// Its subscriptions.
@@ -52,6 +56,10 @@ impl Bodies {
 
 const CONNECTED: u8 = 1;
 const TRANSIENT: u8 = 2;
+const DISARMED: u8 = 4;
+const KEEPS_WILL: u8 = 8;
+const SUPERVISED: u8 = 16;
+const FRONT: u8 = 32;
 
 const RETAIN: u8 = 4;
 const CHECKED: u8 = 8;
@@ -105,9 +113,13 @@ fn decode_item(from: &mut Decoder<'_>, bodies: &[Message]) -> Result<Queued, Cod
 fn encode_record(out: &mut Encoder<'_>, bodies: &mut Bodies, record: &Record) {
     out.text(&record.client_id);
     out.u64(record.epoch);
-    out.u8(
-        if record.connected { CONNECTED } else { 0 } | if record.transient { TRANSIENT } else { 0 }
-    );
+    let bit = |on: bool, bit: u8| if on { bit } else { 0 };
+    out.u8(bit(record.connected, CONNECTED)
+        | bit(record.transient, TRANSIENT)
+        | bit(record.disarmed, DISARMED)
+        | bit(record.keeps_will, KEEPS_WILL)
+        | bit(record.supervision > 0, SUPERVISED)
+        | bit(!record.front.is_empty(), FRONT));
     out.u64(u64::from(record.expiry));
     out.time(record.expires_at);
     out.will(record.will.as_deref());
@@ -130,13 +142,20 @@ fn encode_record(out: &mut Encoder<'_>, bodies: &mut Bodies, record: &Record) {
     for item in &record.queue {
         encode_item(out, bodies, item);
     }
+    if record.supervision > 0 {
+        out.u64(u64::from(record.supervision));
+        out.time(record.park_at);
+    }
+    if !record.front.is_empty() {
+        out.bytes(&record.front);
+    }
 }
 
 fn decode_record(from: &mut Decoder<'_>, bodies: &[Message]) -> Result<Record, CodecError> {
     let client_id: Arc<str> = from.text("client id")?.into();
     let epoch = from.u64("epoch")?;
     let bits = from.u8("session")?;
-    if bits & !(CONNECTED | TRANSIENT) != 0 {
+    if bits & !(CONNECTED | TRANSIENT | DISARMED | KEEPS_WILL | SUPERVISED | FRONT) != 0 {
         return Err(CodecError::Invalid("session"));
     }
     let expiry = from.number("session expiry")?;
@@ -149,6 +168,8 @@ fn decode_record(from: &mut Decoder<'_>, bodies: &[Message]) -> Result<Record, C
     record.epoch = epoch;
     record.connected = bits & CONNECTED != 0;
     record.transient = bits & TRANSIENT != 0;
+    record.disarmed = bits & DISARMED != 0;
+    record.keeps_will = bits & KEEPS_WILL != 0;
     record.expiry = expiry;
     record.expires_at = expires_at;
     record.will = will;
@@ -171,6 +192,13 @@ fn decode_record(from: &mut Decoder<'_>, bodies: &[Message]) -> Result<Record, C
         }
         record.bytes += item.message.as_ref().map_or(0, Message::cost);
         record.queue.push_back(item);
+    }
+    if bits & SUPERVISED != 0 {
+        record.supervision = from.number("supervision")?;
+        record.park_at = from.time("supervision")?;
+    }
+    if bits & FRONT != 0 {
+        record.front = from.bytes("front-end state")?.to_vec();
     }
     Ok(record)
 }
@@ -311,6 +339,8 @@ impl SessionShard {
             epoch: record.epoch,
             connected: record.connected,
             durable: !record.transient,
+            supervision: record.supervision,
+            parked: !record.connected && record.park_at != Timestamp::NEVER,
             limits: record.limits.clone(),
             subs: record
                 .subs

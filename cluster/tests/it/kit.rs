@@ -80,6 +80,7 @@ pub fn open_of(client_id: &str, expiry: u32) -> Open {
             ..QueueLimits::default()
         },
         window: 10,
+        supervision: None,
         now: Timestamp::now(),
     }
 }

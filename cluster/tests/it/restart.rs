@@ -74,6 +74,7 @@ impl Node {
             max_awaiting_rel: 100,
             receive_maximum: Some(100),
             retry_interval_ms: None,
+            supervision: None,
         };
         let future = self.broker.open(request, Timestamp::now());
         block_on(future).unwrap()

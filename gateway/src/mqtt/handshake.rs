@@ -343,6 +343,7 @@ async fn open(
         max_awaiting_rel: settings.max_awaiting_rel,
         receive_maximum: v5.then_some(settings.receive_maximum),
         retry_interval_ms: settings.retry_interval_ms.filter(|_| !v5),
+        supervision: None,
     };
     let (session, present) = broker
         .open(request, now)
