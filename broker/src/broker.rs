@@ -16,6 +16,7 @@ use crate::auth::AuthChain;
 use crate::handle::{DropReason, SessionHandle, Signal};
 use crate::message::{Message, MessageHead};
 use crate::metrics::{Counter, Metrics};
+use crate::observe::{Alarms, DropLedger, Event, Journal, Latencies, Observe, Tracer};
 use crate::publish::{PublishBatch, Published};
 use crate::router::{Router, Target};
 use crate::session::Session;
@@ -83,6 +84,7 @@ pub struct Broker {
     /// Retained `$SYS` messages: this node's own, and not worth a log.
     sys: Mutex<RetainedShard>,
     deferred: Mutex<Vec<(u16, Effect)>>,
+    observe: Observe,
     node: Arc<str>,
     started: Timestamp,
 }
@@ -134,6 +136,7 @@ impl Broker {
             takeovers: Takeovers::default(),
             sys: Mutex::default(),
             deferred: Mutex::new(Vec::new()),
+            observe: Observe::default(),
             node: parts.node,
             started: Timestamp::now(),
         })
@@ -155,6 +158,36 @@ impl Broker {
     #[must_use]
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// What the last days of clients were like.
+    #[must_use]
+    pub const fn journal(&self) -> &Journal {
+        &self.observe.journal
+    }
+
+    /// What was dropped last, for whom and why.
+    #[must_use]
+    pub const fn drops(&self) -> &DropLedger {
+        &self.observe.drops
+    }
+
+    /// Traces that operators started.
+    #[must_use]
+    pub const fn tracer(&self) -> &Tracer {
+        &self.observe.tracer
+    }
+
+    /// What needs an operator's attention.
+    #[must_use]
+    pub const fn alarms(&self) -> &Alarms {
+        &self.observe.alarms
+    }
+
+    /// How long things take.
+    #[must_use]
+    pub const fn latencies(&self) -> &Latencies {
+        &self.observe.latencies
     }
 
     /// Settings of MQTT.
@@ -246,7 +279,16 @@ impl Broker {
             return false;
         };
         handle.signal(handle.epoch(), Signal::Close(code));
-        handle.is_connected()
+        let connected = handle.is_connected();
+        if connected {
+            self.journal().record(
+                client_id,
+                Event::Kicked,
+                format_args!("asked to leave with 0x{:02X}", code.code()),
+                Timestamp::now(),
+            );
+        }
+        connected
     }
 
     /// Opens a session for a connection: waits until what must be kept of it is committed. `present` of the result
@@ -286,6 +328,33 @@ impl Broker {
         });
         self.connected.fetch_add(1, Ordering::Relaxed);
         let present = opened.present;
+        handle.update_facts(|facts| {
+            if !present || facts.created_at.0 == 0 {
+                facts.created_at = now;
+            }
+            facts.connected_at = now;
+            facts.expiry = request.expiry;
+            facts.window = request.window;
+            facts.clean_start = request.clean_start;
+        });
+        self.journal().record(
+            &info.client_id,
+            Event::Connected,
+            format_args!(
+                "{} from {} on {}{}",
+                if present {
+                    "session resumed"
+                } else {
+                    "new session"
+                },
+                info.peer,
+                info.listener,
+                info.username
+                    .as_deref()
+                    .map_or_else(String::new, |name| format!(", user {name}")),
+            ),
+            now,
+        );
         if opened.durable {
             self.restore_routes(&handle, &opened.subs);
             self.store.stream(&info.client_id, epoch, &handle);
@@ -305,11 +374,18 @@ impl Broker {
         if let Some(old) = self.client(&info.client_id)
             && old.is_connected()
         {
-            self.takeovers.note(
+            let now = Timestamp::now();
+            self.takeovers
+                .note(&info.client_id, old.info().peer, info.peer, now);
+            self.journal().record(
                 &info.client_id,
-                old.info().peer,
-                info.peer,
-                Timestamp::now(),
+                Event::TakenOver,
+                format_args!(
+                    "the connection from {} was taken over by one from {}",
+                    old.info().peer,
+                    info.peer
+                ),
+                now,
             );
         }
         let mut displaced = None;
@@ -486,6 +562,19 @@ impl Broker {
         batch
     }
 
+    /// Counts one dropped delivery and notes it.
+    pub(crate) fn drop_of(&self, handle: &SessionHandle, message: &Message, reason: DropReason) {
+        self.count_drop(handle, reason, 1);
+        let publisher = message.head().publisher.as_ref();
+        self.drops().record(
+            handle.client_id(),
+            Some(message.topic()),
+            publisher,
+            reason,
+            1,
+        );
+    }
+
     /// Counts dropped deliveries for the broker and for the session.
     pub(crate) fn count_drop(&self, handle: &SessionHandle, reason: DropReason, count: u64) {
         self.metrics.dropped(reason, count);
@@ -555,6 +644,7 @@ impl Broker {
 
     /// Time passed: wills, expiry and retained messages that are due.
     pub fn tick(&self, now: Timestamp) {
+        self.observe.drops.refill(now);
         self.store.tick(now);
     }
 
@@ -628,10 +718,13 @@ impl EffectSink for Broker {
                 client_id,
                 reason,
                 count,
-            } => match self.client(&client_id) {
-                Some(handle) => self.count_drop(&handle, reason, count),
-                None => self.metrics.dropped(reason, count),
-            },
+            } => {
+                self.drops().record(&client_id, None, None, reason, count);
+                match self.client(&client_id) {
+                    Some(handle) => self.count_drop(&handle, reason, count),
+                    None => self.metrics.dropped(reason, count),
+                }
+            }
             Effect::Ready { .. } => {}
             effect => self.deferred.lock().push((shard, effect)),
         }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
 
 use crate::sync::Mutex;
-use nightjar_mqtt::{QoS, ReasonCode, TopicFilter};
+use nightjar_mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
 
 use crate::access::ClientInfo;
 use crate::delivery::Delivery;
@@ -17,6 +17,7 @@ use crate::settings::{QueueLimits, QueuePolicy};
 use crate::subs::SubTable;
 use crate::subscription::Subscription;
 use crate::ticket::Completion;
+use crate::time::Timestamp;
 
 /// Why a message was not delivered: each has a counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,6 +38,33 @@ pub enum DropReason {
     Denied,
 }
 
+impl DropReason {
+    /// All reasons.
+    pub const ALL: [Self; 7] = [
+        Self::QueueFull,
+        Self::QueueFullQoS0,
+        Self::Expired,
+        Self::TooLarge,
+        Self::SessionEnded,
+        Self::Offline,
+        Self::Denied,
+    ];
+
+    /// The reason as metrics and lists name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::QueueFullQoS0 => "qos0_queue_full",
+            Self::Expired => "expired",
+            Self::TooLarge => "too_large",
+            Self::SessionEnded => "session_ended",
+            Self::Offline => "offline",
+            Self::Denied => "denied",
+        }
+    }
+}
+
 /// What another part of the broker asks of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signal {
@@ -53,6 +81,18 @@ pub struct Pushed {
     pub waker: Option<Waker>,
     /// What became of the queue.
     pub outcome: PushOutcome,
+    /// The topic of the older message that had to go.
+    pub victim: Option<TopicName>,
+}
+
+impl Pushed {
+    const fn not(outcome: PushOutcome) -> Self {
+        Self {
+            waker: None,
+            outcome,
+            victim: None,
+        }
+    }
 }
 
 /// What became of a push.
@@ -86,6 +126,8 @@ struct Outbox {
     blocked: bool,
     /// A publisher waited in vain for room: until the queue is below half again, the policy applies at once.
     gave_up: bool,
+    /// Room in the window of QoS 1/2 messages when the connection last looked; `u16::MAX`: it has not.
+    free: u16,
     stamp: u32,
     bytes: usize,
     qos0: VecDeque<Delivery>,
@@ -97,15 +139,60 @@ struct Outbox {
     limits: Arc<QueueLimits>,
 }
 
-/// Message counts of one session, for its list entry.
+/// Counts of one session, for its list entry. Its connection adds once for each read and each write, not for each
+/// packet.
 #[derive(Debug, Default)]
 pub struct SessionCounts {
     /// PUBLISH packets taken from the client.
     pub received: AtomicU64,
     /// PUBLISH packets sent to the client.
     pub sent: AtomicU64,
+    /// Packets taken from the client.
+    pub packets_received: AtomicU64,
+    /// Packets sent to the client.
+    pub packets_sent: AtomicU64,
+    /// Bytes read from the client.
+    pub bytes_received: AtomicU64,
+    /// Bytes written to the client.
+    pub bytes_sent: AtomicU64,
     /// Messages dropped, all reasons.
     pub dropped: AtomicU32,
+}
+
+/// What a list says of a session's connection beyond [`ClientInfo`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// When the session came to be on this node; 0: not known.
+    pub created_at: Timestamp,
+    /// When its last connection was opened; 0: not known.
+    pub connected_at: Timestamp,
+    /// When its last connection ended; 0: never.
+    pub disconnected_at: Timestamp,
+    /// Session Expiry Interval, seconds; `u32::MAX` never expires.
+    pub expiry: u32,
+    /// Keep Alive in force, seconds; 0: none.
+    pub keep_alive: u16,
+    /// QoS 1/2 messages that may be unacknowledged at a time.
+    pub window: u16,
+    /// Clean Start of the last CONNECT.
+    pub clean_start: bool,
+}
+
+/// The queue of a session at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueState {
+    /// Is a connection attached?
+    pub connected: bool,
+    /// Messages that wait on this node.
+    pub len: usize,
+    /// Bytes they are counted with.
+    pub bytes: usize,
+    /// Most messages that may wait.
+    pub max_len: usize,
+    /// Most bytes.
+    pub max_bytes: usize,
+    /// QoS 1/2 messages that were sent and not acknowledged when the queue was last looked at.
+    pub inflight: usize,
 }
 
 /// The shared part of one session on this node.
@@ -117,7 +204,7 @@ pub struct SessionHandle {
     epoch: AtomicU64,
     outbox: Mutex<Outbox>,
     subs: Mutex<SubTable>,
-    info: Mutex<Arc<ClientInfo>>,
+    attached: Mutex<(Arc<ClientInfo>, Facts)>,
     /// Counts of this session.
     pub counts: SessionCounts,
 }
@@ -139,6 +226,7 @@ impl SessionHandle {
                 state: State::Connected,
                 blocked: false,
                 gave_up: false,
+                free: u16::MAX,
                 stamp: 0,
                 bytes: 0,
                 qos0: VecDeque::new(),
@@ -149,7 +237,7 @@ impl SessionHandle {
                 limits,
             }),
             subs: Mutex::new(SubTable::default()),
-            info: Mutex::new(info),
+            attached: Mutex::new((info, Facts::default())),
             counts: SessionCounts::default(),
         })
     }
@@ -176,7 +264,37 @@ impl SessionHandle {
     /// Who is, or was last, connected.
     #[must_use]
     pub fn info(&self) -> Arc<ClientInfo> {
-        self.info.lock().clone()
+        self.attached.lock().0.clone()
+    }
+
+    /// Who is, or was last, connected, and what is known of that connection.
+    #[must_use]
+    pub fn about(&self) -> (Arc<ClientInfo>, Facts) {
+        let attached = self.attached.lock();
+        (attached.0.clone(), attached.1)
+    }
+
+    /// Changes what is known of the connection.
+    pub fn update_facts(&self, change: impl FnOnce(&mut Facts)) {
+        change(&mut self.attached.lock().1);
+    }
+
+    /// The queue as it is now.
+    #[must_use]
+    pub fn queue_state(&self) -> QueueState {
+        let window = usize::from(self.attached.lock().1.window);
+        let outbox = self.outbox.lock();
+        QueueState {
+            connected: outbox.state == State::Connected,
+            len: outbox.qos0.len() + outbox.qos12.len(),
+            bytes: outbox.bytes,
+            max_len: outbox.limits.max_len,
+            max_bytes: outbox.limits.max_bytes,
+            inflight: match outbox.free {
+                u16::MAX => 0,
+                free => window.saturating_sub(usize::from(free)),
+            },
+        }
     }
 
     /// Is a connection attached?
@@ -194,10 +312,11 @@ impl SessionHandle {
                 return false;
             }
             self.epoch.store(epoch, Ordering::Release);
-            *self.info.lock() = info;
+            self.attached.lock().0 = info;
             outbox.state = State::Connected;
             outbox.signal = None;
             outbox.blocked = false;
+            outbox.free = u16::MAX;
             outbox.limits = limits;
             outbox.clear_qos12();
             outbox.waker.take()
@@ -241,30 +360,23 @@ impl SessionHandle {
             State::Connected => true,
             State::Offline => false,
             State::Closed => {
-                return Pushed {
-                    waker: None,
-                    outcome: PushOutcome::Closed,
-                };
+                return Pushed::not(PushOutcome::Closed);
             }
         };
         let mut outcome = PushOutcome::Queued;
+        let mut victim = None;
         let cost = delivery.message.cost();
         let len = outbox.qos0.len() + outbox.qos12.len();
         if len >= outbox.limits.max_len || outbox.bytes + cost > outbox.limits.max_bytes {
             match outbox.make_room(&delivery, connected, cost) {
-                Ok(reason) => outcome = PushOutcome::DroppedOldest(reason),
-                Err(outcome) => {
-                    return Pushed {
-                        waker: None,
-                        outcome,
-                    };
+                Ok((reason, topic)) => {
+                    outcome = PushOutcome::DroppedOldest(reason);
+                    victim = topic;
                 }
+                Err(outcome) => return Pushed::not(outcome),
             }
         } else if !connected && delivery.qos == QoS::AtMostOnce && !outbox.limits.queue_qos0 {
-            return Pushed {
-                waker: None,
-                outcome: PushOutcome::Dropped(DropReason::Offline),
-            };
+            return Pushed::not(PushOutcome::Dropped(DropReason::Offline));
         } else if delivery.qos != QoS::AtMostOnce
             && connected
             && !outbox.gave_up
@@ -283,7 +395,11 @@ impl SessionHandle {
             outbox.blocked
         };
         let waker = if quiet { None } else { outbox.waker.take() };
-        Pushed { waker, outcome }
+        Pushed {
+            waker,
+            outcome,
+            victim,
+        }
     }
 
     /// Queues a delivery of the durable shard; its credit bounds these, so no limit applies.
@@ -371,6 +487,7 @@ impl SessionHandle {
         }
         outbox.bytes = outbox.bytes.saturating_sub(freed);
         outbox.blocked = window == 0;
+        outbox.free = u16::try_from(window).unwrap_or(u16::MAX);
         let more = !outbox.qos0.is_empty() || (!outbox.qos12.is_empty() && window > 0);
         if !more {
             outbox.listen(waker);
@@ -483,7 +600,7 @@ impl Outbox {
         new: &Delivery,
         connected: bool,
         cost: usize,
-    ) -> Result<DropReason, PushOutcome> {
+    ) -> Result<(DropReason, Option<TopicName>), PushOutcome> {
         let qos0 = new.qos == QoS::AtMostOnce;
         if qos0 && (connected || self.limits.policy != QueuePolicy::DropOldest) {
             return Err(PushOutcome::Dropped(DropReason::QueueFullQoS0));
@@ -497,6 +614,7 @@ impl Outbox {
             return Err(PushOutcome::Dropped(DropReason::QueueFull));
         }
         let mut reason = DropReason::QueueFullQoS0;
+        let mut victim = None;
         while self.qos0.len() + self.qos12.len() >= self.limits.max_len
             || self.bytes + cost > self.limits.max_bytes
         {
@@ -509,7 +627,8 @@ impl Outbox {
                 return Err(PushOutcome::Dropped(DropReason::QueueFull));
             };
             self.bytes = self.bytes.saturating_sub(old.message.cost());
+            victim = Some(old.message.topic().clone());
         }
-        Ok(reason)
+        Ok((reason, victim))
     }
 }

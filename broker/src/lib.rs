@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod acl;
+pub mod admin;
 pub mod auth;
 mod broker;
 mod delivery;
@@ -12,6 +13,7 @@ pub mod filter_index;
 mod handle;
 mod message;
 mod metrics;
+pub mod observe;
 mod publish;
 pub mod router;
 pub mod session;
@@ -27,7 +29,9 @@ mod time;
 
 pub use broker::{Broker, MemoryLevel, OpenRequest, Parts};
 pub use delivery::{Delivery, DeliveryExtra, DurableSlot};
-pub use handle::{DropReason, PushOutcome, Pushed, SessionCounts, SessionHandle, Signal};
+pub use handle::{
+    DropReason, Facts, PushOutcome, Pushed, QueueState, SessionCounts, SessionHandle, Signal,
+};
 pub use message::{Message, MessageHead, MessageProperties};
 pub use metrics::{Counter, Metrics};
 pub use publish::{Allowed, CachedTopic, PublishBatch, Published, Stall, TopicCache};

@@ -331,11 +331,12 @@ impl Broker {
         if let Some(more @ [_, ..]) = more_ids {
             delivery.extra_mut().more_ids = more.to_vec();
         }
-        self.push(handle, delivery, batch, published);
+        self.push(message, handle, delivery, batch, published);
     }
 
     fn push(
         &self,
+        message: &Message,
         handle: &Arc<SessionHandle>,
         delivery: Delivery,
         batch: &mut PublishBatch,
@@ -358,14 +359,16 @@ impl Broker {
             }
             PushOutcome::DroppedOldest(reason) => {
                 self.count_drop(handle, reason, 1);
+                self.drops()
+                    .record(handle.client_id(), pushed.victim.as_ref(), None, reason, 1);
                 true
             }
             PushOutcome::Dropped(reason) => {
-                self.count_drop(handle, reason, 1);
+                self.drop_of(handle, message, reason);
                 false
             }
             PushOutcome::Rejected => {
-                self.count_drop(handle, DropReason::QueueFull, 1);
+                self.drop_of(handle, message, DropReason::QueueFull);
                 published.rejected = true;
                 false
             }
@@ -435,7 +438,7 @@ impl Broker {
         if qos != QoS::AtMostOnce {
             delivery.extra_mut().group = Some(group.clone());
         }
-        let taken = self.push(handle, delivery, batch, published);
+        let taken = self.push(message, handle, delivery, batch, published);
         if taken {
             group.chosen(handle);
         }

@@ -490,7 +490,7 @@ impl Session {
                 seq: slot.seq,
                 kind: AckKind::Discarded(reason),
             }),
-            None => self.broker.count_drop(&self.handle, reason, 1),
+            None => self.broker.drop_of(&self.handle, &delivery.message, reason),
         }
     }
 
@@ -541,6 +541,8 @@ impl Session {
             drop(stall);
         }
         self.broker.disconnected();
+        self.handle
+            .update_facts(|facts| facts.disconnected_at = now);
         let mut ticket = Ticket::DONE;
         if self.recorded {
             let client_id = self.handle.client_id().clone();
