@@ -14,6 +14,7 @@ use crate::access::{ClientInfo, Protocol};
 use crate::acl::AclSources;
 use crate::auth::AuthChain;
 use crate::handle::{DropReason, SessionHandle, Signal};
+use crate::mesh::{Interest, Mesh, Meshed};
 use crate::message::{Message, MessageHead};
 use crate::metrics::{Counter, Metrics};
 use crate::observe::{Alarms, DropLedger, Event, Journal, Latencies, Observe, Tracer};
@@ -81,10 +82,13 @@ pub struct Broker {
     next_epoch: AtomicU64,
     memory: AtomicU8,
     takeovers: Takeovers,
+    meshed: Meshed,
     /// Retained `$SYS` messages: this node's own, and not worth a log.
     sys: Mutex<RetainedShard>,
     deferred: Mutex<Vec<(u16, Effect)>>,
     observe: Observe,
+    /// Sessions that went to another node, with the last epoch that may have been here.
+    moved_away: Mutex<Vec<(Arc<str>, u64)>>,
     node: Arc<str>,
     started: Timestamp,
 }
@@ -134,9 +138,11 @@ impl Broker {
             next_epoch: AtomicU64::new(UNRECORDED),
             memory: AtomicU8::new(0),
             takeovers: Takeovers::default(),
+            meshed: Meshed::default(),
             sys: Mutex::default(),
             deferred: Mutex::new(Vec::new()),
             observe: Observe::default(),
+            moved_away: Mutex::new(Vec::new()),
             node: parts.node,
             started: Timestamp::now(),
         })
@@ -152,6 +158,34 @@ impl Broker {
     #[must_use]
     pub fn store(&self) -> &dyn DurableStore {
         &*self.store
+    }
+
+    /// This node is one of a cluster. Call it before the store is started and the first client comes.
+    pub fn set_mesh(&self, mesh: Arc<dyn Mesh>) {
+        self.meshed.set(mesh);
+    }
+
+    pub(crate) fn mesh(&self) -> Option<&Arc<dyn Mesh>> {
+        self.meshed.get()
+    }
+
+    /// Done when every node of the cluster knows the subscriptions that were routed before.
+    pub(crate) fn announced(&self) -> Ticket {
+        self.mesh().map_or(Ticket::DONE, |mesh| mesh.announced())
+    }
+
+    /// What another node wants of a filter (`$share/...` in full).
+    pub fn set_interest(&self, node: u64, filter: &TopicFilter, interest: Interest) {
+        let here = self.mesh().map_or(0, |mesh| mesh.node());
+        let strategy = self.settings().shared_strategy;
+        self.router.set_node(filter, strategy, node, here, interest);
+    }
+
+    /// Closes all connections of this node with this code.
+    pub fn close_all(&self, code: ReasonCode) {
+        for client in self.clients() {
+            client.signal(client.epoch(), Signal::Close(code));
+        }
     }
 
     /// Counters.
@@ -302,6 +336,9 @@ impl Broker {
         request: OpenRequest,
         now: Timestamp,
     ) -> Result<(Session, bool), ReasonCode> {
+        if !self.store.is_serving() {
+            return Err(ReasonCode::ServerUnavailable);
+        }
         let info = request.info.clone();
         let (ticket, reply) = self.store.open(Open {
             client_id: info.client_id.clone(),
@@ -311,6 +348,7 @@ impl Broker {
             limits: (*request.queue).clone(),
             window: request.window,
             supervision: request.supervision,
+            node: 0,
             now,
         });
         ticket.wait().await?;
@@ -321,6 +359,11 @@ impl Broker {
             self.next_epoch.fetch_add(1, Ordering::Relaxed)
         };
         let handle = self.own(&request, opened.durable, epoch)?;
+        if opened.recorded && !self.store.is_owner(&info.client_id, epoch) {
+            // Another node took the session while this one made its handle.
+            self.forget(&info.client_id, epoch);
+            return Err(ReasonCode::SessionTakenOver);
+        }
         self.metrics.count(if opened.present {
             Counter::SessionsResumed
         } else {
@@ -432,9 +475,9 @@ impl Broker {
     /// session comes from another node).
     fn restore_routes(&self, handle: &Arc<SessionHandle>, subs: &[(TopicFilter, Subscription)]) {
         for (filter, sub) in subs {
-            let known = handle.with_subs(|table| table.insert(filter.clone(), *sub)) == Some(*sub);
-            if !known {
-                self.route_subscription(handle, filter, *sub, false);
+            let old = handle.with_subs(|table| table.insert(filter.clone(), *sub));
+            if old != Some(*sub) {
+                self.route_subscription(handle, filter, *sub, old);
             }
         }
     }
@@ -445,8 +488,10 @@ impl Broker {
         handle: &Arc<SessionHandle>,
         filter: &TopicFilter,
         sub: Subscription,
-        existed: bool,
+        old: Option<Subscription>,
     ) {
+        let durable = handle.is_durable();
+        self.meshed.change(filter, durable, old, Some(sub));
         match filter.shared() {
             Some(shared) => {
                 let inner = TopicFilter::from_validated(shared.filter);
@@ -454,12 +499,19 @@ impl Broker {
                 self.router
                     .join_group(&inner, shared.group, strategy, handle, sub);
             }
-            None => self.router.subscribe(filter, handle, sub, existed),
+            None => self.router.subscribe(filter, handle, sub, old.is_some()),
         }
     }
 
     /// Takes one subscription out of the router.
-    pub(crate) fn unroute_subscription(&self, handle: &Arc<SessionHandle>, filter: &TopicFilter) {
+    pub(crate) fn unroute_subscription(
+        &self,
+        handle: &Arc<SessionHandle>,
+        filter: &TopicFilter,
+        sub: Subscription,
+    ) {
+        let durable = handle.is_durable();
+        self.meshed.change(filter, durable, Some(sub), None);
         match filter.shared() {
             Some(shared) => {
                 let inner = TopicFilter::from_validated(shared.filter);
@@ -485,8 +537,8 @@ impl Broker {
     /// called more than once.
     fn end_handle(&self, handle: &Arc<SessionHandle>) {
         let queued = handle.close();
-        for (filter, _) in handle.with_subs(std::mem::take).take() {
-            self.unroute_subscription(handle, &filter);
+        for (filter, sub) in handle.with_subs(std::mem::take).take() {
+            self.unroute_subscription(handle, &filter, sub);
         }
         let mut batch = PublishBatch::default();
         let mut lost = 0;
@@ -506,6 +558,17 @@ impl Broker {
         }
         self.metrics.dropped(DropReason::SessionEnded, lost);
         self.finish_batch(&mut batch);
+    }
+
+    /// Lets go of a session that is elsewhere now; what it had queued in memory ends here.
+    fn forget(&self, client_id: &str, epoch: u64) {
+        let gone = self
+            .clients
+            .remove_if(client_id, |_, have| have.epoch() <= epoch);
+        if let Some((_, handle)) = gone {
+            handle.signal(handle.epoch(), Signal::TakenOver);
+            self.end_handle(&handle);
+        }
     }
 
     /// Gives what a member had not acknowledged to another one.
@@ -731,6 +794,9 @@ impl EffectSink for Broker {
     }
 
     fn settled(&self) {
+        for (client_id, epoch) in std::mem::take(&mut *self.moved_away.lock()) {
+            self.forget(&client_id, epoch);
+        }
         loop {
             let deferred = std::mem::take(&mut *self.deferred.lock());
             if deferred.is_empty() {
@@ -742,9 +808,19 @@ impl EffectSink for Broker {
         }
     }
 
+    fn moved(&self, client_id: &Arc<str>, epoch: u64) {
+        self.moved_away.lock().push((client_id.clone(), epoch));
+    }
+
     fn restore(&self, session: Restored) {
         if !session.durable {
             return; // Only a will is kept of it.
+        }
+        if self
+            .client(&session.client_id)
+            .is_some_and(|have| have.epoch() >= session.epoch)
+        {
+            return; // Its connection is here already.
         }
         let info = Arc::new(ClientInfo {
             client_id: session.client_id.clone(),

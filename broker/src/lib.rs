@@ -11,6 +11,7 @@ mod broker;
 mod delivery;
 pub mod filter_index;
 mod handle;
+mod mesh;
 mod message;
 mod metrics;
 pub mod observe;
@@ -32,6 +33,7 @@ pub use delivery::{Delivery, DeliveryExtra, DurableSlot};
 pub use handle::{
     DropReason, Facts, PushOutcome, Pushed, QueueState, SessionCounts, SessionHandle, Signal,
 };
+pub use mesh::{Forward, Interest, Mesh};
 pub use message::{Message, MessageHead, MessageProperties};
 pub use metrics::{Counter, Metrics};
 pub use publish::{Allowed, CachedTopic, PublishBatch, Published, Stall, TopicCache};

@@ -9,9 +9,10 @@ use smallvec::SmallVec;
 use crate::broker::Broker;
 use crate::delivery::Delivery;
 use crate::handle::{DropReason, PushOutcome, SessionHandle};
+use crate::mesh::Forward;
 use crate::message::Message;
 use crate::metrics::Counter;
-use crate::router::{Group, Member, Route, Target};
+use crate::router::{Group, Member, Route, Target, Turn};
 use crate::settings::QueuePolicy;
 use crate::shard::{Enqueue, SessionEntry};
 use crate::store::Batches;
@@ -27,6 +28,7 @@ pub struct PublishBatch {
     entries: Batches,
     tickets: SmallVec<[Ticket; 2]>,
     stall: Option<Stall>,
+    forwards: Vec<(u64, Vec<Forward>)>,
 }
 
 /// A wait for slow receivers.
@@ -84,6 +86,7 @@ impl PublishBatch {
         self.wakers.is_empty()
             && self.entries.is_empty()
             && self.tickets.is_empty()
+            && self.forwards.is_empty()
             && self.stall.is_none()
     }
 
@@ -103,6 +106,13 @@ impl PublishBatch {
                 *entries = own;
             }
             None => self.entries.push((shard, own)),
+        }
+    }
+
+    pub(crate) fn forward(&mut self, node: u64, forward: Forward) {
+        match self.forwards.iter_mut().find(|(have, _)| *have == node) {
+            Some((_, forwards)) => forwards.push(forward),
+            None => self.forwards.push((node, vec![forward])),
         }
     }
 
@@ -163,11 +173,24 @@ impl Broker {
     /// published is committed; the stall, if there is one, asks the publisher to wait.
     pub fn finish_batch(&self, batch: &mut PublishBatch) -> (Ticket, Option<Stall>) {
         self.submit_entries(batch);
+        if !batch.forwards.is_empty() {
+            self.send_forwards(batch);
+        }
         for waker in batch.wakers.drain(..) {
             waker.wake();
         }
         let ticket = join(&mut batch.tickets);
         (ticket, batch.stall.take())
+    }
+
+    fn send_forwards(&self, batch: &mut PublishBatch) {
+        let Some(mesh) = self.mesh() else { return };
+        for (node, forwards) in batch.forwards.drain(..) {
+            let ticket = mesh.forward(node, forwards);
+            if !ticket.is_done() {
+                batch.tickets.push(ticket);
+            }
+        }
     }
 
     fn rejects(&self) -> bool {
@@ -227,6 +250,9 @@ impl Broker {
                 self.to_session(message, handle, *options, *id, None, batch, published);
             }
             Target::Shard(shard) => to_shard(message, *shard, batch, published),
+            Target::Node { acknowledged, node } => {
+                to_node(message, *node, *acknowledged, batch, published);
+            }
             Target::Group(group) => self.to_group(message, group, None, batch, published),
         }
     }
@@ -247,6 +273,7 @@ impl Broker {
         }
         let mut hits: Vec<Hit<'_>> = Vec::with_capacity(route.len());
         let mut shards: SmallVec<[u16; 4]> = SmallVec::new();
+        let mut nodes: SmallVec<[(u64, bool); 4]> = SmallVec::new();
         for target in route.lists().iter().flat_map(|list| list.as_slice()) {
             match target {
                 Target::Session {
@@ -259,6 +286,12 @@ impl Broker {
                     ids: (*id != 0).then_some(*id).into_iter().collect(),
                 }),
                 Target::Shard(shard) => shards.push(*shard),
+                Target::Node { acknowledged, node } => {
+                    match nodes.iter_mut().find(|(have, _)| have == node) {
+                        Some((_, any)) => *any |= *acknowledged,
+                        None => nodes.push((*node, *acknowledged)),
+                    }
+                }
                 Target::Group(group) => self.to_group(message, group, None, batch, published),
             }
         }
@@ -289,6 +322,9 @@ impl Broker {
                 batch,
                 published,
             );
+        }
+        for (node, acknowledged) in nodes {
+            to_node(message, node, acknowledged, batch, published);
         }
         shards.sort_unstable();
         shards.dedup();
@@ -385,23 +421,153 @@ impl Broker {
         batch: &mut PublishBatch,
         published: &mut Published,
     ) {
-        let Some(member) = group.pick(message) else {
-            return;
-        };
-        published.matched = true;
+        match group.pick(message) {
+            None => {}
+            Some(Turn::Member(member)) => {
+                published.matched = true;
+                if self.to_members(message, group, &member, not, batch, published) {
+                    return;
+                }
+                match group.another_node() {
+                    Some(node) => batch.forward(node, for_group(message, group, 0)),
+                    None => self.metrics().dropped(DropReason::QueueFull, 1),
+                }
+            }
+            Some(Turn::Node(node)) => {
+                published.matched = true;
+                batch.forward(node, for_group(message, group, 0));
+            }
+        }
+    }
+
+    /// Gives a message to this member of the node, or to another one of it.
+    fn to_members(
+        &self,
+        message: &Message,
+        group: &Arc<Group>,
+        member: &Member,
+        not: Option<&Arc<SessionHandle>>,
+        batch: &mut PublishBatch,
+        published: &mut Published,
+    ) -> bool {
         let skip = |member: &Member| not.is_some_and(|not| Arc::ptr_eq(not, &member.handle));
-        if !skip(&member)
+        if !skip(member)
             && member.handle.is_connected()
-            && self.to_member(message, group, &member, batch, published)
+            && self.to_member(message, group, member, batch, published)
         {
-            return;
+            return true;
         }
         for other in group.others(&member.handle) {
             if !skip(&other) && self.to_member(message, group, &other, batch, published) {
-                return;
+                return true;
             }
         }
-        self.metrics().dropped(DropReason::QueueFull, 1);
+        false
+    }
+
+    /// Takes messages that another node forwarded: to the sessions of this node that want them. Done when those of
+    /// QoS 1 and 2 are queued.
+    pub fn take_forwarded(&self, forwards: &[Forward]) -> Ticket {
+        let mut batch = PublishBatch::default();
+        let mut published = Published::default();
+        for forward in forwards {
+            let message = &forward.message;
+            let route = self.router().route(message.topic());
+            match &forward.group {
+                Some((name, filter)) => {
+                    self.take_for_group(forward, (name, filter), &route, &mut batch);
+                }
+                None => self.to_sessions(message, &route, &mut batch, &mut published),
+            }
+        }
+        let (ticket, stall) = self.finish_batch(&mut batch);
+        if let Some(stall) = stall {
+            stall.completion.finish();
+        }
+        ticket
+    }
+
+    fn to_sessions(
+        &self,
+        message: &Message,
+        route: &Route,
+        batch: &mut PublishBatch,
+        published: &mut Published,
+    ) {
+        let sessions = |list: &crate::router::Targets| {
+            let targets = list.as_slice().iter();
+            targets
+                .filter(|target| matches!(target, Target::Session { .. }))
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        match route.lists() {
+            [] => {}
+            [only] => {
+                for target in only.as_slice() {
+                    if matches!(target, Target::Session { .. }) {
+                        self.to_target(message, target, batch, published);
+                    }
+                }
+            }
+            lists => {
+                let here = Route::of(lists.iter().map(sessions));
+                self.to_merged(message, &here, batch, published);
+            }
+        }
+    }
+
+    fn take_for_group(
+        &self,
+        forward: &Forward,
+        (name, filter): (&str, &nightjar_mqtt::TopicFilter),
+        route: &Route,
+        batch: &mut PublishBatch,
+    ) {
+        let mut published = Published::default();
+        let message = &forward.message;
+        let Some(group) = find_group(route, name, filter) else {
+            self.metrics().dropped(DropReason::SessionEnded, 1);
+            return;
+        };
+        if let Some(member) = group.pick_here(message)
+            && self.to_members(message, &group, &member, None, batch, &mut published)
+        {
+            return;
+        }
+        // The member left while the message was on its way.
+        match group.another_node() {
+            Some(node) if forward.hops < MAX_HOPS => {
+                batch.forward(node, for_group(message, &group, forward.hops + 1));
+            }
+            _ => self.metrics().dropped(DropReason::QueueFull, 1),
+        }
+    }
+
+    /// Messages for a node that is gone: what was for a shared subscription goes to another member.
+    pub fn hand_back_forwards(&self, forwards: Vec<Forward>) -> Ticket {
+        let mut batch = PublishBatch::default();
+        for forward in forwards {
+            let Some((name, filter)) = &forward.group else {
+                continue;
+            };
+            let route = self.router().route(forward.message.topic());
+            match find_group(&route, name, filter) {
+                Some(group) => self.to_group(
+                    &forward.message,
+                    &group,
+                    None,
+                    &mut batch,
+                    &mut Published::default(),
+                ),
+                None => self.metrics().dropped(DropReason::SessionEnded, 1),
+            }
+        }
+        let (ticket, stall) = self.finish_batch(&mut batch);
+        if let Some(stall) = stall {
+            stall.completion.finish();
+        }
+        ticket
     }
 
     fn to_member(
@@ -456,6 +622,59 @@ impl Broker {
         }
         (published, ticket)
     }
+}
+
+/// How often a message for a shared subscription is handed on.
+const MAX_HOPS: u8 = 3;
+
+pub(crate) fn find_group(
+    route: &Route,
+    name: &str,
+    filter: &nightjar_mqtt::TopicFilter,
+) -> Option<Arc<Group>> {
+    let targets = route.lists().iter().flat_map(|list| list.as_slice());
+    targets
+        .filter_map(|target| match target {
+            Target::Group(group) => Some(group),
+            _ => None,
+        })
+        .find(|group| group.name() == name && group.filter() == filter)
+        .cloned()
+}
+
+fn for_group(message: &Message, group: &Group, hops: u8) -> Forward {
+    Forward {
+        message: message.clone(),
+        group: Some((group.name().into(), group.filter().clone())),
+        hops,
+    }
+}
+
+/// Forwards a message to a node once, whatever the number of subscribers there. What a node says of itself under
+/// names that all nodes use stays with it.
+fn to_node(
+    message: &Message,
+    node: u64,
+    acknowledged: bool,
+    batch: &mut PublishBatch,
+    published: &mut Published,
+) {
+    if !acknowledged && message.qos() != QoS::AtMostOnce {
+        return;
+    }
+    let topic = message.topic();
+    if topic.starts_with("$SYS/") && !topic.starts_with("$SYS/brokers/") {
+        return;
+    }
+    published.matched = true;
+    batch.forward(
+        node,
+        Forward {
+            message: message.clone(),
+            group: None,
+            hops: 0,
+        },
+    );
 }
 
 fn to_shard(message: &Message, shard: u16, batch: &mut PublishBatch, published: &mut Published) {

@@ -30,6 +30,12 @@ pub trait EffectSink: Send + Sync {
     /// A session that was found when the node started: its subscriptions must lead to it before a client can
     /// connect.
     fn restore(&self, session: Restored);
+
+    /// A session belongs to another node now, or to nobody here: this node keeps nothing of it up to this epoch. May
+    /// be called while the shard is locked.
+    fn moved(&self, client_id: &Arc<str>, epoch: u64) {
+        let _ = (client_id, epoch);
+    }
 }
 
 /// Entries for several shards, committed together.
@@ -87,6 +93,17 @@ pub trait DurableStore: Send + Sync {
     /// Submits an Open; when the ticket is done, [`OpenReply::take`] has the answer. An Open that changes nothing
     /// (see [`SessionShard::needs_entry`]) is not logged.
     fn open(&self, open: crate::shard::Open) -> (Ticket, OpenReply);
+
+    /// May clients connect? Not while this node has no majority of its cluster.
+    fn is_serving(&self) -> bool {
+        true
+    }
+
+    /// Is this connection still the one that owns the client's session? Another node may have taken it since.
+    fn is_owner(&self, client_id: &str, epoch: u64) -> bool {
+        let _ = (client_id, epoch);
+        true
+    }
 
     /// Starts the delivery stream of an opened session to this handle.
     fn stream(&self, client_id: &str, epoch: u64, handle: &Arc<SessionHandle>);

@@ -78,6 +78,7 @@ fn store(dir: &Path, durability: Durability) -> f64 {
             limits: QueueLimits::default(),
             window: 32,
             supervision: None,
+            node: 0,
             now: Timestamp::now(),
         });
         wait(&ticket);

@@ -76,6 +76,7 @@ fn fill(store: &NodeStore) {
                 limits: QueueLimits::default(),
                 window: 32,
                 supervision: None,
+                node: 0,
                 now: Timestamp::now(),
             })
             .0

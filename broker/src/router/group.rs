@@ -21,6 +21,15 @@ pub struct Member {
     pub sub: Subscription,
 }
 
+/// Whose turn it is.
+#[derive(Debug, Clone)]
+pub enum Turn {
+    /// This member, on this node.
+    Member(Member),
+    /// A member on that node, which chooses among its own.
+    Node(u64),
+}
+
 /// A shared subscription: `$share/<name>/<filter>` [MQTT-4.8.2-1].
 #[derive(Debug)]
 pub struct Group {
@@ -33,6 +42,10 @@ pub struct Group {
 #[derive(Debug, Default)]
 struct State {
     members: Vec<Member>,
+    /// Other nodes with so many members each, in the order of their numbers.
+    nodes: Vec<(u64, u32)>,
+    /// Number of this node.
+    here: u64,
     next: usize,
     sticky: Option<Arc<SessionHandle>>,
     random: u64,
@@ -91,15 +104,79 @@ impl Group {
         {
             state.sticky = None;
         }
-        state.members.is_empty()
+        state.members.is_empty() && state.nodes.is_empty()
     }
 
-    /// The member whose turn it is for this message.
+    /// Another node has so many members; true if nobody is left at all. `here` is the number of this node.
+    pub fn set_node(&self, node: u64, here: u64, members: u32) -> bool {
+        let mut state = self.state.lock();
+        state.here = here;
+        match state.nodes.binary_search_by_key(&node, |(have, _)| *have) {
+            Ok(at) if members == 0 => {
+                state.nodes.remove(at);
+            }
+            Ok(at) => state.nodes[at].1 = members,
+            Err(_) if members == 0 => {}
+            Err(at) => state.nodes.insert(at, (node, members)),
+        }
+        state.members.is_empty() && state.nodes.is_empty()
+    }
+
+    /// Whose turn it is for this message.
     #[must_use]
-    pub fn pick(&self, message: &Message) -> Option<Member> {
+    pub fn pick(&self, message: &Message) -> Option<Turn> {
+        let mut state = self.state.lock();
+        if state.nodes.is_empty() {
+            let at = self.turn(&mut state, message)?;
+            return state.members.get(at).cloned().map(Turn::Member);
+        }
+        if self.strategy == SharedStrategy::Local
+            && state
+                .members
+                .iter()
+                .any(|member| member.handle.is_connected())
+        {
+            let at = self.turn(&mut state, message)?;
+            return state.members.get(at).cloned().map(Turn::Member);
+        }
+        // All members in one row, node by node in the order of numbers, so that every node counts alike.
+        let others: usize = state.nodes.iter().map(|(_, count)| *count as usize).sum();
+        let len = state.members.len() + others;
+        if let (SharedStrategy::Sticky, Some(_)) = (self.strategy, &state.sticky) {
+            let at = self.turn(&mut state, message)?;
+            return state.members.get(at).cloned().map(Turn::Member);
+        }
+        let mut at = self.turn_of(&mut state, message, len)?;
+        let (here, own) = (state.here, state.members.len());
+        let before = state.nodes.partition_point(|(node, _)| *node < here);
+        for (n, (node, count)) in state.nodes.iter().enumerate() {
+            if n == before {
+                if at < own {
+                    break;
+                }
+                at -= own;
+            }
+            let count = *count as usize;
+            if at < count {
+                return Some(Turn::Node(*node));
+            }
+            at -= count;
+        }
+        state.members.get(at).cloned().map(Turn::Member)
+    }
+
+    /// The member of this node whose turn it is.
+    #[must_use]
+    pub fn pick_here(&self, message: &Message) -> Option<Member> {
         let mut state = self.state.lock();
         let at = self.turn(&mut state, message)?;
         state.members.get(at).cloned()
+    }
+
+    /// Another node with members, if there is one.
+    #[must_use]
+    pub fn another_node(&self) -> Option<u64> {
+        self.state.lock().nodes.first().map(|(node, _)| *node)
     }
 
     /// All members in the order in which they are tried after [`Self::pick`]'s could not take the message:
@@ -119,6 +196,10 @@ impl Group {
 
     fn turn(&self, state: &mut State, message: &Message) -> Option<usize> {
         let len = state.members.len();
+        self.turn_of(state, message, len)
+    }
+
+    fn turn_of(&self, state: &mut State, message: &Message, len: usize) -> Option<usize> {
         if len == 0 {
             return None;
         }

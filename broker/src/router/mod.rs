@@ -19,10 +19,11 @@ use smallvec::SmallVec;
 
 use crate::filter_index::{WildTrie, is_wild};
 use crate::handle::SessionHandle;
+use crate::mesh::Interest;
 use crate::settings::SharedStrategy;
 use crate::subscription::Subscription;
 
-pub use group::{Group, Member};
+pub use group::{Group, Member, Turn};
 pub use targets::{Target, Targets};
 
 const EXACT_SHARDS: usize = 256;
@@ -55,6 +56,15 @@ pub struct Route {
 }
 
 impl Route {
+    /// A route to these targets, of no topic: never current.
+    #[must_use]
+    pub(crate) fn of(lists: impl Iterator<Item = Vec<Target>>) -> Self {
+        Self {
+            lists: lists.map(|list| Targets::Many(Arc::new(list))).collect(),
+            ..Self::default()
+        }
+    }
+
     /// The target lists, one for each filter that matches.
     #[must_use]
     #[inline]
@@ -196,6 +206,35 @@ impl Router {
     /// A durable shard lost its last subscription of QoS 1/2 on this filter.
     pub fn remove_shard(&self, filter: &TopicFilter, shard: u16) {
         self.update(filter, |targets| targets.remove_shard(shard));
+    }
+
+    /// What another node wants of a filter (`$share/...` in full). `here` is the number of this node.
+    pub fn set_node(
+        &self,
+        filter: &TopicFilter,
+        strategy: SharedStrategy,
+        node: u64,
+        here: u64,
+        interest: Interest,
+    ) {
+        match filter.shared() {
+            Some(shared) => {
+                let inner = TopicFilter::from_validated(shared.filter);
+                self.update(&inner, |targets| {
+                    targets.set_group_node(
+                        shared.group,
+                        &inner,
+                        strategy,
+                        (node, here),
+                        interest.members,
+                    );
+                });
+            }
+            None => {
+                let wanted = (interest.members > 0).then_some(interest.acknowledged > 0);
+                self.update(filter, |targets| targets.set_node(node, wanted));
+            }
+        }
     }
 
     /// Finds who wants a topic.

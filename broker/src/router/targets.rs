@@ -23,6 +23,13 @@ pub enum Target {
     },
     /// A shard of the durable backend with subscriptions of QoS 1/2.
     Shard(u16),
+    /// Subscribers of another node.
+    Node {
+        /// Does it want messages of QoS 1 and 2 by this way?
+        acknowledged: bool,
+        /// Its number.
+        node: u64,
+    },
     /// A shared subscription.
     Group(Arc<Group>),
 }
@@ -142,6 +149,35 @@ impl Targets {
 
     pub(super) fn remove_shard(&mut self, shard: u16) {
         if let Some(index) = self.position(|have| matches!(have, Target::Shard(s) if *s == shard)) {
+            self.remove_at(index);
+        }
+    }
+
+    pub(super) fn set_node(&mut self, node: u64, acknowledged: Option<bool>) {
+        let at = self.position(|have| matches!(have, Target::Node { node: n, .. } if *n == node));
+        match (at, acknowledged) {
+            (Some(at), Some(acknowledged)) => self.set(at, Target::Node { acknowledged, node }),
+            (None, Some(acknowledged)) => self.push(Target::Node { acknowledged, node }),
+            (Some(at), None) => self.remove_at(at),
+            (None, None) => {}
+        }
+    }
+
+    pub(super) fn set_group_node(
+        &mut self,
+        name: &str,
+        filter: &TopicFilter,
+        strategy: SharedStrategy,
+        (node, here): (u64, u64),
+        members: u32,
+    ) {
+        if members == 0 && self.group(name).is_none() {
+            return;
+        }
+        let group = self.group_or_insert(name, filter, strategy);
+        if group.set_node(node, here, members)
+            && let Some(index) = self.group(name)
+        {
             self.remove_at(index);
         }
     }

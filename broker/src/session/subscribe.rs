@@ -36,7 +36,7 @@ impl Session {
                 .handle
                 .with_subs(|subs| subs.insert(filter.clone(), *sub));
             self.broker
-                .route_subscription(&self.handle, filter, *sub, old.is_some());
+                .route_subscription(&self.handle, filter, *sub, old);
             let wanted = match sub.options.retain_handling() {
                 RetainHandling::Always => true,
                 RetainHandling::IfNew => old.is_none(),
@@ -46,6 +46,7 @@ impl Session {
                 reads.push((filter.clone(), *sub));
             }
         }
+        let granted_is_empty = granted.is_empty();
         let mut ticket = Ticket::DONE;
         if self.durable && !granted.is_empty() {
             let client_id = self.handle.client_id().clone();
@@ -56,6 +57,9 @@ impl Session {
                 subs: granted,
             };
             ticket = self.broker.store().submit(shard, vec![entry], None).ticket;
+        }
+        if !granted_is_empty {
+            ticket = Ticket::all([ticket, self.broker.announced()]);
         }
         // SUBACK waits for the read of retained messages: what is published behind it comes live only, not again as
         // a retained message.
@@ -83,8 +87,8 @@ impl Session {
         let mut codes = Vec::with_capacity(filters.len());
         let mut removed = Vec::new();
         for filter in filters {
-            if self.handle.with_subs(|subs| subs.remove(&filter)).is_some() {
-                self.broker.unroute_subscription(&self.handle, &filter);
+            if let Some(sub) = self.handle.with_subs(|subs| subs.remove(&filter)) {
+                self.broker.unroute_subscription(&self.handle, &filter, sub);
                 codes.push(ReasonCode::Success);
                 removed.push(filter);
             } else {

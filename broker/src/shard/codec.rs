@@ -98,6 +98,22 @@ impl Encoder<'_> {
         self.u8(policy | u8::from(limits.queue_qos0) << 4);
     }
 
+    fn close_kind(&mut self, kind: CloseKind) {
+        match kind {
+            CloseKind::Normal => self.u8(0),
+            CloseKind::Abnormal => self.u8(1),
+            CloseKind::Restart(grace) => {
+                self.u8(2);
+                self.u64(u64::from(grace));
+            }
+            CloseKind::Disarmed => self.u8(3),
+            CloseKind::Park(seconds) => {
+                self.u8(4);
+                self.u64(u64::from(seconds));
+            }
+        }
+    }
+
     pub(super) fn will(&mut self, will: Option<&Will>) {
         let Some(will) = will else {
             self.u8(0);
@@ -280,7 +296,11 @@ impl<'a> Decoder<'a> {
         Ok(self.text("client id")?.into())
     }
 
-    pub(super) fn filter(&mut self) -> Result<TopicFilter> {
+    /// A topic filter.
+    ///
+    /// # Errors
+    /// Truncated, or no topic filter.
+    pub fn filter(&mut self) -> Result<TopicFilter> {
         TopicFilter::new(self.text("topic filter")?)
             .map_err(|_| CodecError::Invalid("topic filter"))
     }
@@ -320,6 +340,17 @@ impl<'a> Decoder<'a> {
             max_bytes,
             policy,
             queue_qos0: bits & 0x10 != 0,
+        })
+    }
+
+    fn close_kind(&mut self) -> Result<CloseKind> {
+        Ok(match self.u8("close")? {
+            0 => CloseKind::Normal,
+            1 => CloseKind::Abnormal,
+            2 => CloseKind::Restart(self.number("grace")?),
+            3 => CloseKind::Disarmed,
+            4 => CloseKind::Park(self.number("supervision")?),
+            _ => return Err(CodecError::Invalid("close")),
         })
     }
 
@@ -460,6 +491,7 @@ const OPEN_SUPERVISED: u8 = 13;
 const TOUCH: u8 = 14;
 const FRONT: u8 = 15;
 const SET_WILL: u8 = 16;
+const NODE_GONE: u8 = 17;
 
 impl SessionEntry {
     /// Appends the encoding, without a version byte of its own.
@@ -479,7 +511,10 @@ impl SessionEntry {
                     Some(_) => OPEN_SUPERVISED,
                 });
                 out.text(&open.client_id);
-                out.u8(u8::from(open.clean_start));
+                out.u8(u8::from(open.clean_start) | u8::from(open.node != 0) << 1);
+                if open.node != 0 {
+                    out.u64(open.node);
+                }
                 out.u64(u64::from(open.expiry));
                 out.will(open.will.as_deref());
                 out.limits(&open.limits);
@@ -498,19 +533,7 @@ impl SessionEntry {
                 out.u8(CLOSE);
                 out.text(&close.client_id);
                 out.u64(close.epoch);
-                match close.kind {
-                    CloseKind::Normal => out.u8(0),
-                    CloseKind::Abnormal => out.u8(1),
-                    CloseKind::Restart(grace) => {
-                        out.u8(2);
-                        out.u64(u64::from(grace));
-                    }
-                    CloseKind::Disarmed => out.u8(3),
-                    CloseKind::Park(seconds) => {
-                        out.u8(4);
-                        out.u64(u64::from(seconds));
-                    }
-                }
+                out.close_kind(close.kind);
                 out.u8(u8::from(close.expiry.is_some()));
                 if let Some(expiry) = close.expiry {
                     out.u64(u64::from(expiry));
@@ -621,6 +644,12 @@ impl SessionEntry {
                 out.u64(*epoch);
                 out.will(will.as_deref());
             }
+            Self::NodeGone { node, kind, now } => {
+                out.u8(NODE_GONE);
+                out.u64(*node);
+                out.close_kind(*kind);
+                out.time(*now);
+            }
             Self::Fulfilled { duties } => {
                 out.u8(FULFILLED);
                 out.len(duties.len());
@@ -637,9 +666,16 @@ impl SessionEntry {
         let kind = from.u8("entry")?;
         Ok(match kind {
             OPEN | OPEN_SUPERVISED => {
+                let client_id = from.client_id()?;
+                let bits = from.u8("clean start")?;
+                if bits & !3 != 0 {
+                    return Err(CodecError::Invalid("clean start"));
+                }
+                let node = if bits & 2 != 0 { from.u64("node")? } else { 0 };
                 let mut open = Open {
-                    client_id: from.client_id()?,
-                    clean_start: from.flag("clean start")?,
+                    client_id,
+                    node,
+                    clean_start: bits & 1 != 0,
                     expiry: from.number("session expiry")?,
                     will: from.will()?,
                     limits: from.limits()?,
@@ -678,14 +714,7 @@ impl SessionEntry {
             CLOSE => Self::Close(Close {
                 client_id: from.client_id()?,
                 epoch: from.u64("epoch")?,
-                kind: match from.u8("close")? {
-                    0 => CloseKind::Normal,
-                    1 => CloseKind::Abnormal,
-                    2 => CloseKind::Restart(from.number("grace")?),
-                    3 => CloseKind::Disarmed,
-                    4 => CloseKind::Park(from.number("supervision")?),
-                    _ => return Err(CodecError::Invalid("close")),
-                },
+                kind: from.close_kind()?,
                 expiry: if from.flag("session expiry")? {
                     Some(from.number("session expiry")?)
                 } else {
@@ -760,6 +789,11 @@ impl SessionEntry {
                 client_id: from.client_id()?,
             },
             TICK => Self::Tick {
+                now: from.time("time")?,
+            },
+            NODE_GONE => Self::NodeGone {
+                node: from.u64("node")?,
+                kind: from.close_kind()?,
                 now: from.time("time")?,
             },
             FULFILLED => Self::Fulfilled {

@@ -159,7 +159,7 @@ pub(super) fn entry() -> impl Strategy<Value = SessionEntry> {
         4 => (client(), any::<bool>(), expiry, will(), limits(), 1u16..4, supervision, now()).prop_map(
             |(client_id, clean_start, expiry, will, limits, window, supervision, now)| {
                 SessionEntry::Open(Box::new(Open {
-                    client_id, clean_start, expiry, will, limits, window, supervision, now,
+                    client_id, clean_start, expiry, will, limits, window, supervision, now, node: 0,
                 }))
             }
         ),
@@ -370,6 +370,7 @@ fn a_message_in_many_queues_is_stored_once() {
                 limits: QueueLimits::default(),
                 window: 8,
                 supervision: None,
+                node: 0,
                 now: Timestamp(1),
             })),
             &mut out,
@@ -448,6 +449,7 @@ fn the_bytes_of_format_1() {
         },
         window: 32,
         supervision: None,
+        node: 0,
         now: Timestamp(0),
     }));
     assert_eq!(

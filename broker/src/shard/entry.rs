@@ -61,6 +61,9 @@ pub struct Open {
     pub window: u16,
     /// Of a client that its front-end supervises (MQTT-SN).
     pub supervision: Option<Supervision>,
+    /// Number of the node that has the connection, in a cluster: then every connection is recorded, so that no client
+    /// id is connected twice. 0: there is one node only.
+    pub node: u64,
     /// Time of the leader.
     pub now: Timestamp,
 }
@@ -228,6 +231,15 @@ pub enum SessionEntry {
         epoch: u64,
         /// The will from now on.
         will: Option<Box<Will>>,
+    },
+    /// A node is gone: its connections ended with it.
+    NodeGone {
+        /// Number of the node.
+        node: u64,
+        /// How they ended.
+        kind: CloseKind,
+        /// Time of the leader.
+        now: Timestamp,
     },
     /// These duties of the shard are done; committed together with what did them.
     Fulfilled {

@@ -25,6 +25,8 @@ pub use snapshot::Restored;
 pub use streams::Streams;
 
 #[cfg(test)]
+mod cluster_tests;
+#[cfg(test)]
 mod codec_tests;
 #[cfg(test)]
 mod model_tests;

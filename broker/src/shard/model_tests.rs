@@ -124,7 +124,9 @@ impl Model {
             SessionEntry::Fulfilled { .. }
             | SessionEntry::Touch { .. }
             | SessionEntry::Front { .. }
-            | SessionEntry::SetWill { .. } => {}
+            | SessionEntry::SetWill { .. }
+            // Of one node: `cluster_tests` has the others.
+            | SessionEntry::NodeGone { .. } => {}
         }
         None
     }

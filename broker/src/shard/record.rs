@@ -38,7 +38,10 @@ pub(super) struct Record {
     pub client_id: Arc<str>,
     pub epoch: u64,
     pub connected: bool,
-    /// Expiry 0 at its Open and no record before: holds a will, nothing else.
+    /// The node that has, or had last, the connection; 0: there is one node only.
+    pub node: u64,
+    /// Expiry 0 at its Open and no record before: holds a will, and in a cluster
+    /// the place of the connection, nothing else.
     pub transient: bool,
     pub expiry: u32,
     pub expires_at: Timestamp,
@@ -78,6 +81,7 @@ impl Record {
             client_id,
             epoch: 0,
             connected: true,
+            node: 0,
             transient: false,
             expiry: 0,
             expires_at: Timestamp::NEVER,

@@ -193,6 +193,11 @@ impl SessionShard {
                 epoch,
                 will,
             } => self.with(&client_id, epoch, |record| record.will = will),
+            SessionEntry::NodeGone { node, kind, now } => {
+                let now = self.advance(now);
+                self.node_gone(node, kind, now, effects);
+                Reply::None
+            }
             SessionEntry::Fulfilled { duties } => {
                 for duty in duties {
                     self.duties.remove(&duty);
@@ -239,7 +244,10 @@ impl SessionShard {
     /// Must this Open be an entry? A transient session without a will that finds no record changes nothing.
     #[must_use]
     pub fn needs_entry(&self, open: &Open) -> bool {
-        open.expiry > 0 || open.will.is_some() || self.by_client.contains_key(&open.client_id)
+        open.expiry > 0
+            || open.will.is_some()
+            || open.node != 0
+            || self.by_client.contains_key(&open.client_id)
     }
 
     /// Slot of a client.
@@ -366,7 +374,7 @@ impl SessionShard {
         }
         let slot = match resumed {
             Some(slot) => slot,
-            None if open.expiry == 0 && open.will.is_none() => {
+            None if open.expiry == 0 && open.will.is_none() && open.node == 0 => {
                 return Opened {
                     epoch: last_epoch + 1,
                     ..Opened::default()
@@ -416,6 +424,7 @@ impl SessionShard {
         }
         record.epoch = last_epoch + 1;
         record.connected = true;
+        record.node = open.node;
         record.transient = !present && open.expiry == 0;
         record.expiry = open.expiry;
         record.expires_at = Timestamp::NEVER;
@@ -682,10 +691,15 @@ impl SessionShard {
     }
 
     fn tick(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        while let Some(&(at, slot)) = self.timers.first() {
-            if at > now {
-                break;
-            }
+        // In the order of client ids, which replicas agree on; slots are each one's own.
+        let mut due: Vec<(Timestamp, Arc<str>, u32)> = self
+            .timers
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .filter_map(|(at, slot)| Some((*at, self.record(*slot)?.client_id.clone(), *slot)))
+            .collect();
+        due.sort_unstable();
+        for (_, _, slot) in due {
             let record = self.slots[slot as usize]
                 .as_deref_mut()
                 .expect("a slot with a timer has a record");
@@ -706,6 +720,28 @@ impl SessionShard {
             } else {
                 self.arm(slot);
             }
+        }
+    }
+
+    /// Ends the connections of a node, in the order of client ids, which replicas agree on.
+    fn node_gone(&mut self, node: u64, kind: CloseKind, now: Timestamp, effects: &mut Vec<Effect>) {
+        let mut gone: Vec<(Arc<str>, u64)> = self
+            .slots
+            .iter()
+            .flatten()
+            .filter(|record| record.connected && record.node == node)
+            .map(|record| (record.client_id.clone(), record.epoch))
+            .collect();
+        gone.sort_unstable();
+        for (client_id, epoch) in gone {
+            let close = Close {
+                client_id,
+                epoch,
+                kind,
+                expiry: None,
+                now,
+            };
+            self.close(&close, effects);
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Restored {
     pub epoch: u64,
     /// That connection's end is not recorded: the node died first.
     pub connected: bool,
+    /// The node that has, or had last, the connection; 0: there is one node only.
+    pub node: u64,
     /// The record keeps queue and subscriptions (else only a will).
     pub durable: bool,
     /// Seconds of silence after which its client is lost, if its front-end supervises it; else 0.
@@ -60,6 +62,7 @@ const DISARMED: u8 = 4;
 const KEEPS_WILL: u8 = 8;
 const SUPERVISED: u8 = 16;
 const FRONT: u8 = 32;
+const NODE: u8 = 64;
 
 const RETAIN: u8 = 4;
 const CHECKED: u8 = 8;
@@ -119,7 +122,11 @@ fn encode_record(out: &mut Encoder<'_>, bodies: &mut Bodies, record: &Record) {
         | bit(record.disarmed, DISARMED)
         | bit(record.keeps_will, KEEPS_WILL)
         | bit(record.supervision > 0, SUPERVISED)
-        | bit(!record.front.is_empty(), FRONT));
+        | bit(!record.front.is_empty(), FRONT)
+        | bit(record.node != 0, NODE));
+    if record.node != 0 {
+        out.u64(record.node);
+    }
     out.u64(u64::from(record.expiry));
     out.time(record.expires_at);
     out.will(record.will.as_deref());
@@ -155,9 +162,14 @@ fn decode_record(from: &mut Decoder<'_>, bodies: &[Message]) -> Result<Record, C
     let client_id: Arc<str> = from.text("client id")?.into();
     let epoch = from.u64("epoch")?;
     let bits = from.u8("session")?;
-    if bits & !(CONNECTED | TRANSIENT | DISARMED | KEEPS_WILL | SUPERVISED | FRONT) != 0 {
+    if bits & !(CONNECTED | TRANSIENT | DISARMED | KEEPS_WILL | SUPERVISED | FRONT | NODE) != 0 {
         return Err(CodecError::Invalid("session"));
     }
+    let node = if bits & NODE != 0 {
+        from.u64("node")?
+    } else {
+        0
+    };
     let expiry = from.number("session expiry")?;
     let expires_at = from.time("session expiry")?;
     let will = from.will()?;
@@ -166,6 +178,7 @@ fn decode_record(from: &mut Decoder<'_>, bodies: &[Message]) -> Result<Record, C
     let window = from.number("window")?;
     let mut record = Record::new(client_id, limits, window);
     record.epoch = epoch;
+    record.node = node;
     record.connected = bits & CONNECTED != 0;
     record.transient = bits & TRANSIENT != 0;
     record.disarmed = bits & DISARMED != 0;
@@ -338,6 +351,7 @@ impl SessionShard {
             client_id: record.client_id.clone(),
             epoch: record.epoch,
             connected: record.connected,
+            node: record.node,
             durable: !record.transient,
             supervision: record.supervision,
             parked: !record.connected && record.park_at != Timestamp::NEVER,
@@ -354,6 +368,13 @@ impl SessionShard {
     #[must_use]
     pub fn maybe_sent(&self, slot: u32) -> u64 {
         self.record(slot).map_or(0, |record| record.maybe_sent)
+    }
+
+    /// Epoch and node of the connection that owns a client's session; `None` if nobody is connected.
+    #[must_use]
+    pub fn connection(&self, client_id: &str) -> Option<(u64, u64)> {
+        let record = self.record(self.slot(client_id)?)?;
+        record.connected.then_some((record.epoch, record.node))
     }
 
     /// Messages in all queues.

@@ -81,6 +81,7 @@ pub fn open_of(client_id: &str, expiry: u32) -> Open {
         },
         window: 10,
         supervision: None,
+        node: 0,
         now: Timestamp::now(),
     }
 }

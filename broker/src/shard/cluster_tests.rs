@@ -1,0 +1,141 @@
+//! Sessions whose connections are on several nodes.
+
+use std::sync::Arc;
+
+use nightjar_mqtt::{QoS, TopicName};
+
+use super::{CloseKind, Decoder, Effect, Open, Opened, Reply, SessionEntry, SessionShard, Will};
+use crate::message::{Message, MessageHead};
+use crate::settings::QueueLimits;
+use crate::time::Timestamp;
+
+fn will(delay: u32) -> Option<Box<Will>> {
+    let head = MessageHead {
+        topic: TopicName::new("will").unwrap(),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        publisher: None,
+        received_at: Timestamp(0),
+        expires_at: None,
+        properties: None,
+    };
+    let message = Message::new(head, b"gone");
+    Some(Box::new(Will {
+        message,
+        delay,
+        expiry: None,
+    }))
+}
+
+fn open(client_id: &str, node: u64, expiry: u32, will: Option<Box<Will>>) -> SessionEntry {
+    SessionEntry::Open(Box::new(Open {
+        client_id: client_id.into(),
+        clean_start: false,
+        expiry,
+        will,
+        limits: QueueLimits::default(),
+        window: 10,
+        supervision: None,
+        node,
+        now: Timestamp(1000),
+    }))
+}
+
+fn apply(shard: &mut SessionShard, entry: SessionEntry) -> (Option<Opened>, Vec<Effect>) {
+    let mut bytes = Vec::new();
+    entry.encode(&mut bytes);
+    assert_eq!(
+        SessionEntry::decode(&mut Decoder(&bytes)),
+        Ok(entry.clone())
+    );
+    let mut effects = Vec::new();
+    let opened = match shard.apply(entry, &mut effects) {
+        Reply::Opened(opened) => Some(*opened),
+        _ => None,
+    };
+    (opened, effects)
+}
+
+fn wills(effects: &[Effect]) -> Vec<(Arc<str>, u64)> {
+    let found = effects.iter().filter_map(|effect| match effect {
+        Effect::Will {
+            client_id, duty, ..
+        } => Some((client_id.clone(), *duty)),
+        _ => None,
+    });
+    found.collect()
+}
+
+#[test]
+fn a_transient_connection_is_recorded_with_its_node_and_taken_over_with_a_higher_epoch() {
+    let mut shard = SessionShard::default();
+    let (first, _) = apply(&mut shard, open("c", 1, 0, None));
+    let first = first.unwrap();
+    assert!(first.recorded && !first.durable && !first.present);
+    assert_eq!(shard.connection("c"), Some((first.epoch, 1)));
+    let (second, effects) = apply(&mut shard, open("c", 2, 0, None));
+    let second = second.unwrap();
+    assert!(second.epoch > first.epoch && !second.present);
+    assert_eq!(shard.connection("c"), Some((second.epoch, 2)));
+    let ended = effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::Ended { epoch, .. } if *epoch == first.epoch));
+    assert!(ended, "the first connection is told");
+}
+
+#[test]
+fn a_node_that_is_gone_ends_its_connections_alone_in_an_order_all_replicas_share() {
+    let build = |order: &[&str]| {
+        let mut shard = SessionShard::default();
+        for client_id in order {
+            apply(&mut shard, open(client_id, 1, 60, will(0)));
+        }
+        apply(&mut shard, open("other", 2, 60, will(0)));
+        shard
+    };
+    let gone = SessionEntry::NodeGone {
+        node: 1,
+        kind: CloseKind::Abnormal,
+        now: Timestamp(2000),
+    };
+    let mut one = build(&["a", "b", "c"]);
+    // A replica that was loaded from a snapshot has its sessions in other slots.
+    let mut bytes = Vec::new();
+    build(&["c", "a", "b"]).encode(&mut bytes);
+    let mut two = SessionShard::decode(&bytes).unwrap();
+    let first = wills(&apply(&mut one, gone.clone()).1);
+    let second = wills(&apply(&mut two, gone).1);
+    assert_eq!(first, second);
+    assert_eq!(first.len(), 3);
+    assert!(one.connection("a").is_none() && one.connection("other") == Some((1, 2)));
+    assert!(
+        two.connection("other") == Some((1, 2)),
+        "the node is in the snapshot"
+    );
+}
+
+#[test]
+fn wills_that_are_due_together_get_the_same_numbers_on_every_replica() {
+    let build = |order: &[&str]| {
+        let mut shard = SessionShard::default();
+        for client_id in order {
+            apply(&mut shard, open(client_id, 1, 60, will(5)));
+        }
+        shard
+    };
+    let gone = SessionEntry::NodeGone {
+        node: 1,
+        kind: CloseKind::Abnormal,
+        now: Timestamp(2000),
+    };
+    let tick = SessionEntry::Tick {
+        now: Timestamp(9000),
+    };
+    let due = |mut shard: SessionShard| {
+        assert_eq!(wills(&apply(&mut shard, gone.clone()).1), []);
+        wills(&apply(&mut shard, tick.clone()).1)
+    };
+    let (one, two) = (due(build(&["a", "b"])), due(build(&["b", "a"])));
+    assert_eq!(one, two);
+    assert_eq!(one.len(), 2);
+}
