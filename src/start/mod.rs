@@ -94,10 +94,7 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
     let ctl = match fs::create_dir_all(&data_dir).and_then(|()| CtlServer::bind(&path)) {
         Ok(ctl) => ctl,
         Err(error) => {
-            return exit::fail(
-                exit::USAGE,
-                format!("node.data_dir: {}: {error}", path.display()),
-            );
+            return exit::fail(exit::USAGE, data_dir_error(&data_dir, &error));
         }
     };
     let store = match Store::open(config) {
@@ -289,6 +286,18 @@ impl Node {
             "listeners": listeners,
         })
     }
+}
+
+/// What to do about a data directory that cannot be written to: in containers it is often a folder of somebody else.
+fn data_dir_error(data_dir: &Path, error: &std::io::Error) -> String {
+    let whole = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    let user = rustix::process::geteuid().as_raw();
+    let group = rustix::process::getegid().as_raw();
+    format!(
+        "node.data_dir: cannot write to {}: {error}\n  help: give it to the user this process runs as \
+         (chown -R {user}:{group}), mount a volume that can be written to, or name another directory",
+        whole.display()
+    )
 }
 
 /// Writes where the listeners are, whole or not at all.

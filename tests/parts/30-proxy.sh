@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # HAProxy and NGINX with the files of etc/ in front of three brokers.
+# shellcheck disable=SC2154  # target, scratch: of tests/run
 add_part proxy
 
 packages_proxy() {
