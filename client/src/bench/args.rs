@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use nightjar_mqtt::{ProtocolVersion, QoS};
 
+use crate::bench::sn::SnBench;
 use crate::cli::args::{TlsArgs, parse_qos, parse_version};
 
 /// Measure a broker under load (flags of emqtt_bench)
@@ -21,7 +22,28 @@ pub struct BenchArgs {
     help: Option<bool>,
     /// What to measure
     #[command(subcommand)]
-    pub command: BenchCommand,
+    pub kind: BenchKind,
+}
+
+/// MQTT or MQTT-SN.
+#[allow(clippy::large_enum_variant, reason = "one of it in a program")]
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum BenchKind {
+    /// MQTT
+    #[command(flatten)]
+    Mqtt(BenchCommand),
+    /// MQTT-SN sensors: connect, register, publish, sleep and wake
+    Sn(Box<SnBench>),
+}
+
+impl BenchKind {
+    /// The command, where it is one of MQTT.
+    pub fn mqtt(&self) -> Option<&BenchCommand> {
+        match self {
+            Self::Mqtt(command) => Some(command),
+            Self::Sn(_) => None,
+        }
+    }
 }
 
 /// The kinds of load.
@@ -260,14 +282,14 @@ pub struct FanoutBench {
     pub publish: PublishArgs,
 }
 
-fn parse_seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.strip_suffix('s').unwrap_or(text).parse::<f64>().ok();
     seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .ok_or_else(|| "expected seconds, 0 or more".to_owned())
 }
 
-fn parse_interval(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_interval(text: &str) -> Result<f64, String> {
     let interval = text
         .parse()
         .ok()
@@ -275,7 +297,7 @@ fn parse_interval(text: &str) -> Result<f64, String> {
     interval.ok_or_else(|| "expected milliseconds, 0 to a day".to_owned())
 }
 
-fn parse_rate(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
     let rate = text
         .parse()
         .ok()

@@ -1,9 +1,10 @@
-//! The load generator: `bench conn|pub|sub|pair|fanout`, against any broker.
+//! The load generator: `bench conn|pub|sub|pair|fanout|sn`, against any broker.
 //!
 //! - [`args`]: flags; [`plan`]: what they mean, and what clients share; [`limits`]: what the machine
 //!   allows;
 //! - [`runner`]: threads and phases; [`client`]: one client, with a [`publisher`] and a
 //!   [`subscriber`] half;
+//! - [`sn`]: sensors that speak MQTT-SN;
 //! - [`clock`]: time and the stamp in a payload; [`histogram`], [`stats`], [`report`]: the figures.
 //!
 //! A run has phases: clients connect and subscribe; publishers publish; what is on its way arrives;
@@ -19,29 +20,53 @@ pub mod plan;
 pub mod publisher;
 pub mod report;
 pub mod runner;
+pub mod sn;
 pub mod stats;
 pub mod subscriber;
 
 use std::process::ExitCode;
 
-pub use args::{BenchArgs, BenchCommand};
+pub use args::{BenchArgs, BenchCommand, BenchKind};
 pub use report::Report;
 
 /// Runs a bench and prints its report. Exits with 1 where connections, acknowledgements or QoS 1 and 2
 /// messages were lost, and where the run could not begin.
 pub fn run_bench(args: &BenchArgs) -> ExitCode {
-    let report = match runner::run(&args.command) {
+    match &args.kind {
+        BenchKind::Mqtt(command) => finish(
+            runner::run(command),
+            command.common().json,
+            Report::text,
+            Report::has_failed,
+        ),
+        BenchKind::Sn(bench) => finish(
+            sn::run(bench),
+            bench.json,
+            sn::SnReport::text,
+            sn::SnReport::has_failed,
+        ),
+    }
+}
+
+/// Prints a report; the exit code.
+fn finish<R: serde::Serialize>(
+    report: crate::error::Result<R>,
+    json: bool,
+    text: impl Fn(&R) -> String,
+    has_failed: impl Fn(&R) -> bool,
+) -> ExitCode {
+    let report = match report {
         Ok(report) => report,
         Err(error) => {
             eprintln!("Error: {error}");
             return ExitCode::from(error.exit_code());
         }
     };
-    if args.command.common().json {
+    if json {
         let json = serde_json::to_string_pretty(&report).expect("numbers and strings serialize");
         println!("{json}");
     } else {
-        print!("{}", report.text());
+        print!("{}", text(&report));
     }
-    ExitCode::from(u8::from(report.has_failed()))
+    ExitCode::from(u8::from(has_failed(&report)))
 }

@@ -466,7 +466,7 @@ mod tests {
     fn plan(line: &str) -> Result<Plan> {
         let command =
             Command::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"));
-        Plan::new(&command.bench.command)
+        Plan::new(command.bench.kind.mqtt().unwrap())
     }
 
     #[test]
@@ -560,7 +560,7 @@ mod tests {
             ("bench conn -S false -h a,b", "mqtt://a:1883 mqtt://b:1883"),
         ] {
             let command = Command::try_parse_from(line.split(' ')).unwrap();
-            let endpoints = Plan::endpoints(command.bench.command.common());
+            let endpoints = Plan::endpoints(command.bench.kind.mqtt().unwrap().common());
             let shown: Vec<_> = endpoints.iter().map(Endpoint::to_string).collect();
             assert_eq!(shown.join(" "), expected, "{line}");
         }

@@ -24,8 +24,14 @@ pub struct Usage {
 impl Usage {
     /// Reads it from /proc; zeros on other systems.
     pub fn now() -> Self {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        Self::of("self")
+    }
+
+    /// The same of another process of this machine; zeros where it is none.
+    pub fn of(pid: &str) -> Self {
+        let read =
+            |file| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let (status, stat) = (read("status"), read("stat"));
         Self {
             memory: parse_resident(&status).unwrap_or(0),
             cpu: parse_cpu(&stat).unwrap_or_default(),
@@ -185,7 +191,7 @@ pub struct Generator {
 }
 
 impl Latency {
-    fn of(snapshot: &Snapshot) -> Option<Self> {
+    pub(crate) fn of(snapshot: &Snapshot) -> Option<Self> {
         let micros = |time: Duration| time.as_nanos() as f64 / 1000.0;
         (snapshot.count() > 0).then(|| Self {
             count: snapshot.count(),
@@ -413,11 +419,11 @@ fn unacknowledged(run: &Run, totals: &Totals) -> u64 {
     }
 }
 
-fn whole(rate: f64) -> u64 {
+pub(crate) fn whole(rate: f64) -> u64 {
     rate.round() as u64
 }
 
-fn percentiles(latency: &Latency) -> String {
+pub(crate) fn percentiles(latency: &Latency) -> String {
     let time = |micros: f64| {
         if micros < 1000.0 {
             format!("{micros:.0} us")

@@ -55,7 +55,7 @@ pub struct ShortTopic(pub [u8; 2]);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeId(pub Vec<u8>);
 
-fn parse_short(text: &str) -> std::result::Result<ShortTopic, String> {
+pub(crate) fn parse_short(text: &str) -> std::result::Result<ShortTopic, String> {
     <[u8; 2]>::try_from(text.as_bytes())
         .map(ShortTopic)
         .map_err(|_| {

@@ -18,7 +18,7 @@ struct Bench {
 fn run(port: &str, line: &str) -> Report {
     let line = format!("bench {line} -h 127.0.0.1 -p {port} --quiet -i 0");
     let command = Bench::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"));
-    runner::run(&command.args.command).unwrap_or_else(|error| panic!("{error}"))
+    runner::run(command.args.kind.mqtt().unwrap()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
@@ -211,7 +211,9 @@ fn clients_leave_from_several_addresses() {
 fn more_clients_than_files_are_not_promised() {
     let line = "bench conn -c 4000000 -h 127.0.0.1 -p 1";
     let command = Bench::try_parse_from(line.split(' ')).unwrap();
-    let error = runner::run(&command.args.command).unwrap_err().to_string();
+    let error = runner::run(command.args.kind.mqtt().unwrap())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("clients"), "{error}");
 }
 

@@ -29,7 +29,7 @@ struct Sub {
 
 /// Output that can be looked at while it grows.
 #[derive(Clone, Default)]
-struct Output(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Output(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -43,7 +43,7 @@ impl Write for Output {
 }
 
 impl Output {
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().clone()).unwrap()
     }
 }
@@ -395,6 +395,9 @@ fn flags_do_not_clash_and_help_is_long() {
         "all bench pub -h host -t t -C false -S true --ws -r true -w",
         "all bench sub -h host -t t -n 5 -k 60 -x 10 -V 4 -u u -P p",
         "all bench pair -h host -F 10 -I 0 -L 5 --ifaddr 127.0.0.1,127.0.0.2",
+        "all bench sn -h host -c 5 -q -1 --topic-id 3 --sleep 60 --cycles 2 --forwarders 2",
+        "all pub --sn -h host --short-topic ab -q -1 -m x",
+        "all sub --sn -h host --topic-id 1 --topic-id 2 --sleep 60",
         "all bench fanout -h host --publishers 3 --rate 10 --warmup 1 --duration 2s",
     ] {
         let parsed = All::try_parse_from(line.split(' '));

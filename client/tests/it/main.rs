@@ -10,4 +10,6 @@ mod broker;
 mod commands;
 mod connection;
 mod mosquitto;
+mod sn;
+mod sn_gateway;
 mod transports;
