@@ -22,7 +22,7 @@ export function short(n: number | null | undefined): string {
 
 function trim(n: number): string {
   const a = Math.abs(n);
-  return n.toFixed(a >= 100 ? 0 : a >= 10 ? 1 : 2).replace(/\.?0+$/, "") || "0";
+  return String(Number(n.toFixed(a >= 100 ? 0 : a >= 10 ? 1 : 2)));
 }
 
 /** Bytes in binary units: 1.5 MiB. */
