@@ -1,7 +1,9 @@
 //! The dashboard's files, embedded: what the HTTP server answers on every path that is not its own.
 //!
 //! The sources are in `web/` (Svelte, TypeScript, Vite); `build.rs` builds them with npm and embeds the result gzipped.
-//! Where it was not built, [`asset`] knows one plain page that says what to install. Nothing here does I/O.
+//! To work on them with reload: `npm ci && npm run dev` in `web/`, which passes the API on to a node at
+//! `NIGHTJAR_API` (`http://127.0.0.1:18083`). Where it was not built, [`asset`] knows one plain page that says what to
+//! install. Nothing here does I/O.
 //!
 //! ```
 //! let page = nightjar_ui::asset("/").expect("there is always a page");

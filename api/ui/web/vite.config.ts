@@ -15,6 +15,8 @@ export default defineConfig({
     // The polyfill of module preload is an inline script in some setups, and every browser of the target knows it.
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 600,
+    // What the libraries in the bundle ask for in return.
+    license: { fileName: "licenses.txt" },
   },
   server: {
     proxy: {
