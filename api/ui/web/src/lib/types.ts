@@ -24,14 +24,14 @@ export interface NodeInfo {
   load1: number;
   load5: number;
   load15: number;
-  open_fds: number;
-  max_fds: number;
+  open_fds: number | null;
+  max_fds: number | null;
   os: string;
   arch: string;
 }
 
 export interface Cluster {
-  name: string;
+  name?: string;
   self: string;
   nodes: { node: string; status: string; address: string | null }[];
   [more: string]: unknown;
@@ -199,7 +199,8 @@ export interface Acl {
   no_match: string;
   deny_action: string;
   cache_size: number;
-  cache_ttl: string | number;
+  /** Seconds. */
+  cache_ttl: number;
 }
 
 export interface Auth {
@@ -230,7 +231,7 @@ export interface Alarm {
 export interface Drop {
   at: string;
   clientid: string;
-  topic: string;
+  topic: string | null;
   reason: string;
   count: number;
   from_clientid: string | null;
