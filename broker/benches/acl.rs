@@ -23,6 +23,8 @@ fn client() -> ClientInfo {
         cert_subject: None,
         superuser: false,
         rules: None,
+        cert_names: None,
+        expires_at: None,
     }
 }
 

@@ -40,6 +40,8 @@ fn handle(n: usize) -> Arc<SessionHandle> {
         cert_subject: None,
         superuser: false,
         rules: None,
+        cert_names: None,
+        expires_at: None,
     };
     SessionHandle::new(Arc::new(info), false, 1, Arc::new(QueueLimits::default()))
 }

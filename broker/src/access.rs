@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use nightjar_mqtt::{ProtocolVersion, QoS, ReasonCode};
 
+use crate::time::Timestamp;
+
 /// A boxed future of the access traits. They are asked off the message path, so the allocation does not matter.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -47,6 +49,21 @@ pub struct ClientInfo {
     pub superuser: bool,
     /// Rules that came with the credentials (JWT claim, HTTP answer); `None` if none came. Tried before the sources.
     pub rules: Option<Arc<crate::acl::RuleSet>>,
+    /// Alternative names of the verified client certificate.
+    pub cert_names: Option<Arc<CertNames>>,
+    /// When what the client came with (a token) is good no more: then its connection ends.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Names of a certificate's subjectAltName (RFC 5280 section 4.2.1.6), as they stand there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CertNames {
+    /// DNS names.
+    pub dns: Vec<String>,
+    /// E-mail addresses.
+    pub email: Vec<String>,
+    /// URIs.
+    pub uri: Vec<String>,
 }
 
 /// The question to an [`Authenticator`].
@@ -77,6 +94,8 @@ pub struct Grant {
     pub rules: Option<Arc<crate::acl::RuleSet>>,
     /// Takes the place of the user name of CONNECT (certificate, token).
     pub username: Option<Arc<str>>,
+    /// When the grant ends (`exp` of a token).
+    pub expires_at: Option<Timestamp>,
 }
 
 /// The answer of one authenticator.

@@ -13,7 +13,9 @@ use parking_lot::Mutex;
 use crate::access::{ClientInfo, Protocol};
 use crate::acl::AclSources;
 use crate::auth::AuthChain;
+use crate::bans::Ban;
 use crate::handle::{DropReason, SessionHandle, Signal};
+use crate::kept::Kept;
 use crate::mesh::{Interest, Mesh, Meshed};
 use crate::message::{Message, MessageHead};
 use crate::metrics::{Counter, Metrics};
@@ -79,6 +81,7 @@ pub struct Broker {
     retained: ArcSwap<RetainedSettings>,
     acl: Arc<AclSources>,
     auth: AuthChain,
+    kept: Kept,
     next_epoch: AtomicU64,
     memory: AtomicU8,
     takeovers: Takeovers,
@@ -116,6 +119,8 @@ pub struct Parts {
     pub acl: Arc<AclSources>,
     /// Authentication.
     pub auth: AuthChain,
+    /// Builtin users and rules, bans.
+    pub kept: Kept,
 }
 
 /// Epochs of sessions that no shard records lie above this, so that they never meet a shard's.
@@ -125,7 +130,7 @@ impl Broker {
     /// A broker. The caller makes it the store's [`EffectSink`].
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        Arc::new(Self {
+        let broker = Arc::new(Self {
             router: Router::new(),
             store: parts.store,
             clients: DashMap::with_hasher(RandomState::default()),
@@ -135,6 +140,7 @@ impl Broker {
             retained: ArcSwap::from_pointee(parts.retained),
             acl: parts.acl,
             auth: parts.auth,
+            kept: parts.kept,
             next_epoch: AtomicU64::new(UNRECORDED),
             memory: AtomicU8::new(0),
             takeovers: Takeovers::default(),
@@ -145,7 +151,36 @@ impl Broker {
             moved_away: Mutex::new(Vec::new()),
             node: parts.node,
             started: Timestamp::now(),
-        })
+        });
+        let acl = broker.acl.clone();
+        broker.kept.rules().on_change(move || acl.invalidate());
+        let weak = Arc::downgrade(&broker);
+        broker.kept.bans().on_ban(move |ban| {
+            if let Some(broker) = weak.upgrade() {
+                broker.enforce(ban);
+            }
+        });
+        broker
+    }
+
+    /// Ends the connections that a ban speaks of.
+    fn enforce(&self, ban: &Ban) {
+        let mut ended = 0;
+        for entry in &self.clients {
+            let handle = entry.value();
+            if handle.is_connected() && ban.speaks_of(&handle.info()) {
+                handle.signal(handle.epoch(), Signal::Close(ReasonCode::Banned));
+                ended += 1;
+            }
+        }
+        self.metrics.add(Counter::DisconnectsBanned, ended);
+        tracing::info!(kind = %ban.kind, who = ban.who, by = ban.by, reason = ban.reason, ended, "banned");
+    }
+
+    /// Builtin users and rules, bans.
+    #[must_use]
+    pub const fn kept(&self) -> &Kept {
+        &self.kept
     }
 
     /// The router.
@@ -709,6 +744,7 @@ impl Broker {
     pub fn tick(&self, now: Timestamp) {
         self.observe.drops.refill(now);
         self.store.tick(now);
+        self.kept.bans().tick(now);
     }
 
     /// Publishes a message of the broker itself.
@@ -837,6 +873,8 @@ impl EffectSink for Broker {
             cert_subject: None,
             superuser: false,
             rules: None,
+            cert_names: None,
+            expires_at: None,
         });
         let shared = self.settings().queue.clone();
         let limits = if *shared == session.limits {

@@ -7,12 +7,15 @@ pub mod access;
 pub mod acl;
 pub mod admin;
 pub mod auth;
+pub mod bans;
 mod broker;
 mod delivery;
 pub mod filter_index;
 mod handle;
+mod kept;
 mod mesh;
 mod message;
+pub mod meta;
 mod metrics;
 pub mod observe;
 mod publish;
@@ -33,6 +36,7 @@ pub use delivery::{Delivery, DeliveryExtra, DurableSlot};
 pub use handle::{
     DropReason, Facts, PushOutcome, Pushed, QueueState, SessionCounts, SessionHandle, Signal,
 };
+pub use kept::Kept;
 pub use mesh::{Forward, Interest, Mesh};
 pub use message::{Message, MessageHead, MessageProperties};
 pub use metrics::{Counter, Metrics};

@@ -70,6 +70,10 @@ counters! {
     ConnectsDenied = "connects_denied",
     /// CONNECT refused for another reason.
     ConnectsRefused = "connects_refused",
+    /// CONNECT refused: client, user or address is banned.
+    ConnectsBanned = "connects_refused_banned",
+    /// CONNECT refused: more connections than `limits.*.connects` of the address, user or client.
+    ConnectsOverRate = "connects_refused_rate",
     /// No CONNECT in time.
     ConnectTimeouts = "connect_timeouts",
     /// Connections ended by DISCONNECT of the client.
@@ -84,6 +88,14 @@ counters! {
     DisconnectsTakenOver = "disconnects_taken_over",
     /// Connections ended by the server for another reason.
     DisconnectsServer = "disconnects_server",
+    /// Connections ended by a ban that began; they count among those ended by the server too.
+    DisconnectsBanned = "disconnects_banned",
+    /// Connections ended because the token they came with expired; they count among those ended by the server too.
+    DisconnectsExpired = "disconnects_token_expired",
+    /// Client identifiers banned for connecting too often (`limits.flapping`).
+    FlappingBans = "flapping_bans",
+    /// Times a publisher was paused for `limits.*.messages` or `limits.*.bytes`.
+    RatePauses = "publisher_rate_pauses",
     /// Sessions made.
     SessionsCreated = "sessions_created",
     /// Sessions resumed.

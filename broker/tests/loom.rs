@@ -27,6 +27,8 @@ fn handle(max_len: usize) -> Arc<SessionHandle> {
         cert_subject: None,
         superuser: false,
         rules: None,
+        cert_names: None,
+        expires_at: None,
     };
     let limits = QueueLimits {
         max_len,

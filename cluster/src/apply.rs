@@ -9,6 +9,7 @@ use nightjar_broker::shard::{Effect, Reply, SessionEntry};
 use nightjar_broker::{Completion, EffectSink, Timestamp};
 
 use crate::inner::{Core, LOG_WINDOW, SessionState};
+use crate::meta::MetaEntry;
 use crate::pending::{Submission, Work};
 use crate::writer::Batch;
 
@@ -141,18 +142,35 @@ fn others(core: &Core, batch: Batch) -> Vec<Arc<Completion>> {
         done
     };
     if batch.group == core.groups.meta() {
-        let mut meta = core.meta.write();
-        let state = &mut *meta;
-        done.extend(take(
-            batch.submissions,
-            Box::new(|work| {
-                if let Work::Meta(entry) = work {
-                    state.0.apply(entry);
-                }
-            }),
-        ));
-        if let Some(index) = batch.index {
-            state.1 = index;
+        let watchers = core.watchers.read().clone();
+        let mut changes = Vec::new();
+        {
+            let mut meta = core.meta.write();
+            let state = &mut *meta;
+            done.extend(take(
+                batch.submissions,
+                Box::new(|work| {
+                    if let Work::Meta(entry) = work {
+                        if !watchers.is_empty() {
+                            changes.push(entry.clone());
+                        }
+                        state.0.apply(entry);
+                    }
+                }),
+            ));
+            if let Some(index) = batch.index {
+                state.1 = index;
+            }
+        }
+        // Without the lock: a watcher may read values.
+        for change in &changes {
+            let (key, value) = match change {
+                MetaEntry::Put { key, value } => (key, Some(&**value)),
+                MetaEntry::Delete { key } => (key, None),
+            };
+            for watcher in &watchers {
+                watcher.changed(key, value);
+            }
         }
     } else {
         let group = &core.retained[usize::from(batch.group - core.groups.sessions)];

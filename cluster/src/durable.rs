@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use nightjar_broker::meta::{MetaStore, MetaWatcher, page};
 use nightjar_broker::shard::{Open, Opened, Parked, RetainedEntry, SessionEntry};
 use nightjar_broker::{
     Batches, Completion, DurableStore, Message, OpenReply, SessionHandle, Submitted, Ticket,
@@ -10,6 +11,7 @@ use nightjar_broker::{
 };
 use nightjar_mqtt::ReasonCode;
 
+use crate::meta::MetaEntry;
 use crate::pending::{Submission, Work};
 use crate::store::NodeStore;
 
@@ -300,5 +302,34 @@ impl NodeStore {
                 );
             }
         }
+    }
+}
+
+impl MetaStore for NodeStore {
+    fn set_value(&self, key: &str, value: Vec<u8>) -> Ticket {
+        let key = key.to_owned();
+        self.put_meta(MetaEntry::Put { key, value })
+    }
+
+    fn remove_value(&self, key: &str) -> Ticket {
+        self.put_meta(MetaEntry::Delete {
+            key: key.to_owned(),
+        })
+    }
+
+    fn value(&self, key: &str) -> Option<Vec<u8>> {
+        self.meta(key)
+    }
+
+    fn values(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<(String, Vec<u8>)> {
+        page(&self.core.meta.read().0.0, prefix, after, limit)
+    }
+
+    fn watch(&self, watcher: Arc<dyn MetaWatcher>) {
+        self.core.watchers.write().push(watcher);
+    }
+
+    fn survives(&self) -> bool {
+        true
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use nightjar_broker::meta::MetaWatcher;
 use nightjar_broker::shard::{
     RetainedEntry, RetainedShard, SessionEntry, SessionShard, Streams, slot_of,
 };
@@ -68,6 +69,8 @@ pub(crate) struct Core {
     pub sessions: Vec<SessionGroup>,
     pub retained: Vec<RetainedGroup>,
     pub meta: RwLock<(Meta, u64)>,
+    /// Told of each change of a named value, after it can be read.
+    pub watchers: RwLock<Vec<Arc<dyn MetaWatcher>>>,
     pub pending: Mutex<Pending>,
     pub wake: Condvar,
     /// Set by `start`, taken away by `close`: the sink holds the store.

@@ -103,6 +103,7 @@ impl NodeStore {
                 })
                 .collect(),
             meta: RwLock::new(state.meta),
+            watchers: RwLock::default(),
             pending: Mutex::new(Pending::new(groups.count())),
             wake: Condvar::new(),
             sink: RwLock::new(None),
@@ -328,6 +329,8 @@ impl NodeStore {
         drop(threads);
         let sink = self.core.sink.write().take();
         drop(sink);
+        // Watchers hold the store too.
+        self.core.watchers.write().clear();
         self.lock.lock().take();
     }
 }

@@ -219,6 +219,7 @@ fn last(text: &str, pending: Pending) -> Result<ExchangeStep, ReasonCode> {
             superuser: pending.superuser,
             rules: None,
             username: Some(pending.username),
+            expires_at: None,
         },
     })
 }

@@ -14,12 +14,19 @@ pub enum CertName {
     CommonName,
     /// `dn`: the distinguished name, as RFC 4514 writes it.
     DistinguishedName,
+    /// `san_dns`: a DNS name of the subjectAltName.
+    DnsName,
+    /// `san_email`: an e-mail address of the subjectAltName.
+    Email,
+    /// `san_uri`: a URI of the subjectAltName.
+    Uri,
 }
 
 /// Lets in whoever has a certificate that the listener verified; clients without one are ignored.
 ///
 /// The certificate's name must be the user name of CONNECT, and becomes it where CONNECT has none; or it must be the
-/// client identifier.
+/// client identifier. Of several alternative names of one kind any may be the one, and the first becomes the user name
+/// where CONNECT has none.
 #[derive(Debug)]
 pub struct X509 {
     field: CertName,
@@ -34,22 +41,36 @@ impl X509 {
 
     fn judge(&self, request: &AuthRequest) -> AuthAnswer {
         let client = &request.client;
-        let name = match self.field {
-            CertName::CommonName => &client.cert_common_name,
-            CertName::DistinguishedName => &client.cert_subject,
+        let single: Option<&str> = match self.field {
+            CertName::CommonName => client.cert_common_name.as_deref(),
+            CertName::DistinguishedName => client.cert_subject.as_deref(),
+            _ => None,
         };
-        let Some(name) = name.as_ref().filter(|name| !name.is_empty()) else {
+        let several = client.cert_names.as_deref().map(|names| match self.field {
+            CertName::DnsName => names.dns.as_slice(),
+            CertName::Email => names.email.as_slice(),
+            CertName::Uri => names.uri.as_slice(),
+            CertName::CommonName | CertName::DistinguishedName => &[],
+        });
+        let several = several.unwrap_or_default().iter().map(String::as_str);
+        let mut names = single
+            .into_iter()
+            .chain(several)
+            .filter(|name| !name.is_empty());
+        let mut rest = names.clone();
+        let Some(first) = names.next() else {
             return AuthAnswer::Ignore;
         };
         let username = match self.identifies {
-            UserKind::Username => {
-                if client.username.as_ref().is_some_and(|said| said != name) {
+            UserKind::Username => match client.username.as_deref() {
+                Some(said) if !rest.any(|name| name == said) => {
                     return AuthAnswer::Deny(ReasonCode::BadUserNameOrPassword);
                 }
-                Some(name.clone())
-            }
+                Some(_) => client.username.clone(),
+                None => Some(first.into()),
+            },
             UserKind::ClientId => {
-                if client.client_id != *name {
+                if !rest.any(|name| name == &*client.client_id) {
                     return AuthAnswer::Deny(ReasonCode::ClientIdentifierNotValid);
                 }
                 None

@@ -47,6 +47,8 @@ mod common {
             cert_subject: None,
             superuser: false,
             rules: None,
+            cert_names: None,
+            expires_at: None,
         }
     }
 

@@ -52,6 +52,7 @@ fn frontend() -> MqttFrontend {
             Vec::new(),
             Arc::new(NoTimer),
         ),
+        kept: nightjar_broker::Kept::default(),
     });
     store.set_sink(broker.clone());
     MqttFrontend::new(broker, ConnectLimits::default())

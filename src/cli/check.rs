@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use nightjar_broker::Kept;
 use nightjar_gateway::GatewayError;
 use nightjar_gateway::tls::{self, TlsServer, TlsSettings};
 
@@ -32,7 +33,7 @@ pub fn run(options: &Options) -> ExitCode {
     check_addresses(&loaded, &mut problems, &mut notes);
     check_certificates(&loaded, &mut problems);
     // Files of users and rules, keys, kinds that are not compiled in; nothing is asked over the network.
-    if let Err(more) = access::load(&loaded, &access::Hashing::default()) {
+    if let Err(more) = access::load(&loaded, &access::Hashing::default(), &Kept::default()) {
         problems.extend(more);
     }
     check_directories(&loaded, &mut problems);

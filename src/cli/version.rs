@@ -8,6 +8,8 @@ use crate::config::{Loaded, Problem, schema};
 pub const KINDS: &[(&str, &str)] = &[
     #[cfg(feature = "file")]
     ("auth", "file"),
+    #[cfg(feature = "builtin")]
+    ("auth", "builtin"),
     #[cfg(feature = "http")]
     ("auth", "http"),
     #[cfg(feature = "jwt")]
@@ -21,6 +23,7 @@ pub const KINDS: &[(&str, &str)] = &[
     ("auth", "x509"),
     ("auth", "scram"),
     ("acl", "file"),
+    ("acl", "builtin"),
     #[cfg(feature = "http")]
     ("acl", "http"),
     #[cfg(feature = "mysql")]

@@ -8,7 +8,7 @@ pub mod protocol;
 pub mod server;
 
 pub use client::Client;
-pub use protocol::CtlError;
+pub use protocol::{CtlError, ErrorCode};
 pub use server::{CtlServer, Registry};
 
 /// Name of the socket inside `data_dir`.

@@ -8,8 +8,9 @@ mod backends;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nightjar_broker::Kept;
 use nightjar_broker::access::{Authenticator, Authorizer, ExchangeMethod};
-use nightjar_broker::acl::{AclError, FileSource};
+use nightjar_broker::acl::{AclError, BuiltinSource, FileSource};
 use nightjar_broker::auth::UserKind;
 use nightjar_connectors::ConnectorError;
 #[cfg(feature = "password")]
@@ -69,6 +70,11 @@ pub fn chain(
         expect(unused_variables, reason = "no kind of this build hashes")
     )]
     hashing: &Hashing,
+    #[cfg_attr(
+        not(feature = "builtin"),
+        expect(unused_variables, reason = "no builtin users in this build")
+    )]
+    kept: &Kept,
 ) -> Result<Chain, Vec<Problem>> {
     use model::Authenticator as Kind;
     let mut problems = missing(loaded, "auth.");
@@ -82,6 +88,16 @@ pub fn chain(
         let made = match it {
             #[cfg(feature = "file")]
             Kind::File(it) => users_file(&entry, it, hashing.pool(loaded), &mut chain.keys),
+            #[cfg(feature = "builtin")]
+            Kind::Builtin(it) => {
+                use nightjar_connectors::builtin::{Builtin, BuiltinKeys};
+                let kind = user_kind(it.user_id);
+                if kind == UserKind::Username {
+                    chain.keys.push(Arc::new(BuiltinKeys(kept.users().clone())));
+                }
+                let users = kept.users().clone();
+                Ok(Arc::new(Builtin::new(users, kind, hashing.pool(loaded))) as _)
+            }
             #[cfg(feature = "http")]
             Kind::Http(it) => backends::http_auth(&entry, it),
             #[cfg(feature = "jwt")]
@@ -97,7 +113,7 @@ pub fn chain(
             Kind::Postgres(it) => backends::postgres_auth(&entry, it, hashing.pool(loaded)),
             #[cfg(feature = "redis")]
             Kind::Redis(it) => backends::redis_auth(&entry, it, hashing.pool(loaded)),
-            Kind::X509(it) => x509(&entry, it),
+            Kind::X509(it) => Ok(x509(it)),
             Kind::Scram(it) if scram.is_none() => {
                 scram = Some((entry, it));
                 continue;
@@ -136,7 +152,7 @@ pub type Sources = Vec<Arc<dyn Authorizer>>;
 ///
 /// # Errors
 /// As [`chain`].
-pub fn sources(loaded: &Loaded) -> Result<Sources, Vec<Problem>> {
+pub fn sources(loaded: &Loaded, kept: &Kept) -> Result<Sources, Vec<Problem>> {
     let mut problems = missing(loaded, "acl.");
     let mut sources = Sources::new();
     for (at, it) in loaded.config.acl.sources.iter().enumerate() {
@@ -152,6 +168,7 @@ pub fn sources(loaded: &Loaded) -> Result<Sources, Vec<Problem>> {
                     continue;
                 }
             },
+            AclSource::Builtin(_) => Ok(Arc::new(BuiltinSource(kept.rules().clone()))),
             #[cfg(feature = "http")]
             AclSource::Http(it) => backends::http_acl(&entry, it),
             #[cfg(feature = "mysql")]
@@ -179,8 +196,12 @@ pub fn sources(loaded: &Loaded) -> Result<Sources, Vec<Problem>> {
 ///
 /// # Errors
 /// As [`chain`].
-pub fn load(loaded: &Loaded, hashing: &Hashing) -> Result<(Chain, Sources), Vec<Problem>> {
-    match (chain(loaded, hashing), sources(loaded)) {
+pub fn load(
+    loaded: &Loaded,
+    hashing: &Hashing,
+    kept: &Kept,
+) -> Result<(Chain, Sources), Vec<Problem>> {
+    match (chain(loaded, hashing, kept), sources(loaded, kept)) {
         (Ok(chain), Ok(sources)) => Ok((chain, sources)),
         (chain, sources) => {
             let problems = [chain.err(), sources.err()];
@@ -196,7 +217,8 @@ fn missing(loaded: &Loaded, list: &str) -> Vec<Problem> {
     problems
 }
 
-const fn user_kind(id: UserId) -> UserKind {
+/// By what users of an entry are known.
+pub const fn user_kind(id: UserId) -> UserKind {
     match id {
         UserId::Username => UserKind::Username,
         UserId::ClientId => UserKind::ClientId,
@@ -220,20 +242,15 @@ fn users_file(
     Ok(users)
 }
 
-fn x509(entry: &Entry<'_>, it: &X509Auth) -> Result<Arc<dyn Authenticator>, Problem> {
+fn x509(it: &X509Auth) -> Arc<dyn Authenticator> {
     let field = match it.field {
         CertField::Cn => CertName::CommonName,
         CertField::Dn => CertName::DistinguishedName,
-        CertField::SanDns | CertField::SanEmail | CertField::SanUri => {
-            return Err(entry
-                .problem(
-                    "field",
-                    "alternative names of certificates are not looked at by this build",
-                )
-                .help("use field = \"cn\" or field = \"dn\""));
-        }
+        CertField::SanDns => CertName::DnsName,
+        CertField::SanEmail => CertName::Email,
+        CertField::SanUri => CertName::Uri,
     };
-    Ok(Arc::new(X509::new(field, user_kind(it.identifies))))
+    Arc::new(X509::new(field, user_kind(it.identifies)))
 }
 
 fn scram_method(
@@ -244,7 +261,7 @@ fn scram_method(
     if keys.is_empty() {
         return Err(entry
             .problem("", "no entry of the chain has users with SCRAM keys")
-            .help("add an entry of kind = \"file\" with user_id = \"username\""));
+            .help("add an entry of kind = \"file\" or \"builtin\" with user_id = \"username\""));
     }
     match ScramMethod::new(keys.to_vec(), it.iterations) {
         Ok(method) => Ok(Arc::new(method)),

@@ -3,6 +3,7 @@
 //! Nothing is half started: configuration, ACL files, certificates and all sockets come first, the ready line last.
 
 pub mod access;
+pub mod admin;
 mod memory;
 mod reload;
 mod settings;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use nightjar_broker::access::BoxFuture;
 use nightjar_broker::acl::AclSources;
 use nightjar_broker::auth::{AuthChain, Timer};
-use nightjar_broker::{Broker, MemoryLevel, Parts, Signal, Timestamp};
+use nightjar_broker::{Broker, Kept, MemoryLevel, Parts, Signal, Timestamp};
 use nightjar_gateway::mqtt::{ConnectLimits, ListenerMqtt, MqttFrontend};
 use nightjar_gateway::websocket::handshake::{StatusAnswer, StatusSource};
 use nightjar_gateway::{Listeners, Workers};
@@ -84,7 +85,8 @@ pub fn serve(loaded: Loaded) -> ExitCode {
 
 async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Instant) -> ExitCode {
     let hashing = access::Hashing::default();
-    let (chain, sources) = match access::load(&loaded, &hashing) {
+    let kept = Kept::default();
+    let (chain, sources) = match access::load(&loaded, &hashing, &kept) {
         Ok(access) => access,
         Err(problems) => return exit::fail(exit::USAGE, ConfigErrors(problems)),
     };
@@ -101,6 +103,7 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         Ok(store) => store,
         Err(error) => return exit::fail(exit::FAILED, error),
     };
+    kept.open(store.meta());
     let broker = Broker::new(Parts {
         node: config.node.name.as_str().into(),
         store: store.shared(),
@@ -113,6 +116,7 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
             chain.methods,
             Arc::new(TokioTimer),
         ),
+        kept,
     });
     let bound = match Listeners::bind(settings::listeners(config), &status(&broker)) {
         Ok(bound) => bound,

@@ -21,7 +21,7 @@ impl Node {
             Ok(fresh) => {
                 let changes = config::diff(&self.loaded.lock(), &fresh);
                 (now, restart) = (changes.now, changes.restart);
-                match access::sources(&fresh) {
+                match access::sources(&fresh, self.broker.kept()) {
                     Ok(sources) => self
                         .broker
                         .acl()
@@ -31,7 +31,7 @@ impl Node {
                         errors.push(config::ConfigErrors(problems).to_string());
                     }
                 }
-                match access::chain(&fresh, &self.hashing) {
+                match access::chain(&fresh, &self.hashing, self.broker.kept()) {
                     Ok(chain) => self.broker.auth().replace(
                         settings::auth(&fresh.config),
                         chain.links,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use nightjar_broker::meta::{MemoryMeta, MetaStore};
 use nightjar_broker::{Broker, DurableStore, MemoryStore};
 use nightjar_cluster::{self as cluster, NodeStore, StoreConfig};
 
@@ -49,6 +50,14 @@ impl Store {
     pub fn shared(&self) -> Arc<dyn DurableStore> {
         match self {
             Self::Memory(store) => store.clone(),
+            Self::Log(store) => store.clone(),
+        }
+    }
+
+    /// Its named values: users, rules, bans.
+    pub fn meta(&self) -> Arc<dyn MetaStore> {
+        match self {
+            Self::Memory(_) => Arc::new(MemoryMeta::default()),
             Self::Log(store) => store.clone(),
         }
     }

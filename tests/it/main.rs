@@ -5,3 +5,4 @@ mod cli;
 mod flow;
 mod process;
 mod statements;
+mod users;

@@ -3,6 +3,7 @@
 //! [`RuleSet`] parses and compiles rules; [`FileSource`] serves those of a file; [`AclSources`] asks all configured
 //! sources in order and is what a connection calls, through its own [`AccessCache`].
 
+mod builtin;
 mod cache;
 mod file;
 mod filter;
@@ -16,6 +17,7 @@ mod term;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use builtin::{BuiltinRules, BuiltinSource, RuleError};
 pub use cache::AccessCache;
 pub use file::{AclError, FileSource};
 pub use filter::{covers, overlaps};

@@ -1,7 +1,7 @@
 //! Rules as a person writes them: who, which action, which topics.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nightjar_mqtt::QoS;
 
@@ -140,12 +140,25 @@ impl Cidr {
             && mask(self.addr, self.prefix) == mask(addr, self.prefix)
     }
 
+    /// The same network with all bits behind the prefix zero: equal for equal networks.
+    #[must_use]
+    pub fn network(self) -> Self {
+        let bits = self.masked();
+        let addr = match self.addr {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(
+                (bits >> 96).try_into().expect("32 bits are left"),
+            )),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(bits)),
+        };
+        Self { addr, ..self }
+    }
+
     /// True for a network of IPv4.
-    pub(super) fn is_v4(&self) -> bool {
+    pub(crate) fn is_v4(&self) -> bool {
         self.addr.is_ipv4()
     }
 
-    pub(super) fn prefix(&self) -> u8 {
+    pub(crate) fn prefix(&self) -> u8 {
         self.prefix
     }
 

@@ -5,10 +5,12 @@
 //! costs one walk over all clients, whatever its cursor; walks are CPU-bound, so callers do them off the workers and a
 //! few at a time.
 
+mod access;
 mod clients;
 mod explain;
 mod topics;
 
+pub use access::{AccessAdmin, AccessQuestion, AdminError, UserChange, UserView};
 pub use clients::SubscriptionRow;
 pub use explain::{ExplainStep, Explained};
 pub use topics::{TopicRow, TreeRow};

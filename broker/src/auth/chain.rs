@@ -253,6 +253,7 @@ impl AuthChain {
         self.counters.count_authenticated();
         client.superuser = grant.superuser;
         client.rules = grant.rules;
+        client.expires_at = grant.expires_at;
         if grant.username.is_some() {
             client.username = grant.username;
         }

@@ -8,7 +8,9 @@ mod counters;
 mod store;
 #[cfg(test)]
 mod tests;
+mod users;
 
 pub use chain::{AuthChain, AuthSettings, Owner, Refusal, Refused, Timer};
 pub use counters::AuthCounters;
 pub use store::{ScramKeys, StoreError, User, UserKind, UserStore};
+pub use users::Users;

@@ -211,6 +211,7 @@ fn a_grant_completes_the_client() {
         superuser: true,
         rules: Some(Arc::default()),
         username: Some("from-certificate".into()),
+        expires_at: None,
     };
     let chain = chain(
         AuthSettings::default(),

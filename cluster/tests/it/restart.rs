@@ -46,6 +46,7 @@ impl Node {
                 Vec::new(),
                 Arc::new(NoTime),
             ),
+            kept: nightjar_broker::Kept::default(),
         });
         store.start(broker.clone());
         Self { broker, store }
@@ -63,6 +64,8 @@ impl Node {
             cert_subject: None,
             superuser: false,
             rules: None,
+            cert_names: None,
+            expires_at: None,
         };
         let request = OpenRequest {
             info: Arc::new(info),

@@ -76,6 +76,7 @@ fn grant(fields: &Map<String, Value>) -> Result<Grant, String> {
         superuser,
         rules,
         username: None,
+        expires_at: None,
     })
 }
 

@@ -159,6 +159,7 @@ impl Jwt {
             superuser,
             rules: rules.map(Arc::new),
             username: None,
+            expires_at: token::ends(claims, f64::from(self.settings.leeway)),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nightjar_broker::access::{
-    Action, AuthRequest, ClientInfo, Exchange, ExchangeStep, Protocol, Secret,
+    Action, AuthRequest, CertNames, ClientInfo, Exchange, ExchangeStep, Protocol, Secret,
 };
 use nightjar_broker::acl::{AccessCache, Check};
 use nightjar_broker::auth::Owner;
@@ -268,6 +268,8 @@ async fn open(
     let v5 = connect.version.is_v5();
     let (client_id, assigned) = client_id(shared, settings, connect)?;
     let mut info = client_info(accepted, connect, client_id.clone());
+    not_banned(shared, &info, now)?;
+    let said = info.username.clone();
     let password = connect.password.map(|password| Secret(password.into()));
     let mut data = None;
     info = match connect.properties.authentication_method {
@@ -299,6 +301,9 @@ async fn open(
             .await
             .map_err(|refused| Refusal::new(refused.code, refused.to_string()))?,
     };
+    if info.username != said {
+        not_banned(shared, &info, now)?;
+    }
     let info = Arc::new(info);
     if let Some(handle) = broker.client(&client_id) {
         broker
@@ -402,6 +407,20 @@ async fn open(
     Ok((session, terms, output, rest))
 }
 
+/// Refuses a client that is banned by client identifier, user name or address.
+fn not_banned(shared: &Shared, info: &ClientInfo, now: Timestamp) -> Result<(), Refusal> {
+    let bans = shared.broker.kept().bans();
+    let name = info.username.as_deref();
+    match bans.find(&info.client_id, name, info.peer.ip(), now) {
+        None => Ok(()),
+        Some(ban) => {
+            shared.broker.metrics().count(Counter::ConnectsBanned);
+            let why = format!("banned: {} {:?}", ban.kind, ban.who);
+            Err(Refusal::new(ReasonCode::Banned, why))
+        }
+    }
+}
+
 /// Response Information: where this client may ask for responses (5.0 section 3.2.2.3.15). What
 /// would break a topic is left out of the client identifier.
 fn response_topic(client_id: &str) -> String {
@@ -475,6 +494,11 @@ fn client_info(
             .map(Into::into),
         superuser: false,
         rules: None,
+        cert_names: identity
+            .map(|identity| &identity.alternative_names)
+            .filter(|names| **names != CertNames::default())
+            .map(|names| Arc::new(names.clone())),
+        expires_at: None,
     }
 }
 
@@ -677,7 +701,7 @@ async fn tell(transport: &mut Transport, version: ProtocolVersion, max: u32, ref
     if version.is_v5() {
         let hidden = matches!(
             refusal.code,
-            ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized
+            ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized | ReasonCode::Banned
         );
         for reason_string in [(!hidden).then_some(&*refusal.why), None] {
             let mut connack = Connack::new(false, refusal.code);

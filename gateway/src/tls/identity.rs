@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use nightjar_broker::access::CertNames;
 use rustls::pki_types::CertificateDer;
 use x509_parser::asn1_rs::{Oid, ToDer, oid};
 use x509_parser::extensions::GeneralName;
@@ -15,8 +16,8 @@ pub struct PeerIdentity {
     pub common_name: Option<String>,
     /// The subject as RFC 4514 writes it, `CN=meter-7,O=Example`. `None` when only a proxy saw the certificate.
     pub subject: Option<String>,
-    /// DNS names, e-mail addresses and URIs of the subjectAltName, as they stand there.
-    pub alternative_names: Vec<String>,
+    /// DNS names, e-mail addresses and URIs of the subjectAltName.
+    pub alternative_names: CertNames,
     /// True if a proxy verified the certificate and told of it in its PROXY header.
     pub via_proxy: bool,
 }
@@ -32,15 +33,15 @@ impl PeerIdentity {
         let names = alternative
             .map(|extension| extension.value.general_names.as_slice())
             .unwrap_or_default();
-        let alternative_names = names
-            .iter()
-            .filter_map(|name| match name {
-                GeneralName::DNSName(text)
-                | GeneralName::RFC822Name(text)
-                | GeneralName::URI(text) => Some((*text).to_owned()),
-                _ => None,
-            })
-            .collect();
+        let mut alternative_names = CertNames::default();
+        for name in names {
+            match name {
+                GeneralName::DNSName(text) => alternative_names.dns.push((*text).to_owned()),
+                GeneralName::RFC822Name(text) => alternative_names.email.push((*text).to_owned()),
+                GeneralName::URI(text) => alternative_names.uri.push((*text).to_owned()),
+                _ => {}
+            }
+        }
         Some(Self {
             common_name,
             subject: Some(rfc4514(subject)),

@@ -3,7 +3,10 @@
 //! A group of verbs is a module with a clap enum whose `ask` says what it wants of the node; the node's side of it
 //! stands under the same name in `src/start/verbs`.
 
+mod acl;
+mod ban;
 mod node;
+mod users;
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
@@ -50,13 +53,22 @@ struct NodeArgs {
 enum Command {
     #[command(flatten)]
     Node(node::Command),
+    #[command(flatten)]
+    Users(users::Command),
+    #[command(flatten)]
+    Acl(acl::Command),
+    #[command(flatten)]
+    Ban(ban::Command),
 }
 
 impl Command {
-    fn ask(&self) -> Ask {
-        match self {
+    fn ask(&self) -> Result<Ask, String> {
+        Ok(match self {
             Self::Node(command) => command.ask(),
-        }
+            Self::Users(command) => command.ask()?,
+            Self::Acl(command) => command.ask(),
+            Self::Ban(command) => command.ask(),
+        })
     }
 }
 
@@ -81,7 +93,6 @@ impl Ask {
 
     /// Says what would be destroyed, as a question's end: "the retained message of a/b". A terminal is asked first;
     /// elsewhere `--yes` is needed.
-    #[allow(dead_code, reason = "no verb destroys anything yet")]
     pub fn destroys(mut self, what: impl Into<String>) -> Self {
         self.destroys = Some(what.into());
         self
@@ -105,6 +116,37 @@ impl Ask {
             Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
             _ => Err("nothing was done".to_owned()),
         }
+    }
+}
+
+/// One line of standard input that nobody should see: a terminal does not show what is typed.
+fn read_secret(prompt: &str) -> Result<String, String> {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let stdin = std::io::stdin();
+    let shown = stdin
+        .is_terminal()
+        .then(|| tcgetattr(&stdin))
+        .and_then(Result::ok);
+    if let Some(shown) = &shown {
+        let mut stderr = std::io::stderr();
+        let _ = write!(stderr, "{prompt}").and_then(|()| stderr.flush());
+        let mut hidden = shown.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        let _ = tcsetattr(&stdin, OptionalActions::Flush, &hidden);
+    }
+    let mut line = String::new();
+    let read = stdin.lock().read_line(&mut line);
+    if let Some(shown) = &shown {
+        let _ = tcsetattr(&stdin, OptionalActions::Flush, shown);
+        let _ = writeln!(std::io::stderr());
+    }
+    match read {
+        Ok(0) => Err(
+            "expected a password on standard input, got none\n  help: or say --password P"
+                .to_owned(),
+        ),
+        Ok(_) => Ok(line.trim_end_matches(['\r', '\n']).to_owned()),
+        Err(error) => Err(format!("standard input: {error}")),
     }
 }
 
@@ -136,7 +178,10 @@ impl NodeArgs {
 /// Runs a verb.
 pub fn run(args: &Args, before: &ConfigArgs) -> ExitCode {
     let socket = args.node.socket(before);
-    let ask = args.command.ask();
+    let ask = match args.command.ask() {
+        Ok(ask) => ask,
+        Err(error) => return exit::fail(exit::USAGE, error),
+    };
     if let Err(refusal) = ask.allowed(args.yes) {
         return exit::fail(exit::REFUSED, refusal);
     }

@@ -1,6 +1,10 @@
 //! What `ctl` can ask this node, a module for each group of verbs; `src/cli/ctl` has the other side.
 
+mod acl;
+mod args;
+mod ban;
 mod node;
+mod users;
 
 use std::sync::Arc;
 
@@ -11,5 +15,8 @@ use crate::ctl::Registry;
 pub fn registry(node: &Arc<Node>) -> Registry {
     let mut registry = Registry::new();
     node::add(&mut registry, node);
+    users::add(&mut registry, node);
+    acl::add(&mut registry, node);
+    ban::add(&mut registry, node);
     registry
 }

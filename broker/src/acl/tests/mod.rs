@@ -25,6 +25,8 @@ pub(crate) fn client() -> ClientInfo {
         cert_subject: None,
         superuser: false,
         rules: None,
+        cert_names: None,
+        expires_at: None,
     }
 }
 
