@@ -158,6 +158,7 @@ fn npm(folder: &Path, args: &[&str]) -> Result<(), String> {
         .current_dir(folder)
         .stdin(Stdio::null())
         .env("CI", "true")
+        .env("NODE_ENV", "production")
         .env("NO_COLOR", "1")
         .output()
         .map_err(|e| format!("npm does not start: {e}"))?;

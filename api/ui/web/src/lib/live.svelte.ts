@@ -29,7 +29,7 @@ class Live {
   nodes = $state.raw<NodeInfo[]>([]);
   alarms = $state.raw<Alarm[]>([]);
   samples = $state.raw<Sample[]>([]);
-  /** The time of the page, for "5 seconds ago"; moves each second. */
+  /** The time of the node, for "5 seconds ago"; moves each second. */
   now = $state(Date.now());
 
   private socket: WebSocket | null = null;
@@ -39,13 +39,15 @@ class Live {
   private wait = 500;
   private heard = 0;
   private ready = false;
+  /** What the node's clock is ahead of this one, in milliseconds. */
+  private ahead = 0;
 
   constructor() {
     setInterval(() => {
       if (document.hidden) return;
-      this.now = Date.now();
+      this.now = Date.now() + this.ahead;
       // A push comes each second: silence is a network that is gone without a word.
-      if (this.ready && this.topics().length > 0 && this.heard && this.now - this.heard > 8000) this.socket?.close();
+      if (this.ready && this.topics().length > 0 && this.heard && Date.now() - this.heard > 8000) this.lose();
     }, 1000);
     document.addEventListener("visibilitychange", () => {
       this.heard = Date.now();
@@ -75,10 +77,20 @@ class Live {
         session.expire();
         return;
       }
-      this.state = "lost";
-      this.again = setTimeout(() => this.open(), this.wait) as unknown as number;
-      this.wait = Math.min(this.wait * 2, 8000);
+      this.lose();
     };
+  }
+
+  /** Gives the connection up and tries again; a close over a dead network would take minutes to be told. */
+  private lose() {
+    const socket = this.socket;
+    this.socket = null;
+    this.ready = false;
+    socket?.close();
+    this.state = "lost";
+    clearTimeout(this.again);
+    this.again = setTimeout(() => this.open(), this.wait) as unknown as number;
+    this.wait = Math.min(this.wait * 2, 8000);
   }
 
   close() {
@@ -131,6 +143,7 @@ class Live {
     switch (message.type) {
       case "ready":
         this.ready = true;
+        this.ahead = (Date.parse(String(message.server_time)) || Date.now()) - Date.now();
         this.state = "live";
         this.wait = 500;
         this.subscribe();
@@ -170,11 +183,12 @@ class Live {
     ];
   }
 
-  /** Puts older points before the live ones. */
-  seed(older: Sample[]) {
-    const first = this.samples[0]?.at ?? Number.POSITIVE_INFINITY;
-    const from = Date.now() - LIVE_SPAN;
-    this.samples = [...older.filter((s) => s.at < first && s.at >= from), ...this.samples];
+  /** Fills the times in which this page was not looking with what the node has kept. */
+  seed(kept: Sample[]) {
+    const from = (kept.at(-1)?.at ?? 0) - LIVE_SPAN;
+    const own = this.samples;
+    const missing = kept.filter((k) => k.at >= from && !own.some((s) => Math.abs(s.at - k.at) < 5000));
+    this.samples = [...own.filter((s) => s.at >= from), ...missing].sort((a, b) => a.at - b.at);
   }
 }
 
