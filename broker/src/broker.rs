@@ -627,7 +627,7 @@ impl Broker {
         let gone = self.client(client_id);
         let mut batch = PublishBatch::default();
         for item in shared {
-            let (Some(message), Some(group)) = (item.message, item.group) else {
+            let Some((message, group)) = item.into_shared() else {
                 continue;
             };
             let found = self

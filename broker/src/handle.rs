@@ -36,11 +36,13 @@ pub enum DropReason {
     Offline,
     /// A deny rule that overlaps the subscription.
     Denied,
+    /// The file that held it while it waited does not check any more.
+    Damaged,
 }
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::QueueFull,
         Self::QueueFullQoS0,
         Self::Expired,
@@ -48,6 +50,7 @@ impl DropReason {
         Self::SessionEnded,
         Self::Offline,
         Self::Denied,
+        Self::Damaged,
     ];
 
     /// The reason as metrics and lists name it.
@@ -61,6 +64,7 @@ impl DropReason {
             Self::SessionEnded => "session_ended",
             Self::Offline => "offline",
             Self::Denied => "denied",
+            Self::Damaged => "damaged",
         }
     }
 }

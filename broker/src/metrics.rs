@@ -54,6 +54,8 @@ counters! {
     DroppedOffline = "delivery_dropped_offline",
     /// Deliveries dropped: denied by a rule.
     DroppedDenied = "delivery_dropped_denied",
+    /// Deliveries dropped: what waited on the disk did not check.
+    DroppedDamaged = "delivery_dropped_damaged",
     /// Messages refused: not authorized.
     PublishDenied = "publish_denied",
     /// Messages to `$SYS/...` refused.
@@ -186,6 +188,7 @@ impl Metrics {
                 DropReason::SessionEnded => Counter::DroppedSessionEnded,
                 DropReason::Offline => Counter::DroppedOffline,
                 DropReason::Denied => Counter::DroppedDenied,
+                DropReason::Damaged => Counter::DroppedDamaged,
             },
             amount,
         );

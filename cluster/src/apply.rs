@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 use std::task::Waker;
 
 use nightjar_broker::shard::{Effect, Reply, SessionEntry};
 use nightjar_broker::{Completion, EffectSink, Timestamp};
 
+use crate::backup::Part;
+use crate::bodies::Source;
 use crate::inner::{Core, LOG_WINDOW, SessionState};
 use crate::meta::MetaEntry;
 use crate::pending::{Submission, Work};
@@ -50,6 +52,21 @@ fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Vec<Arc<Complet
             messages += submission.work.messages();
             let entries = match &mut submission.work {
                 Work::Session(entries) => std::mem::take(entries),
+                Work::Cut(to) => {
+                    let index = batch.index.unwrap_or(state.applied);
+                    let mut files = std::collections::BTreeSet::new();
+                    state
+                        .shard
+                        .places(&mut |_, _, place| _ = files.insert(place.file));
+                    let bodies = files
+                        .into_iter()
+                        .filter_map(|number| Some((number, state.bodies.source(number).ok()?)))
+                        .collect();
+                    part(to, batch.group, index, bodies, |out| {
+                        state.shard.encode(out)
+                    });
+                    Vec::new()
+                }
                 _ => Vec::new(),
             };
             for entry in entries {
@@ -85,6 +102,8 @@ fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Vec<Arc<Complet
             }
             state.note_pressure(slot);
         }
+        core.send_wanted(batch.group, state);
+        core.relieve(batch.group, state);
         group.pressed.store(state.pressed.len(), Ordering::Release);
     }
     if messages > 0 {
@@ -103,6 +122,25 @@ fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Vec<Arc<Complet
         sink.settled();
     }
     done
+}
+
+/// Hands the state of a group to a backup.
+fn part(
+    to: &Sender<Part>,
+    group: u16,
+    index: u64,
+    bodies: Vec<(u32, Source)>,
+    encode: impl FnOnce(&mut Vec<u8>),
+) {
+    let mut bytes = Vec::new();
+    encode(&mut bytes);
+    // Whoever asked may have given up.
+    let _ = to.send(Part {
+        group,
+        index,
+        bytes,
+        bodies,
+    });
 }
 
 fn carry_out(
@@ -149,13 +187,20 @@ fn others(core: &Core, batch: Batch) -> Vec<Arc<Completion>> {
             let state = &mut *meta;
             done.extend(take(
                 batch.submissions,
-                Box::new(|work| {
-                    if let Work::Meta(entry) = work {
+                Box::new(|work| match work {
+                    Work::Meta(entry) => {
                         if !watchers.is_empty() {
                             changes.push(entry.clone());
                         }
                         state.0.apply(entry);
                     }
+                    Work::Cut(to) => {
+                        let index = batch.index.unwrap_or(state.1);
+                        part(&to, batch.group, index, Vec::new(), |out| {
+                            state.0.encode(out);
+                        });
+                    }
+                    _ => {}
                 }),
             ));
             if let Some(index) = batch.index {
@@ -178,14 +223,21 @@ fn others(core: &Core, batch: Batch) -> Vec<Arc<Completion>> {
         let state = &mut *retained;
         done.extend(take(
             batch.submissions,
-            Box::new(|work| {
-                if let Work::Retained(entry) = work {
+            Box::new(|work| match work {
+                Work::Retained(entry) => {
                     if matches!(entry, nightjar_broker::shard::RetainedEntry::Tick { .. }) {
                         group.ticking.store(false, Ordering::Release);
                     }
                     state.0.apply(entry);
                     group.unapplied.fetch_sub(1, Ordering::AcqRel);
                 }
+                Work::Cut(to) => {
+                    let index = batch.index.unwrap_or(state.1);
+                    part(&to, batch.group, index, Vec::new(), |out| {
+                        state.0.encode(out)
+                    });
+                }
+                _ => {}
             }),
         ));
         if let Some(index) = batch.index {

@@ -1,10 +1,14 @@
 //! `nightjar store check|dump`: says in words what a data directory holds and whether it is whole. Reads only.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::sync::Arc;
 
 use nightjar_broker::shard::{Decoder, RetainedEntry, RetainedShard, SessionEntry, SessionShard};
 
+use crate::bodies::{self, Source};
 use crate::dir::Identity;
 use crate::error::Error;
 use crate::log::{Groups, HEAD, is_retained_region, is_session_region, name_of_region};
@@ -60,6 +64,11 @@ pub fn check(dir: &Path) -> Result<Report, Error> {
         identity.session_groups,
         identity.retained_groups
     ));
+    if is_in_use(dir) {
+        report.say(
+            "in use by a running process: what it writes meanwhile may look unfinished or is not seen",
+        );
+    }
     let groups = Groups {
         sessions: identity.session_groups,
         retained: identity.retained_groups,
@@ -118,6 +127,12 @@ pub fn check(dir: &Path) -> Result<Report, Error> {
     Ok(report)
 }
 
+/// Does a process hold the lock?
+fn is_in_use(dir: &Path) -> bool {
+    File::open(dir.join("lock"))
+        .is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 fn check_snapshot(
     dir: &Path,
     groups: Groups,
@@ -139,6 +154,7 @@ fn check_snapshot(
     };
     let words = if group < groups.sessions {
         SessionShard::decode(&bytes).map(|shard| {
+            check_bodies(dir, groups, group, &shard, report);
             format!(
                 "{} sessions, {} queued messages",
                 shard.sessions(),
@@ -155,6 +171,58 @@ fn check_snapshot(
         Err(error) => report.wrong(format!("{}: {error}", newest.path.display())),
     }
     Ok(index)
+}
+
+/// Every message that a snapshot has left to a file of bodies must be readable there.
+fn check_bodies(dir: &Path, groups: Groups, group: u16, shard: &SessionShard, report: &mut Report) {
+    let mut wanted: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+    shard.places(&mut |_, _, place| {
+        wanted.entry(place.file).or_default().insert(place.offset);
+    });
+    let region = groups.region(group);
+    for (number, offsets) in wanted {
+        let path = dir
+            .join(bodies::DIR)
+            .join(bodies::file_name(region, number));
+        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let (len, file) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                report.wrong(format!(
+                    "{}: {error}; {} queued messages are in it",
+                    path.display(),
+                    offsets.len()
+                ));
+                continue;
+            }
+        };
+        let source = Source {
+            path: path.clone(),
+            file: Arc::new(file),
+            len,
+        };
+        if let Err(error) = source.check_header(region, number) {
+            report.wrong(error.to_string());
+        }
+        let offsets: Vec<(u32, u32)> = offsets.into_iter().map(|offset| (offset, 0)).collect();
+        let damaged: Vec<Error> = source
+            .read(&offsets)
+            .into_iter()
+            .filter_map(Result::err)
+            .collect();
+        report.say(format!(
+            "{}: {} messages of queues in {len} bytes",
+            path.display(),
+            offsets.len()
+        ));
+        if let Some(first) = damaged.first() {
+            report.wrong(format!(
+                "{} of {} messages cannot be read, the first: {first}",
+                damaged.len(),
+                offsets.len()
+            ));
+        }
+    }
 }
 
 fn check_log(
@@ -259,16 +327,90 @@ fn decode(region: u64, bytes: &[u8], each: &mut dyn FnMut(String)) -> Result<(),
     step().map_err(|error| error.to_string())
 }
 
-/// Writes out every entry of the log in words, in the order of the files. Payloads are given by their length.
+fn dump_snapshot(
+    dir: &Path,
+    groups: Groups,
+    group: u16,
+    out: &mut dyn FnMut(&str),
+) -> Result<(), Error> {
+    let found = snapshot::find(&dir.join("snapshots"), groups, group)?;
+    let Some(newest) = found.first() else {
+        return Ok(());
+    };
+    let bytes = snapshot::read(newest, groups, group)?;
+    out(&format!(
+        "{}: {} up to entry {}",
+        newest.path.display(),
+        groups.name(group),
+        newest.index
+    ));
+    let unreadable = |error| Error::Damaged {
+        path: newest.path.clone(),
+        offset: 0,
+        what: format!("the snapshot passes its checksum but {error}"),
+    };
+    if group < groups.sessions {
+        let shard = SessionShard::decode(&bytes).map_err(unreadable)?;
+        for session in shard.restored() {
+            let (queued, dropped) = shard.queue_len(&session.client_id).unwrap_or_default();
+            out(&format!(
+                "    session {:?}: epoch {}, {}, {queued} queued, {dropped} dropped",
+                session.client_id,
+                session.epoch,
+                if session.connected {
+                    "connected"
+                } else {
+                    "offline"
+                }
+            ));
+            for (filter, sub) in &session.subs {
+                out(&format!(
+                    "        subscribed to {filter:?} with QoS {}",
+                    sub.options.qos() as u8
+                ));
+            }
+        }
+        for (number, duty) in shard.duties() {
+            out(&format!("    duty {number}: {duty:?}"));
+        }
+    } else if group < groups.meta() {
+        for message in RetainedShard::decode(&bytes)
+            .map_err(unreadable)?
+            .messages()
+        {
+            out(&format!(
+                "    retained {:?}, {} bytes",
+                message.topic(),
+                message.payload().len()
+            ));
+        }
+    } else {
+        // Values may be secrets.
+        for (key, value) in &Meta::decode(&bytes).map_err(unreadable)?.0 {
+            out(&format!("    value {key:?}, {} bytes", value.len()));
+        }
+    }
+    Ok(())
+}
+
+/// Writes out what the snapshots hold, session by session, and then every entry of the log in the order of the
+/// files. Payloads are given by their length.
 ///
 /// # Errors
 /// As [`check`]; and the first damage.
 pub fn dump(dir: &Path, out: &mut dyn FnMut(&str)) -> Result<(), Error> {
-    if Identity::read(dir)?.is_none() {
+    let Some(identity) = Identity::read(dir)? else {
         return Err(Error::NotOurs {
             dir: dir.to_owned(),
             found: "no file \"identity\"".to_owned(),
         });
+    };
+    let groups = Groups {
+        sessions: identity.session_groups,
+        retained: identity.retained_groups,
+    };
+    for group in 0..groups.count() as u16 {
+        dump_snapshot(dir, groups, group, out)?;
     }
     let files = scan::files(&dir.join("log"))?;
     for (at, file) in files.iter().enumerate() {

@@ -46,6 +46,8 @@ pub struct StoreConfig {
     pub file_size: u64,
     /// How long a will of a connection that the node's death cut waits for the client, in seconds.
     pub will_restart_grace: u32,
+    /// Bytes of queued messages that memory may hold; others wait on the disk.
+    pub queue_memory: usize,
     /// Groups of sessions in a new directory.
     pub session_groups: u16,
     /// Groups of retained messages in a new directory.
@@ -65,6 +67,7 @@ impl StoreConfig {
             log_limit: 256 << 20,
             file_size: 32 << 20,
             will_restart_grace: 10,
+            queue_memory: 256 << 20,
             session_groups: 16,
             retained_groups: 4,
         }

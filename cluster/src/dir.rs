@@ -41,14 +41,14 @@ impl Identity {
         }
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         format!(
             "{TITLE}\nformat {}\ncluster {}\nnode {}\nsession-groups {}\nretained-groups {}\n",
             self.format, self.cluster, self.node, self.session_groups, self.retained_groups
         )
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, Error> {
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, Error> {
         let damaged = |line: usize, what: &str| Error::Damaged {
             path: path.to_owned(),
             offset: text
@@ -106,6 +106,14 @@ impl Identity {
         })
     }
 
+    pub(crate) fn write(&self, dir: &Path, files: &dyn Files) -> Result<(), Error> {
+        let file = dir.join("identity");
+        files
+            .replace(&file, self.text().as_bytes())
+            .map_err(Error::io(file, "cannot be written"))?;
+        sync_dir(dir).map_err(Error::io(dir, "cannot be synced"))
+    }
+
     /// Reads the identity of a data directory; `None` if it has none.
     ///
     /// # Errors
@@ -137,6 +145,10 @@ impl DataDir {
 
     pub fn snapshots(&self) -> PathBuf {
         self.path.join("snapshots")
+    }
+
+    pub fn bodies(&self) -> PathBuf {
+        self.path.join(crate::bodies::DIR)
     }
 
     pub fn mark(&self) -> PathBuf {
@@ -190,11 +202,7 @@ impl DataDir {
                     let sub = path.join(sub);
                     fs::create_dir_all(&sub).map_err(Error::io(sub, "cannot be created"))?;
                 }
-                let file = path.join("identity");
-                files
-                    .replace(&file, identity.text().as_bytes())
-                    .map_err(Error::io(file, "cannot be written"))?;
-                sync_dir(path).map_err(Error::io(path, "cannot be synced"))?;
+                identity.write(path, files)?;
                 identity
             }
         };
@@ -208,14 +216,14 @@ impl DataDir {
 }
 
 /// A directory without an identity may hold only what an interrupted first start leaves.
-fn refuse_foreign(dir: &Path) -> Result<(), Error> {
+pub(crate) fn refuse_foreign(dir: &Path) -> Result<(), Error> {
     let entries = fs::read_dir(dir).map_err(Error::io(dir, "cannot be read"))?;
     for entry in entries {
         let entry = entry.map_err(Error::io(dir, "cannot be read"))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let left_over = match name.as_str() {
             "lost+found" | "lock" | "identity.tmp" => true,
-            "log" | "snapshots" => fs::read_dir(entry.path())
+            "log" | "snapshots" | "bodies" => fs::read_dir(entry.path())
                 .map_err(Error::io(entry.path(), "cannot be read"))?
                 .next()
                 .is_none(),

@@ -165,6 +165,7 @@ impl DurableStore for NodeStore {
                         acks,
                     });
                 }
+                self.core.send_wanted(shard, state);
             }
         }
         wakers.into_iter().for_each(std::task::Waker::wake);

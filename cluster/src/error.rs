@@ -67,6 +67,24 @@ pub enum Error {
         /// What was found.
         what: String,
     },
+    /// A file is no whole backup.
+    #[error("{} is not a whole backup: at byte {offset}: {what}; nothing was changed", path.display())]
+    Backup {
+        /// The file.
+        path: PathBuf,
+        /// Where, in bytes from its beginning.
+        offset: u64,
+        /// What was found.
+        what: String,
+    },
+    /// A restore would replace what stands in the directory.
+    #[error("{} holds the data of node {node:?}; a restore replaces it; nothing was changed", dir.display())]
+    Occupied {
+        /// The data directory.
+        dir: PathBuf,
+        /// Whose it is.
+        node: String,
+    },
     /// The log is whole but ends before what was acknowledged.
     #[error("the log in {} ends at entry {found} of {group}, but entry {marked} was acknowledged (durable mark): {} entries are missing. Restore a backup, or start with node.recovery = \"accept_loss\" to go on without them", dir.display(), marked - found)]
     BelowMark {

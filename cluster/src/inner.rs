@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
 
 use nightjar_broker::meta::MetaWatcher;
 use nightjar_broker::shard::{
@@ -12,7 +13,10 @@ use nightjar_broker::{Completion, EffectSink};
 use nightjar_mqtt::ReasonCode;
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use crate::backup::Part;
+use crate::bodies::Bodies;
 use crate::config::Durability;
+use crate::error::Error;
 use crate::log::Groups;
 use crate::meta::Meta;
 use crate::pending::{Pending, Submission, Work};
@@ -28,6 +32,10 @@ pub(crate) struct SessionState {
     pub applied: u64,
     /// Connected sessions whose queue is more than half full.
     pub pressed: HashSet<u32>,
+    /// What left memory.
+    pub bodies: Bodies,
+    /// Bytes that the last sweep left in memory.
+    pub kept: usize,
 }
 
 impl SessionState {
@@ -44,6 +52,8 @@ pub(crate) struct SessionGroup {
     pub state: Mutex<SessionState>,
     /// Messages submitted and not yet applied.
     pub unapplied: AtomicUsize,
+    /// Bytes of messages in memory.
+    pub held: AtomicUsize,
     /// Size of [`SessionState::pressed`].
     pub pressed: AtomicUsize,
     /// Publishers that wait until less is unapplied.
@@ -66,6 +76,10 @@ pub(crate) struct RetainedGroup {
 pub(crate) struct Core {
     pub groups: Groups,
     pub durability: Durability,
+    /// Bytes of queued messages that memory may hold.
+    pub memory: usize,
+    /// To the thread that reads bodies; taken away at the end.
+    pub loader: Mutex<Option<Sender<(u16, u32)>>>,
     pub sessions: Vec<SessionGroup>,
     pub retained: Vec<RetainedGroup>,
     pub meta: RwLock<(Meta, u64)>,
@@ -101,6 +115,40 @@ impl Core {
         if wake {
             self.wake.notify_one();
         }
+    }
+
+    /// Has the bodies read that streams of this group wait for.
+    pub fn send_wanted(&self, group: u16, state: &mut SessionState) {
+        for slot in state.streams.take_wanted() {
+            if let Some(loader) = &*self.loader.lock() {
+                // It ends only when the store does.
+                let _ = loader.send((group, slot));
+            }
+        }
+    }
+
+    /// Asks every group for its state at one point: what was submitted before this call is in it, in all groups, and
+    /// nothing that was submitted after.
+    ///
+    /// # Errors
+    /// The store takes nothing any more.
+    pub fn cut(&self, to: &Sender<Part>) -> Result<(), Error> {
+        let mut pending = self.pending.lock();
+        if pending.failed || pending.stop {
+            return Err(Error::Failed);
+        }
+        for group in 0..self.groups.count() as u16 {
+            let submission = Submission {
+                work: Work::Cut(to.clone()),
+                done: None,
+                open: None,
+                keep: false,
+            };
+            pending.push(group, &[], submission);
+        }
+        drop(pending);
+        self.wake.notify_one();
+        Ok(())
     }
 
     /// Entries of the store itself, on which nobody waits.

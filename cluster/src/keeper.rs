@@ -1,15 +1,20 @@
 //! The keeper: one thread that writes the durable mark each second and, when the log has grown enough, a snapshot of
 //! every group, after which the log before them goes.
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use nightjar_broker::Timestamp;
+use nightjar_broker::shard::{Place, SessionShard};
 
+use crate::backup::Writer;
+use crate::bodies::{self, Bodies, Source};
 use crate::config::Durability;
+use crate::dir::Identity;
 use crate::error::Error;
 use crate::files::Files;
 use crate::inner::Core;
@@ -17,10 +22,20 @@ use crate::log::{GroupLog, Groups};
 use crate::mark::Mark;
 use crate::snapshot;
 
+/// A smaller file of bodies is not worth emptying.
+const SMALL: u64 = 4 << 20;
+/// A file with fewer messages than one in so many bytes is emptied.
+const RARE: u64 = 16 << 10;
+
 /// What the keeper is asked.
 pub(crate) enum Order {
     /// Snapshot of every group now; the answer goes back.
     Snapshot(std::sync::mpsc::SyncSender<Result<(), Error>>),
+    /// A backup into this file; what it holds goes back.
+    Backup(
+        PathBuf,
+        std::sync::mpsc::SyncSender<Result<crate::Backup, Error>>,
+    ),
     /// The store closes.
     Stop,
 }
@@ -36,7 +51,9 @@ pub(crate) struct Keeper {
     pub files: Arc<dyn Files>,
     pub mark: Mark,
     pub mark_path: PathBuf,
+    pub identity: Identity,
     pub snapshots: PathBuf,
+    pub bodies: PathBuf,
     /// Log bytes after which snapshots are written, unless the state itself is larger: then they wait for as much
     /// log, so that snapshots never write more than the log does.
     pub log_limit: u64,
@@ -54,6 +71,10 @@ impl Keeper {
                 Ok(Order::Snapshot(answer)) => {
                     // Whoever asked may have gone.
                     let _ = answer.send(self.snapshot_all());
+                    continue;
+                }
+                Ok(Order::Backup(path, answer)) => {
+                    let _ = answer.send(self.backup(&path));
                     continue;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -92,6 +113,21 @@ impl Keeper {
         }
     }
 
+    /// Writes the state of all groups at one point into one file. Other snapshots wait meanwhile.
+    fn backup(&self, path: &Path) -> Result<crate::Backup, Error> {
+        let (to, parts) = std::sync::mpsc::channel();
+        self.core.cut(&to)?;
+        drop(to);
+        let groups = self.core.groups;
+        let mut out = Writer::create(path, &self.identity, groups, Timestamp::now())?;
+        for _ in 0..groups.count() {
+            // A refused batch takes its cuts along.
+            let part = parts.recv().map_err(|_| Error::Full)?;
+            out.part(&part)?;
+        }
+        out.finish()
+    }
+
     fn snapshot_all(&mut self) -> Result<(), Error> {
         let before = self.core.written.load(Ordering::Relaxed);
         let groups = self.core.groups;
@@ -99,7 +135,7 @@ impl Keeper {
         let mut written = 0;
         for group in 0..groups.count() as u16 {
             bytes.clear();
-            let index = self.core.encode_group(group, &mut bytes);
+            let (index, known) = self.core.encode_group(group, &mut bytes);
             written += bytes.len() as u64;
             if index == 0
                 || index <= self.core.snapshots[usize::from(group)].load(Ordering::Acquire)
@@ -110,9 +146,19 @@ impl Keeper {
                 // A snapshot must not know more than the log.
                 self.log.sync()?;
             }
+            if let Some(known) = &known {
+                bodies::sync(&self.bodies, &known.unsynced)?;
+            }
             snapshot::write(&self.snapshots, &*self.files, groups, group, index, &bytes)?;
             self.core.snapshots[usize::from(group)].store(index, Ordering::Release);
             self.log.compact(group, index + 1)?;
+            if let Some(known) = known {
+                for path in self.core.forget_bodies(group, &known) {
+                    self.files
+                        .remove(&path)
+                        .map_err(Error::io(&path, "cannot be removed"))?;
+                }
+            }
         }
         self.log.purge()?;
         self.core.written.fetch_sub(before, Ordering::Relaxed);
@@ -121,22 +167,94 @@ impl Keeper {
     }
 }
 
+/// What a snapshot of a session group knows of files of bodies.
+pub(crate) struct KnownBodies {
+    /// To be synced first.
+    unsynced: Vec<(u32, Source)>,
+    /// Those it refers to.
+    needed: BTreeSet<u32>,
+    /// Later files have this number or a higher one.
+    next: u32,
+}
+
 impl Core {
-    /// Encodes the state of a group; the index of the last entry in it.
-    pub fn encode_group(&self, group: u16, out: &mut Vec<u8>) -> u64 {
+    /// Encodes the state of a group; the index of the last entry in it, and what it needs of files of bodies.
+    pub fn encode_group(&self, group: u16, out: &mut Vec<u8>) -> (u64, Option<KnownBodies>) {
         let Groups { sessions, .. } = self.groups;
         if group < sessions {
-            let state = self.sessions[usize::from(group)].state.lock();
+            let mut state = self.sessions[usize::from(group)].state.lock();
+            let state = &mut *state;
+            let needed = gather(&mut state.shard, &state.bodies);
             state.shard.encode(out);
-            state.applied
+            let known = KnownBodies {
+                unsynced: state.bodies.unsynced(),
+                needed,
+                next: state.bodies.next(),
+            };
+            (state.applied, Some(known))
         } else if group < self.groups.meta() {
             let state = self.retained[usize::from(group - sessions)].state.read();
             state.0.encode(out);
-            state.1
+            (state.1, None)
         } else {
             let state = self.meta.read();
             state.0.encode(out);
-            state.1
+            (state.1, None)
         }
     }
+
+    /// After a snapshot stands: files that neither it nor a queue refers to may go.
+    fn forget_bodies(&self, group: u16, known: &KnownBodies) -> Vec<PathBuf> {
+        let mut state = self.sessions[usize::from(group)].state.lock();
+        for (number, source) in &known.unsynced {
+            state.bodies.note_synced(*number, source.len);
+        }
+        state.bodies.forget(known.next, &known.needed)
+    }
+}
+
+/// The files that a shard refers to. Those of which little is left are emptied: what is left comes back into memory
+/// and goes to a new file with the next sweep.
+fn gather(shard: &mut SessionShard, bodies: &Bodies) -> BTreeSet<u32> {
+    let mut found: BTreeMap<u32, Vec<(u32, u64, Place)>> = BTreeMap::new();
+    shard.places(&mut |slot, seq, place| {
+        found
+            .entry(place.file)
+            .or_default()
+            .push((slot, seq, place));
+    });
+    found.retain(|number, items| {
+        let Ok(source) = bodies.source(*number) else {
+            return true;
+        };
+        items.sort_by_key(|(_, _, place)| place.offset);
+        let mut offsets: Vec<(u32, u32)> = items
+            .iter()
+            .map(|(_, _, place)| (place.offset, 0))
+            .collect();
+        offsets.dedup();
+        // Records are of about the same size: so many of so few bytes are little.
+        if source.len < SMALL || (offsets.len() as u64) * RARE > source.len {
+            return true;
+        }
+        let read = source.read(&offsets);
+        if read.iter().any(Result::is_err) {
+            // It stays where it is, to be named when it is asked for.
+            return true;
+        }
+        let mut messages = offsets.iter().zip(read.into_iter().flatten()).peekable();
+        for (slot, seq, place) in items {
+            while messages
+                .peek()
+                .is_some_and(|((offset, _), _)| *offset < place.offset)
+            {
+                messages.next();
+            }
+            if let Some((_, message)) = messages.peek() {
+                shard.bring_back(*slot, *seq, *place, message.clone());
+            }
+        }
+        false
+    });
+    found.into_keys().collect()
 }

@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod backup;
+mod bodies;
 mod check;
 mod config;
 mod dir;
@@ -23,9 +25,11 @@ mod pending;
 mod recover;
 mod scan;
 mod snapshot;
+mod spill;
 mod store;
 mod writer;
 
+pub use backup::{Backup, RestoreOptions, Restored, inspect, restore};
 pub use check::{Report, check, dump};
 pub use config::{Disk, Durability, Recovery, StoreConfig};
 pub use dir::Identity;

@@ -1,11 +1,13 @@
 //! What waits for the log: encoded by whoever submits it, taken by the writer in one piece.
 
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use nightjar_broker::shard::{Encoder, FORMAT, Opened, RetainedEntry, SessionEntry};
 use nightjar_broker::{Completion, OpenReply};
 use nightjar_mqtt::ReasonCode;
 
+use crate::backup::Part;
 use crate::log::HEAD;
 use crate::meta::MetaEntry;
 
@@ -20,6 +22,8 @@ pub(crate) enum Work {
     Meta(MetaEntry),
     /// Nothing: done when everything before it is applied.
     Barrier,
+    /// Nothing to keep: the state of the group as it stands here goes to a backup.
+    Cut(Sender<Part>),
 }
 
 impl Work {
@@ -29,7 +33,7 @@ impl Work {
             Self::Session(entries) => entries.iter().for_each(|entry| entry.encode(out)),
             Self::Retained(entry) => entry.encode(out),
             Self::Meta(entry) => entry.encode(out),
-            Self::Barrier => {}
+            Self::Barrier | Self::Cut(_) => {}
         }
     }
 

@@ -2,6 +2,7 @@
 //! and the log behind it. The shards' effects are dropped here: what they led to stands in the log itself, and what
 //! did not is kept as a duty of the shard.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -12,6 +13,7 @@ use nightjar_broker::shard::{
 };
 use raft_engine::env::FileSystem;
 
+use crate::bodies::Bodies;
 use crate::config::{Disk, Durability, Recovery, StoreConfig};
 use crate::dir::{DataDir, Identity};
 use crate::error::Error;
@@ -52,7 +54,7 @@ pub(crate) struct State {
     pub dir: DataDir,
     pub groups: Groups,
     pub log: Box<dyn GroupLog>,
-    pub sessions: Vec<(SessionShard, u64)>,
+    pub sessions: Vec<(SessionShard, u64, Bodies)>,
     pub retained: Vec<(RetainedShard, u64)>,
     pub meta: (Meta, u64),
     /// Last index of each group.
@@ -120,7 +122,7 @@ pub(crate) fn open<F: FileSystem + 'static>(
         dir,
     };
     for group in 0..groups.count() as u16 {
-        state.load(group)?;
+        state.load(group, config.queue_memory, accept)?;
     }
     state.check_mark(mark.as_ref(), accept, &mut losses)?;
     let mut mark = mark.unwrap_or_default();
@@ -134,8 +136,8 @@ pub(crate) fn open<F: FileSystem + 'static>(
         tracing::warn!("lost: {loss}");
     }
     state.recovered.losses = losses;
-    state.recovered.sessions = state.sessions.iter().map(|(s, _)| s.sessions()).sum();
-    state.recovered.queued = state.sessions.iter().map(|(s, _)| s.queued()).sum();
+    state.recovered.sessions = state.sessions.iter().map(|(s, ..)| s.sessions()).sum();
+    state.recovered.queued = state.sessions.iter().map(|(s, ..)| s.queued()).sum();
     state.recovered.retained = state.retained.iter().map(|(s, _)| s.len()).sum();
     state.recovered.millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(state)
@@ -223,7 +225,7 @@ fn put_aside(log: &Path, from: &Path, offset: u64, files: &dyn Files) -> Result<
 
 impl State {
     /// Loads the snapshot of one group and applies the log behind it.
-    fn load(&mut self, group: u16) -> Result<(), Error> {
+    fn load(&mut self, group: u16, memory: usize, accept: bool) -> Result<(), Error> {
         let found = snapshot::find(&self.dir.snapshots(), self.groups, group)?;
         let (bytes, base) = match found.first() {
             Some(found) => (
@@ -268,6 +270,9 @@ impl State {
                 Some(bytes) => SessionShard::decode(bytes).map_err(unreadable)?,
                 None => SessionShard::default(),
             };
+            let mut bodies = self.bodies(group, &shard, accept)?;
+            let part = memory / usize::from(groups.sessions);
+            let mut kept = 0;
             let mut effects = Vec::new();
             self.log.read(group, base + 1, &mut |index, bytes| {
                 let mut from = Decoder(bytes);
@@ -278,9 +283,13 @@ impl State {
                     effects.clear();
                 }
                 replayed += 1;
+                if shard.held() > part.max(kept + part / 4) {
+                    crate::spill::sweep(&mut shard, &mut bodies)?;
+                    kept = shard.held();
+                }
                 Ok(())
             })?;
-            self.sessions.push((shard, last));
+            self.sessions.push((shard, last, bodies));
         } else if group < groups.meta() {
             let mut shard = match &bytes {
                 Some(bytes) => RetainedShard::decode(bytes).map_err(unreadable)?,
@@ -321,6 +330,28 @@ impl State {
         self.last.push(last);
         self.snapshots.push(base);
         Ok(())
+    }
+
+    /// The files of bodies that a snapshot refers to must be there, as long as it needs them.
+    fn bodies(&self, group: u16, shard: &SessionShard, accept: bool) -> Result<Bodies, Error> {
+        let mut ends: BTreeMap<u32, u32> = BTreeMap::new();
+        shard.places(&mut |_, _, place| {
+            let end = ends.entry(place.file).or_default();
+            *end = (*end).max(place.offset);
+        });
+        let region = self.groups.region(group);
+        let bodies = Bodies::open(&self.dir.bodies(), region, &ends.keys().copied().collect())?;
+        // With `accept_loss`, what is missing is counted as lost when a client comes for it.
+        if !accept {
+            for (number, end) in ends {
+                let source = bodies.source(number)?;
+                source.check_header(region, number)?;
+                for last in source.read(&[(end, 0)]) {
+                    last?;
+                }
+            }
+        }
+        Ok(bodies)
     }
 
     /// The log must reach as far as was acknowledged.

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
-use nightjar_broker::shard::{Close, CloseKind, Duty, Effect, Restored, SessionEntry, Streams};
+use nightjar_broker::shard::{
+    Body, Close, CloseKind, Duty, Effect, Restored, SessionEntry, Streams,
+};
 use nightjar_broker::{Completion, DurableStore, EffectSink, Message, Ticket, Timestamp};
 use parking_lot::{Condvar, Mutex, RwLock};
 use raft_engine::env::FileSystem;
@@ -40,6 +42,7 @@ pub struct NodeStore {
 struct Threads {
     writer: Option<JoinHandle<()>>,
     appliers: Vec<JoinHandle<()>>,
+    loader: Option<JoinHandle<()>>,
     keeper: Option<JoinHandle<()>>,
 }
 
@@ -73,18 +76,24 @@ impl NodeStore {
         let last = state.last.clone();
         // Only the threads hold the log: their end closes it.
         let log: Arc<dyn GroupLog> = Arc::from(state.log);
+        let (loader, wanted) = channel();
         let core = Arc::new(Core {
             groups,
             durability: config.durability,
+            memory: config.queue_memory,
+            loader: Mutex::new(Some(loader)),
             sessions: state
                 .sessions
                 .into_iter()
-                .map(|(shard, applied)| SessionGroup {
+                .map(|(shard, applied, bodies)| SessionGroup {
+                    held: AtomicUsize::new(shard.held()),
                     state: Mutex::new(SessionState {
                         shard,
                         streams: Streams::default(),
                         applied,
                         pressed: HashSet::new(),
+                        bodies,
+                        kept: 0,
                     }),
                     unapplied: AtomicUsize::new(0),
                     pressed: AtomicUsize::new(0),
@@ -129,6 +138,13 @@ impl NodeStore {
                 Box::new(move || crate::apply::run(&core, &receiver)),
             )?);
         }
+        {
+            let core = core.clone();
+            threads.loader = Some(spawn(
+                "bodies".to_owned(),
+                Box::new(move || crate::spill::load(&core, &wanted)),
+            )?);
+        }
         let writer = Writer {
             core: core.clone(),
             log: log.clone(),
@@ -143,7 +159,9 @@ impl NodeStore {
             files: disk.files.clone(),
             mark: state.mark,
             mark_path: state.dir.mark(),
+            identity: state.dir.identity.clone(),
             snapshots: state.dir.snapshots(),
+            bodies: state.dir.bodies(),
             log_limit: config.log_limit,
             state_bytes: 0,
         };
@@ -235,13 +253,31 @@ impl NodeStore {
         let mut from = 0;
         if let Some(slot) = state.shard.slot(client_id) {
             while let Some(item) = state.shard.next_from(slot, from) {
-                from = item.seq + 1;
-                if let Some(message) = &item.message {
-                    found.push((item.seq, message.clone()));
+                from = item.seq() + 1;
+                let message = match item.body() {
+                    Body::Disk { place, cost } => {
+                        let source = state.bodies.source(place.file);
+                        source
+                            .ok()
+                            .and_then(|source| source.read(&[(place.offset, *cost)]).pop()?.ok())
+                    }
+                    _ => item.message().cloned(),
+                };
+                if let Some(message) = message {
+                    found.push((item.seq(), message));
                 }
             }
         }
         found
+    }
+
+    /// Bytes of queued messages in memory, and of the files that hold the others.
+    #[must_use]
+    pub fn queue_bytes(&self) -> (usize, u64) {
+        self.core.sessions.iter().fold((0, 0), |sum, group| {
+            let state = group.state.lock();
+            (sum.0 + state.shard.held(), sum.1 + state.bodies.bytes())
+        })
     }
 
     /// Writes a snapshot of every group and lets go of the log before it.
@@ -251,6 +287,20 @@ impl NodeStore {
     pub fn snapshot(&self) -> Result<(), Error> {
         let (answer, answered) = sync_channel(1);
         if self.orders.send(Order::Snapshot(answer)).is_err() {
+            return Err(Error::Failed);
+        }
+        answered.recv().unwrap_or(Err(Error::Failed))
+    }
+
+    /// Writes a consistent backup of everything into a file while the store serves: what was submitted before is in
+    /// it, nothing that was submitted later. The file appears whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be written, exists already, or the log takes nothing at the moment.
+    pub fn backup(&self, path: &Path) -> Result<crate::Backup, Error> {
+        let (answer, answered) = sync_channel(1);
+        let order = Order::Backup(path.to_owned(), answer);
+        if self.orders.send(order).is_err() {
             return Err(Error::Failed);
         }
         answered.recv().unwrap_or(Err(Error::Failed))
@@ -307,26 +357,29 @@ impl NodeStore {
     pub fn close(&self) {
         self.core.pending.lock().stop = true;
         self.core.wake.notify_all();
-        let mut threads = self.threads.lock();
+        self.core.loader.lock().take();
+        // Held to the end: a second call returns when everything has ended.
+        let mut guard = self.threads.lock();
+        let threads = std::mem::take(&mut *guard);
         // The writer's end closes the workers' channels.
         for thread in threads
             .writer
-            .take()
             .into_iter()
-            .chain(threads.appliers.drain(..))
+            .chain(threads.appliers)
+            .chain(threads.loader)
         {
             if thread.join().is_err() {
                 tracing::error!("a thread of the durable backend panicked");
             }
         }
-        if let Some(keeper) = threads.keeper.take() {
+        if let Some(keeper) = threads.keeper {
             // It may have ended already.
             let _ = self.orders.send(Order::Stop);
             if keeper.join().is_err() {
                 tracing::error!("a thread of the durable backend panicked");
             }
         }
-        drop(threads);
+        drop(guard);
         let sink = self.core.sink.write().take();
         drop(sink);
         // Watchers hold the store too.

@@ -1,4 +1,4 @@
-//! The command line: `nightjar serve`, `check`, `config`, `certs`, `ctl`, and the client commands.
+//! The command line: `nightjar serve`, `check`, `config`, `certs`, `store`, `ctl`, and the client commands.
 //!
 //! Each subcommand is a file here; what they have in common is [`exit`] (codes, errors) and [`output`] (tables, JSON).
 
@@ -8,6 +8,7 @@ mod config;
 mod ctl;
 pub mod exit;
 mod output;
+mod store;
 pub mod version;
 
 use std::path::PathBuf;
@@ -61,6 +62,9 @@ enum Command {
     /// Make and show certificates
     #[command(subcommand)]
     Certs(certs::Command),
+    /// Look into a data directory or a backup: what it holds, whether it is whole
+    #[command(subcommand)]
+    Store(store::Command),
     /// Ask and steer a running node
     Ctl(ctl::Args),
     /// Ask a running node whether it is well: exit code 0 or 6
@@ -103,6 +107,7 @@ pub fn run() -> ExitCode {
         Command::Check(args) => check::run(&args.options(&before)),
         Command::Config(args) => config::run(&args, &before),
         Command::Certs(command) => certs::run(&command),
+        Command::Store(command) => store::run(&command),
         Command::Ctl(args) => ctl::run(&args, &before),
         Command::Healthcheck(args) => ctl::health(&args, &before),
         Command::Pub(args) => nightjar_client::run_pub(&args),

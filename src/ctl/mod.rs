@@ -9,7 +9,7 @@ pub mod server;
 
 pub use client::Client;
 pub use protocol::{CtlError, ErrorCode};
-pub use server::{CtlServer, Registry};
+pub use server::{CtlServer, CtlVerb, Registry, Rows, VerbFuture};
 
 /// Name of the socket inside `data_dir`.
 pub const SOCKET: &str = "ctl.sock";

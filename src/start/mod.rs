@@ -49,6 +49,8 @@ pub struct Node {
     pub loaded: Mutex<Loaded>,
     /// The broker.
     pub broker: Arc<Broker>,
+    /// What it keeps its durable state in.
+    pub store: Arc<Store>,
     /// Its listeners.
     pub listeners: Listeners<ListenerMqtt>,
     /// Changes the log level at run time.
@@ -100,7 +102,7 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         }
     };
     let store = match Store::open(config) {
-        Ok(store) => store,
+        Ok(store) => Arc::new(store),
         Err(error) => return exit::fail(exit::FAILED, error),
     };
     kept.open(store.meta());
@@ -144,6 +146,7 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
     let node = Arc::new(Node {
         loaded: Mutex::new(loaded),
         broker,
+        store: store.clone(),
         listeners,
         log,
         hashing,

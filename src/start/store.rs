@@ -38,6 +38,7 @@ impl Store {
             Recovery::Strict => cluster::Recovery::Strict,
             Recovery::AcceptLoss => cluster::Recovery::AcceptLoss,
         };
+        settings.queue_memory = config.limits.queue_memory.as_usize();
         settings.session_groups = config.cluster.shards;
         settings.will_restart_grace =
             u32::try_from(config.node.will_restart_grace.get().as_secs()).unwrap_or(u32::MAX);

@@ -5,4 +5,5 @@ mod cli;
 mod flow;
 mod process;
 mod statements;
+mod store;
 mod users;

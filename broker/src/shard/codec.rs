@@ -462,10 +462,11 @@ const fn reason_number(reason: DropReason) -> u8 {
         DropReason::SessionEnded => 4,
         DropReason::Offline => 5,
         DropReason::Denied => 6,
+        DropReason::Damaged => 7,
     }
 }
 
-const REASONS: [DropReason; 7] = [
+const REASONS: [DropReason; 8] = [
     DropReason::QueueFull,
     DropReason::QueueFullQoS0,
     DropReason::Expired,
@@ -473,6 +474,7 @@ const REASONS: [DropReason; 7] = [
     DropReason::SessionEnded,
     DropReason::Offline,
     DropReason::Denied,
+    DropReason::Damaged,
 ];
 
 const OPEN: u8 = 1;

@@ -340,8 +340,8 @@ proptest! {
                     let mut seq = 0;
                     let mut items = Vec::new();
                     while let Some(item) = shard.next_from(slot, seq) {
-                        seq = item.seq + 1;
-                        items.push((item.seq, item.message.clone(), item.qos, item.group.clone()));
+                        seq = item.seq() + 1;
+                        items.push((item.seq(), item.message().cloned(), item.qos(), item.group().cloned()));
                     }
                     Some(items)
                 };

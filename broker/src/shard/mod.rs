@@ -5,10 +5,12 @@
 
 mod codec;
 mod entry;
+mod queued;
 mod record;
 mod retained;
 mod session;
 mod snapshot;
+mod spill;
 mod streams;
 #[cfg(test)]
 mod supervised_tests;
@@ -18,7 +20,7 @@ pub use entry::{
     Ack, AckKind, Close, CloseKind, Enqueue, Open, Opened, Parked, Reply, SessionEntry,
     Supervision, Will, WillRule,
 };
-pub use record::Queued;
+pub use queued::{Body, Place, Queued};
 pub use retained::{RetainedEntry, RetainedShard};
 pub use session::{Duty, Effect, SessionShard};
 pub use snapshot::Restored;

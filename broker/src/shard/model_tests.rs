@@ -258,17 +258,58 @@ fn plain(mut entry: SessionEntry) -> SessionEntry {
     entry
 }
 
+/// Lets every body go that may.
+fn to_disk(shard: &mut SessionShard, disk: &mut Vec<Message>) {
+    let first = disk.len();
+    shard.spillable(&mut |message| disk.push(message.clone()));
+    let mut at = first;
+    shard.spill(&mut |message| {
+        assert!(message.same(&disk[at]), "both passes go the same way");
+        at += 1;
+        Some(Place {
+            file: 1,
+            offset: (at - 1) as u32,
+        })
+    });
+    assert_eq!(at, disk.len());
+}
+
+/// Brings every body back.
+fn from_disk(shard: &mut SessionShard, disk: &[Message]) {
+    let mut places = Vec::new();
+    shard.places(&mut |slot, seq, place| places.push((slot, seq, place)));
+    for (slot, seq, place) in places {
+        let message = disk[place.offset as usize].clone();
+        assert!(shard.bring_back(slot, seq, place, message.clone()));
+        assert!(!shard.bring_back(slot, seq, place, message), "it is back");
+    }
+}
+
+/// The message of a delivery, wherever it is.
+fn look<'a>(item: &'a Queued, disk: &'a [Message]) -> Option<&'a Message> {
+    match item.body() {
+        Body::Disk { place, .. } => Some(&disk[place.offset as usize]),
+        _ => item.message(),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
     fn a_shard_does_what_the_model_does(
-        entries in prop::collection::vec(entry().prop_map(plain), 1..80),
+        entries in prop::collection::vec((entry().prop_map(plain), 0u8..4), 1..80),
     ) {
         let mut shard = SessionShard::default();
         let mut model = Model::default();
         let mut effects = Vec::new();
-        for entry in entries {
+        let mut disk = Vec::new();
+        for (entry, move_bodies) in entries {
+            match move_bodies {
+                0 => to_disk(&mut shard, &mut disk),
+                1 => from_disk(&mut shard, &disk),
+                _ => {}
+            }
             let expected = model.apply(&entry);
             let reply = shard.apply(entry, &mut effects);
             if let (Reply::Opened(mut opened), Some(expected)) = (reply, expected) {
@@ -283,17 +324,21 @@ proptest! {
                     Some(client.queue.len())
                 );
                 let mut from = 0;
+                let left = client.queue.iter().filter_map(|item| item.1.as_ref()).map(Message::cost);
+                prop_assert_eq!(shard.record(slot).expect("it has one").bytes, left.sum::<usize>());
                 for (seq, message, qos, retain) in &client.queue {
                     if message.is_none() { continue; }
                     let item = shard.next_from(slot, from).expect("the model has one more");
                     prop_assert_eq!(
-                        (item.seq, &item.message, item.qos, item.retain),
-                        (*seq, message, *qos, *retain)
+                        (item.seq(), look(item, &disk), item.qos(), item.retain()),
+                        (*seq, message.as_ref(), *qos, *retain)
                     );
                     from = seq + 1;
                 }
                 prop_assert!(shard.next_from(slot, from).is_none());
             }
+            let held: usize = shard.slots.iter().flatten().flat_map(|it| &it.queue).map(Queued::held).sum();
+            prop_assert_eq!(shard.held(), held);
             // The routes that stand are those that were announced and not withdrawn.
             let mut routes = std::collections::BTreeSet::new();
             for effect in &effects {

@@ -3,34 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use nightjar_mqtt::{QoS, TopicFilter};
-use smallvec::SmallVec;
-
 use super::entry::{Ack, AckKind, Will};
+use super::queued::{Body, Queued};
 use crate::handle::DropReason;
-use crate::message::Message;
 use crate::settings::{QueueLimits, QueuePolicy};
 use crate::subs::SubTable;
 use crate::time::Timestamp;
-
-/// One message in a durable queue.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Queued {
-    /// Delivery sequence of the session.
-    pub seq: u64,
-    /// The message; `None` after PUBREC, when only PUBREL is owed.
-    pub message: Option<Message>,
-    /// QoS of the delivery.
-    pub qos: QoS,
-    /// Retain flag of the delivery.
-    pub retain: bool,
-    /// Check against deny rules.
-    pub checked: bool,
-    /// Subscription Identifiers.
-    pub sub_ids: SmallVec<[u32; 2]>,
-    /// Shared subscription it came through.
-    pub group: Option<Box<(Box<str>, TopicFilter)>>,
-}
 
 /// What is kept of one session.
 #[derive(Debug)]
@@ -51,7 +29,10 @@ pub(super) struct Record {
     pub timer: Timestamp,
     pub subs: SubTable,
     pub queue: VecDeque<Queued>,
+    /// What its queue counts, as [`Queued::cost`] says.
     pub bytes: usize,
+    /// What of that is in memory.
+    pub held: usize,
     pub next_seq: u64,
     pub received: Vec<u16>,
     pub limits: QueueLimits,
@@ -91,6 +72,7 @@ impl Record {
             subs: SubTable::default(),
             queue: VecDeque::new(),
             bytes: 0,
+            held: 0,
             next_seq: 0,
             received: Vec::new(),
             limits,
@@ -124,7 +106,7 @@ impl Record {
             .len()
             .min(usize::from(self.window) * SENT_WINDOWS);
         if let Some(last) = reach.checked_sub(1).and_then(|at| self.queue.get(at)) {
-            self.maybe_sent = self.maybe_sent.max(last.seq + 1);
+            self.maybe_sent = self.maybe_sent.max(last.seq() + 1);
         }
     }
 
@@ -148,7 +130,7 @@ impl Record {
     /// Puts a message at the end of the queue under the session's limits. `Err` says what was dropped and whether
     /// the new message is among it.
     pub fn enqueue(&mut self, mut item: Queued) -> Enqueued {
-        let cost = item.message.as_ref().map_or(0, Message::cost);
+        let cost = item.cost();
         let (room, reserved) = if self.connected {
             (
                 self.limits.max_len + usize::from(self.window),
@@ -170,7 +152,7 @@ impl Record {
             while self.queue.len() >= room || self.bytes + cost > self.limits.max_bytes {
                 // What may be in flight stays, and so does what only waits for its PUBCOMP.
                 let Some(at) = (reserved.min(self.queue.len())..self.queue.len())
-                    .find(|&at| self.queue[at].message.is_some())
+                    .find(|&at| self.queue[at].has_body())
                 else {
                     self.dropped += dropped + 1;
                     return if dropped == 0 {
@@ -183,9 +165,10 @@ impl Record {
                 dropped += 1;
             }
         }
-        item.seq = self.next_seq;
+        item.set_seq(self.next_seq);
         self.next_seq += 1;
         self.bytes += cost;
+        self.held += item.held();
         self.queue.push_back(item);
         self.dropped += dropped;
         if dropped == 0 {
@@ -197,9 +180,8 @@ impl Record {
 
     fn remove_at(&mut self, at: usize) -> Option<Queued> {
         let item = self.queue.remove(at)?;
-        self.bytes = self
-            .bytes
-            .saturating_sub(item.message.as_ref().map_or(0, Message::cost));
+        self.bytes = self.bytes.saturating_sub(item.cost());
+        self.held = self.held.saturating_sub(item.held());
         if self.queue.is_empty() && self.queue.capacity() > 64 {
             self.queue = VecDeque::new();
         }
@@ -208,7 +190,7 @@ impl Record {
 
     /// Place of a sequence in the queue. Sequences rise along the queue, with gaps where messages were removed.
     pub fn position(&self, seq: u64) -> Option<usize> {
-        self.queue.binary_search_by_key(&seq, |item| item.seq).ok()
+        self.queue.binary_search_by_key(&seq, Queued::seq).ok()
     }
 
     /// Applies one acknowledgement; says whether the sequence was known and why it went, if undelivered.
@@ -221,9 +203,9 @@ impl Record {
             }
             AckKind::Received => {
                 let item = &mut self.queue[at];
-                if let Some(message) = item.message.take() {
-                    self.bytes = self.bytes.saturating_sub(message.cost());
-                }
+                self.bytes = self.bytes.saturating_sub(item.cost());
+                self.held = self.held.saturating_sub(item.held());
+                item.set_body(Body::Gone);
                 None
             }
             AckKind::Discarded(reason) => {

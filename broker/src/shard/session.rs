@@ -11,7 +11,8 @@ use smallvec::SmallVec;
 use super::entry::{
     Ack, Close, CloseKind, Enqueue, Open, Opened, Parked, Reply, SessionEntry, Will, WillRule,
 };
-use super::record::{Enqueued, Queued, Record};
+use super::queued::{Body, Queued};
+use super::record::{Enqueued, Record};
 use crate::filter_index::FilterIndex;
 use crate::handle::DropReason;
 use crate::message::Message;
@@ -99,6 +100,8 @@ pub struct SessionShard {
     pub(super) clock: Timestamp,
     pub(super) duties: BTreeMap<u64, Duty>,
     pub(super) next_duty: u64,
+    /// Sum of what the records hold in memory.
+    pub(super) held: usize,
 }
 
 struct Hit {
@@ -262,12 +265,12 @@ impl SessionShard {
         self.timers.first().is_some_and(|(at, _)| *at <= now)
     }
 
-    /// The first message of a slot's queue at or behind `seq` that still has a body.
+    /// The first message of a slot's queue at or behind `seq` that still has a body, wherever that is.
     #[must_use]
     pub fn next_from(&self, slot: u32, seq: u64) -> Option<&Queued> {
         let record = self.record(slot)?;
-        let at = record.queue.partition_point(|item| item.seq < seq);
-        record.queue.range(at..).find(|item| item.message.is_some())
+        let at = record.queue.partition_point(|item| item.seq() < seq);
+        record.queue.range(at..).find(|item| item.has_body())
     }
 
     /// Is a connected session's queue more than half full?
@@ -445,8 +448,8 @@ impl SessionShard {
             released: record
                 .queue
                 .iter()
-                .filter(|item| item.message.is_none())
-                .map(|item| item.seq)
+                .filter(|item| !item.has_body())
+                .map(Queued::seq)
                 .collect(),
             front: record.front.as_slice().into(),
             will: if record.keeps_will {
@@ -625,18 +628,15 @@ impl SessionShard {
             if hit.no_local && publisher == Some(&*record.client_id) {
                 continue;
             }
-            let item = Queued {
-                seq: 0,
-                message: Some(message.clone()),
-                qos: hit.qos.min(message.qos()),
-                retain: hit.retain_as_published && message.retain(),
-                checked: hit.checked,
-                sub_ids: hit.ids,
-                group: None,
-            };
+            let item = Queued::new(Body::Memory(message.clone()), hit.qos.min(message.qos()))
+                .with_retain(hit.retain_as_published && message.retain())
+                .with_checked(hit.checked)
+                .with_sub_ids(hit.ids);
+            let held = record.held;
             if queue_up(record, hit.slot, item, effects) {
                 reply = Reply::Rejected;
             }
+            self.held = self.held + record.held - held;
         }
         reply
     }
@@ -648,19 +648,19 @@ impl SessionShard {
         let record = self.slots[slot as usize]
             .as_deref_mut()
             .expect("a slot in the client table has a record");
-        let item = Queued {
-            seq: 0,
-            message: Some(enqueue.message),
-            qos: enqueue.qos,
-            retain: enqueue.retain,
-            checked: enqueue.checked,
-            sub_ids: (enqueue.sub_id != 0)
-                .then_some(enqueue.sub_id)
-                .into_iter()
-                .collect(),
-            group: enqueue.group.map(Box::new),
-        };
-        if queue_up(record, slot, item, effects) {
+        let ids = (enqueue.sub_id != 0)
+            .then_some(enqueue.sub_id)
+            .into_iter()
+            .collect();
+        let item = Queued::new(Body::Memory(enqueue.message), enqueue.qos)
+            .with_retain(enqueue.retain)
+            .with_checked(enqueue.checked)
+            .with_sub_ids(ids)
+            .with_group(enqueue.group);
+        let held = record.held;
+        let rejected = queue_up(record, slot, item, effects);
+        self.held = self.held + record.held - held;
+        if rejected {
             Reply::Rejected
         } else {
             Reply::None
@@ -677,6 +677,7 @@ impl SessionShard {
         let Some((slot, record)) = self.current(client_id, epoch) else {
             return Reply::Stale;
         };
+        let held = record.held;
         for ack in acks {
             if let Some(reason) = record.ack(*ack) {
                 effects.push(Effect::Dropped {
@@ -686,6 +687,8 @@ impl SessionShard {
                 });
             }
         }
+        let freed = held - record.held;
+        self.held -= freed;
         effects.push(Effect::Ready { slot });
         Reply::None
     }
@@ -767,6 +770,7 @@ impl SessionShard {
         let Some(mut record) = self.slots[slot as usize].take() else {
             return;
         };
+        self.held -= record.held;
         self.free.push(slot);
         self.by_client.remove(&record.client_id);
         self.timers.remove(&(record.timer, slot));
@@ -783,8 +787,8 @@ impl SessionShard {
         let (shared, rest): (Vec<_>, Vec<_>) = record
             .queue
             .drain(..)
-            .filter(|item| item.message.is_some())
-            .partition(|item| item.group.is_some());
+            .filter(Queued::has_body)
+            .partition(|item| item.group().is_some());
         let duty = (!shared.is_empty()).then(|| {
             self.owe(Duty::HandBack {
                 client_id: record.client_id.clone(),

@@ -8,7 +8,8 @@ use nightjar_mqtt::{QoS, TopicFilter};
 
 use super::codec::{CodecError, Decoder, Encoder, FORMAT};
 use super::entry::SessionEntry;
-use super::record::{Queued, Record};
+use super::queued::{Body, Place, Queued};
+use super::record::Record;
 use super::retained::{RetainedEntry, RetainedShard};
 use super::session::{Duty, SessionShard};
 use crate::message::Message;
@@ -39,20 +40,66 @@ pub struct Restored {
     pub subs: Vec<(TopicFilter, Subscription)>,
 }
 
+/// Version of a snapshot that refers to bodies on the disk: each body says which kind it is. Without such bodies the
+/// first version is written.
+const WITH_PLACES: u8 = 2;
+
+/// What two queues share: a message in memory by its address, one on the disk by its place.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Memory(usize),
+    Disk(Place),
+}
+
 /// The messages of a snapshot, each with its number.
 #[derive(Default)]
 struct Bodies {
-    numbers: HashMap<usize, usize, RandomState>,
+    numbers: HashMap<Key, usize, RandomState>,
     bytes: Vec<u8>,
+    places: bool,
 }
 
 impl Bodies {
     fn number(&mut self, message: &Message) -> usize {
         let next = self.numbers.len();
-        *self.numbers.entry(message.address()).or_insert_with(|| {
-            Encoder(&mut self.bytes).message(message);
+        let key = Key::Memory(message.address());
+        *self.numbers.entry(key).or_insert_with(|| {
+            let mut out = Encoder(&mut self.bytes);
+            if self.places {
+                out.u8(0);
+            }
+            out.message(message);
             next
         })
+    }
+
+    fn number_of_place(&mut self, place: Place, cost: u32) -> usize {
+        let next = self.numbers.len();
+        *self.numbers.entry(Key::Disk(place)).or_insert_with(|| {
+            let mut out = Encoder(&mut self.bytes);
+            out.u8(1);
+            out.u64(u64::from(place.file));
+            out.u64(u64::from(place.offset));
+            out.u64(u64::from(cost));
+            next
+        })
+    }
+}
+
+fn decode_body(from: &mut Decoder<'_>, places: bool) -> Result<Body, CodecError> {
+    if !places {
+        return Ok(Body::Memory(from.message()?));
+    }
+    match from.u8("body")? {
+        0 => Ok(Body::Memory(from.message()?)),
+        1 => Ok(Body::Disk {
+            place: Place {
+                file: from.number("file of a body")?,
+                offset: from.number("offset of a body")?,
+            },
+            cost: from.number("size of a body")?,
+        }),
+        _ => Err(CodecError::Invalid("body")),
     }
 }
 
@@ -69,48 +116,49 @@ const CHECKED: u8 = 8;
 const BODY: u8 = 16;
 
 fn encode_item(out: &mut Encoder<'_>, bodies: &mut Bodies, item: &Queued) {
-    out.u64(item.seq);
-    out.u8(item.qos as u8
-        | if item.retain { RETAIN } else { 0 }
-        | if item.checked { CHECKED } else { 0 }
-        | if item.message.is_some() { BODY } else { 0 });
-    if let Some(message) = &item.message {
-        out.len(bodies.number(message));
+    out.u64(item.seq());
+    out.u8(item.qos() as u8
+        | if item.retain() { RETAIN } else { 0 }
+        | if item.checked() { CHECKED } else { 0 }
+        | if item.has_body() { BODY } else { 0 });
+    match item.body() {
+        Body::Gone => {}
+        Body::Memory(message) => out.len(bodies.number(message)),
+        Body::Disk { place, cost } => out.len(bodies.number_of_place(*place, *cost)),
     }
-    out.len(item.sub_ids.len());
-    item.sub_ids.iter().for_each(|id| out.u64(u64::from(*id)));
-    out.group(item.group.as_deref());
+    out.len(item.sub_ids().len());
+    item.sub_ids().iter().for_each(|id| out.u64(u64::from(*id)));
+    out.group(item.group());
 }
 
-fn decode_item(from: &mut Decoder<'_>, bodies: &[Message]) -> Result<Queued, CodecError> {
+fn decode_item(from: &mut Decoder<'_>, bodies: &[Body]) -> Result<Queued, CodecError> {
     let seq = from.u64("delivery sequence")?;
+    if seq >> 56 != 0 {
+        return Err(CodecError::Invalid("delivery sequence"));
+    }
     let bits = from.u8("delivery")?;
     if bits & !(3 | RETAIN | CHECKED | BODY) != 0 {
         return Err(CodecError::Invalid("delivery"));
     }
-    let message = if bits & BODY != 0 {
+    let body = if bits & BODY != 0 {
         let number: usize = from.number("message number")?;
-        Some(
-            bodies
-                .get(number)
-                .ok_or(CodecError::Invalid("message number"))?
-                .clone(),
-        )
+        bodies
+            .get(number)
+            .ok_or(CodecError::Invalid("message number"))?
+            .clone()
     } else {
-        None
+        Body::Gone
     };
     let sub_ids = (0..from.count("subscription identifiers")?)
         .map(|_| from.number("subscription identifier"))
         .collect::<Result<_, _>>()?;
-    Ok(Queued {
-        seq,
-        message,
-        qos: Decoder::qos(bits & 3)?,
-        retain: bits & RETAIN != 0,
-        checked: bits & CHECKED != 0,
-        sub_ids,
-        group: from.group()?.map(Box::new),
-    })
+    let mut item = Queued::new(body, Decoder::qos(bits & 3)?)
+        .with_retain(bits & RETAIN != 0)
+        .with_checked(bits & CHECKED != 0)
+        .with_sub_ids(sub_ids)
+        .with_group(from.group()?);
+    item.set_seq(seq);
+    Ok(item)
 }
 
 fn encode_record(out: &mut Encoder<'_>, bodies: &mut Bodies, record: &Record) {
@@ -158,7 +206,7 @@ fn encode_record(out: &mut Encoder<'_>, bodies: &mut Bodies, record: &Record) {
     }
 }
 
-fn decode_record(from: &mut Decoder<'_>, bodies: &[Message]) -> Result<Record, CodecError> {
+fn decode_record(from: &mut Decoder<'_>, bodies: &[Body]) -> Result<Record, CodecError> {
     let client_id: Arc<str> = from.text("client id")?.into();
     let epoch = from.u64("epoch")?;
     let bits = from.u8("session")?;
@@ -199,11 +247,12 @@ fn decode_record(from: &mut Decoder<'_>, bodies: &[Message]) -> Result<Record, C
     }
     for _ in 0..from.count("queue")? {
         let item = decode_item(from, bodies)?;
-        let last = record.queue.back().map(|last| last.seq);
-        if last.is_some_and(|last| last >= item.seq) || item.seq >= record.next_seq {
+        let last = record.queue.back().map(Queued::seq);
+        if last.is_some_and(|last| last >= item.seq()) || item.seq() >= record.next_seq {
             return Err(CodecError::Invalid("delivery sequence"));
         }
-        record.bytes += item.message.as_ref().map_or(0, Message::cost);
+        record.bytes += item.cost();
+        record.held += item.held();
         record.queue.push_back(item);
     }
     if bits & SUPERVISED != 0 {
@@ -219,7 +268,14 @@ fn decode_record(from: &mut Decoder<'_>, bodies: &[Message]) -> Result<Record, C
 impl SessionShard {
     /// Appends a snapshot of the whole shard.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut bodies = Bodies::default();
+        let mut bodies = Bodies {
+            places: self
+                .slots
+                .iter()
+                .flatten()
+                .any(|record| record.bytes > record.held),
+            ..Bodies::default()
+        };
         let mut rest = Vec::new();
         let mut enc = Encoder(&mut rest);
         enc.time(self.clock);
@@ -248,7 +304,7 @@ impl SessionShard {
             }
         }
         let mut out = Encoder(out);
-        out.u8(FORMAT);
+        out.u8(if bodies.places { WITH_PLACES } else { FORMAT });
         out.len(bodies.numbers.len());
         out.0.extend_from_slice(&bodies.bytes);
         out.0.extend_from_slice(&rest);
@@ -264,9 +320,14 @@ impl SessionShard {
     )]
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut from = Decoder(bytes);
-        from.format()?;
+        let places = from.0.first() == Some(&WITH_PLACES);
+        if places {
+            from.u8("format")?;
+        } else {
+            from.format()?;
+        }
         let bodies = (0..from.count("messages")?)
-            .map(|_| from.message())
+            .map(|_| decode_body(&mut from, places))
             .collect::<Result<Vec<_>, _>>()?;
         let mut shard = Self::default();
         shard.clock = from.time("time")?;
@@ -281,6 +342,7 @@ impl SessionShard {
                 .filter(|(filter, sub)| is_routed(filter, **sub))
                 .map(|(filter, sub)| (filter.clone(), *sub))
                 .collect();
+            shard.held += record.held;
             let slot = shard.insert(record);
             for (filter, sub) in indexed {
                 shard.index.get_or_insert(&filter).push((slot, sub));
@@ -295,10 +357,9 @@ impl SessionShard {
             let duty = match kind {
                 1 => {
                     let at: usize = from.number("message number")?;
-                    let message = bodies
-                        .get(at)
-                        .ok_or(CodecError::Invalid("message number"))?
-                        .clone();
+                    let Some(Body::Memory(message)) = bodies.get(at).cloned() else {
+                        return Err(CodecError::Invalid("message number"));
+                    };
                     Duty::Will { client_id, message }
                 }
                 2 => Duty::HandBack {

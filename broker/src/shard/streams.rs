@@ -18,6 +18,8 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 pub struct Streams {
     flows: HashMap<u32, Flow, RandomState>,
+    /// Slots whose next message is on the disk.
+    wanted: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -31,6 +33,8 @@ struct Flow {
     sent: u64,
     stalled: Vec<Arc<Completion>>,
     gave_up: bool,
+    /// Somebody reads its next messages from the disk.
+    loading: bool,
 }
 
 impl Streams {
@@ -46,6 +50,7 @@ impl Streams {
             sent,
             stalled: Vec::new(),
             gave_up: false,
+            loading: false,
         };
         if let Some(old) = self.flows.insert(slot, flow) {
             old.stalled
@@ -100,7 +105,27 @@ impl Streams {
         }
     }
 
-    /// Sends what credit allows. Expired messages are not sent: they are returned as acknowledgements to apply.
+    /// Slots whose next message must come from the disk, each until [`Self::loaded`] is called for it.
+    pub fn take_wanted(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.wanted)
+    }
+
+    /// Where a slot goes on and how much it may send; `None` if nothing is to be read for it.
+    #[must_use]
+    pub fn wants(&self, slot: u32) -> Option<(u64, u32)> {
+        let flow = self.flows.get(&slot)?;
+        (flow.loading && flow.credit > 0).then_some((flow.cursor, flow.credit))
+    }
+
+    /// What was to be read for a slot is in memory, or never will be.
+    pub fn loaded(&mut self, slot: u32) {
+        if let Some(flow) = self.flows.get_mut(&slot) {
+            flow.loading = false;
+        }
+    }
+
+    /// Sends what credit allows. Expired messages are not sent: they are returned as acknowledgements to apply. A
+    /// message on the disk ends it: see [`Self::take_wanted`].
     pub fn pump(
         &mut self,
         shard: &SessionShard,
@@ -122,38 +147,43 @@ impl Streams {
             let Some(item) = shard.next_from(slot, flow.cursor) else {
                 break;
             };
-            let Some(message) = &item.message else { break };
-            flow.cursor = item.seq + 1;
+            let Some(message) = item.message() else {
+                if !std::mem::replace(&mut flow.loading, true) {
+                    self.wanted.push(slot);
+                }
+                break;
+            };
+            flow.cursor = item.seq() + 1;
             if message.is_expired(now) {
                 expired.push(Ack {
-                    seq: item.seq,
+                    seq: item.seq(),
                     kind: AckKind::Discarded(DropReason::Expired),
                 });
                 continue;
             }
-            let mut ids = item.sub_ids.iter().copied();
+            let mut ids = item.sub_ids().iter().copied();
             let mut delivery = Delivery::new(
                 message.clone(),
-                item.qos,
-                item.retain,
+                item.qos(),
+                item.retain(),
                 ids.next().unwrap_or(0),
             );
-            delivery.checked = item.checked;
+            delivery.checked = item.checked();
             delivery.extra = Some(Box::new(DeliveryExtra {
                 more_ids: ids.collect(),
                 durable: Some(DurableSlot {
-                    seq: item.seq,
-                    dup: item.seq < flow.sent,
+                    seq: item.seq(),
+                    dup: item.seq() < flow.sent,
                 }),
                 group: None,
             }));
             let (taken, waker) = flow.handle.push_durable(flow.epoch, delivery);
             wakers.extend(waker);
             if !taken {
-                flow.cursor = item.seq;
+                flow.cursor = item.seq();
                 break;
             }
-            flow.sent = flow.sent.max(item.seq + 1);
+            flow.sent = flow.sent.max(item.seq() + 1);
             flow.credit -= 1;
         }
         expired

@@ -12,3 +12,4 @@ mod golden;
 mod kill;
 mod kit;
 mod restart;
+mod spill;

@@ -4,6 +4,7 @@
 //! stands under the same name in `src/start/verbs`.
 
 mod acl;
+mod backup;
 mod ban;
 mod node;
 mod users;
@@ -59,6 +60,10 @@ enum Command {
     Acl(acl::Command),
     #[command(flatten)]
     Ban(ban::Command),
+    #[command(flatten)]
+    Backup(backup::Command),
+    /// Make the data directory of a stopped node from a backup
+    Restore(backup::RestoreArgs),
 }
 
 impl Command {
@@ -68,6 +73,9 @@ impl Command {
             Self::Users(command) => command.ask()?,
             Self::Acl(command) => command.ask(),
             Self::Ban(command) => command.ask(),
+            Self::Backup(command) => command.ask(),
+            // No node is asked: it must be stopped.
+            Self::Restore(_) => return Err("a restore needs no node".to_owned()),
         })
     }
 }
@@ -79,6 +87,8 @@ pub struct Ask {
     args: Value,
     /// What would be destroyed; asked about first.
     destroys: Option<String>,
+    /// Rows only say that it goes on.
+    hides_rows: bool,
 }
 
 impl Ask {
@@ -88,6 +98,7 @@ impl Ask {
             verb,
             args,
             destroys: None,
+            hides_rows: false,
         }
     }
 
@@ -95,6 +106,12 @@ impl Ask {
     /// elsewhere `--yes` is needed.
     pub fn destroys(mut self, what: impl Into<String>) -> Self {
         self.destroys = Some(what.into());
+        self
+    }
+
+    /// Its rows are signs of life, not the answer.
+    pub fn hides_rows(mut self) -> Self {
+        self.hides_rows = true;
         self
     }
 
@@ -178,6 +195,9 @@ impl NodeArgs {
 /// Runs a verb.
 pub fn run(args: &Args, before: &ConfigArgs) -> ExitCode {
     let socket = args.node.socket(before);
+    if let Command::Restore(restore) = &args.command {
+        return backup::restore(restore, &args.node, args.output, args.yes, before);
+    }
     let ask = match args.command.ask() {
         Ok(ask) => ask,
         Err(error) => return exit::fail(exit::USAGE, error),
@@ -189,6 +209,7 @@ pub fn run(args: &Args, before: &ConfigArgs) -> ExitCode {
     let result = Client::connect(&socket).and_then(|mut client| {
         client.call(ask.verb, ask.args, |reply| match reply {
             Reply::Columns(columns) => output.columns(columns),
+            Reply::Row(_) if ask.hides_rows => {}
             Reply::Row(row) => {
                 if let Some(line) = output.row(row) {
                     exit::print(&line);

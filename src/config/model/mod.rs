@@ -111,6 +111,8 @@ pub struct Limits {
     pub connect_packet_size: ByteSize,
     /// Memory of all connections before their CONNECT.
     pub connect_memory: ByteSize,
+    /// Memory for messages that wait for durable sessions.
+    pub queue_memory: ByteSize,
     /// Of each client id.
     pub client: Buckets,
     /// Of each user name.

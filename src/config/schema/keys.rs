@@ -698,6 +698,12 @@ pub(super) const LIMITS: &[Key] = &[
         Is("\"256MiB\""),
         "Memory of all connections before their CONNECT.",
     ),
+    restart(
+        "queue_memory",
+        Size,
+        Is("\"256MiB\""),
+        "Memory for messages that wait for durable sessions; beyond it they wait on the disk. Needs durability \"sync\" or \"async\".",
+    ),
 ];
 
 pub(super) const BUCKET: &[Key] = &[

@@ -2,6 +2,7 @@
 
 mod acl;
 mod args;
+mod backup;
 mod ban;
 mod node;
 mod users;
@@ -18,5 +19,6 @@ pub fn registry(node: &Arc<Node>) -> Registry {
     users::add(&mut registry, node);
     acl::add(&mut registry, node);
     ban::add(&mut registry, node);
+    backup::add(&mut registry, node);
     registry
 }
