@@ -90,6 +90,8 @@ fn receive(store: &NodeStore, client_id: &str, count: usize) -> Vec<String> {
         cert_subject: None,
         superuser: false,
         rules: None,
+        cert_names: None,
+        expires_at: None,
     });
     let handle = SessionHandle::new(info, true, opened.epoch, Arc::default());
     store.stream(client_id, opened.epoch, &handle);

@@ -702,7 +702,7 @@ pub(super) const LIMITS: &[Key] = &[
         "queue_memory",
         Size,
         Is("\"256MiB\""),
-        "Memory for messages that wait for durable sessions; beyond it they wait on the disk. Needs durability \"sync\" or \"async\".",
+        "Memory for messages that wait for durable sessions; beyond it they wait on the disk.",
     ),
 ];
 

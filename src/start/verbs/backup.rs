@@ -7,7 +7,7 @@ use std::time::Duration;
 use nightjar_cluster::Error;
 use serde_json::{Value, json};
 
-use crate::ctl::protocol::{CtlError, ErrorCode};
+use crate::ctl::{CtlError, ErrorCode};
 use crate::ctl::{CtlVerb, Registry, Rows, VerbFuture};
 use crate::start::Node;
 use crate::start::store::Store;

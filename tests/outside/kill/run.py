@@ -27,7 +27,7 @@ sys.path.insert(0, str(HERE.parent / "raw"))
 
 import wire  # noqa: E402
 from broker import Broker, BrokerError, clean_environment  # noqa: E402
-from clients import (  # noqa: E402
+from kill_clients import (  # noqa: E402
     Gone, Link, PahoSubscriber, Publisher, RetainedPublisher, Subscriber, Toggler)
 from history import History, Reading, Will, body, ident_of  # noqa: E402
 from results import Results  # noqa: E402

@@ -25,7 +25,7 @@ sys.path.insert(0, str(HERE.parent / "raw"))
 
 import wire  # noqa: E402
 from broker import Broker, BrokerError  # noqa: E402
-from clients import Gone, Link  # noqa: E402
+from kill_clients import Gone, Link  # noqa: E402
 from results import Results  # noqa: E402
 
 WRITES = ("write", "pwrite64", "writev", "pwritev", "pwritev2", "sendto", "sendmsg")
