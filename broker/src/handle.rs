@@ -427,6 +427,19 @@ impl SessionHandle {
         )
     }
 
+    /// Puts QoS 0 deliveries that were taken and not sent back to the front, in their order: a client that falls asleep
+    /// again gets them when it wakes.
+    pub fn put_back(&self, deliveries: Vec<Delivery>) {
+        let mut outbox = self.outbox.lock();
+        if outbox.state == State::Closed {
+            return;
+        }
+        for delivery in deliveries.into_iter().rev() {
+            outbox.bytes += delivery.message.cost();
+            outbox.qos0.push_front(delivery);
+        }
+    }
+
     /// Makes a publisher wait until this queue is below half. `false`: there is room already.
     pub fn stall(&self, completion: &Arc<Completion>) -> bool {
         let mut outbox = self.outbox.lock();

@@ -8,6 +8,7 @@ pub mod error;
 pub mod listener;
 pub mod log_limit;
 pub mod mqtt;
+pub mod mqttsn;
 pub mod proxy_protocol;
 pub mod sniff;
 pub mod tls;

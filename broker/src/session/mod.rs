@@ -484,6 +484,14 @@ impl Session {
         self.discard(delivery, reason);
     }
 
+    /// A QoS 0 delivery that [`Self::next_transmit`] yielded cannot be sent now: it is the next one again, also for the
+    /// next connection if the session is parked. One of QoS 1 or 2 is in the queue until it is acknowledged.
+    pub fn put_back(&mut self, delivery: Delivery) {
+        if delivery.qos == QoS::AtMostOnce {
+            self.outbound.put_back(delivery);
+        }
+    }
+
     fn discard(&mut self, delivery: &Delivery, reason: DropReason) {
         match delivery.durable() {
             Some(slot) => self.outbound.done(Ack {
@@ -560,9 +568,15 @@ impl Session {
                 .submit(shard, vec![SessionEntry::Close(close)], None)
                 .ticket;
         }
+        let unsent = match kind {
+            CloseKind::Park(_) => self.outbound.take_unsent_qos0(),
+            _ => Vec::new(),
+        };
         let unacknowledged = self.outbound.take_unacknowledged();
         if self.durable {
-            self.handle.detach(self.epoch);
+            if self.handle.detach(self.epoch) && matches!(kind, CloseKind::Park(_)) {
+                self.handle.put_back(unsent);
+            }
         } else {
             self.broker.remove(&self.handle);
             let (back, lost): (Vec<_>, Vec<_>) = unacknowledged.into_iter().partition(|delivery| {

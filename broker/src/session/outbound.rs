@@ -300,6 +300,19 @@ impl Outbound {
         None
     }
 
+    /// What was taken from the outbox and not sent, of QoS 0, in order.
+    pub fn take_unsent_qos0(&mut self) -> Vec<Delivery> {
+        let unsent = self.ready.drain(..).chain(self.retained.drain(..));
+        unsent
+            .filter(|delivery| delivery.qos == QoS::AtMostOnce)
+            .collect()
+    }
+
+    /// A delivery could not be sent now: it is the next one again.
+    pub fn put_back(&mut self, delivery: Delivery) {
+        self.ready.push_front(delivery);
+    }
+
     /// What the client has not acknowledged or not got, of a transient session.
     pub fn take_unacknowledged(&mut self) -> Vec<Delivery> {
         let sent = self

@@ -16,6 +16,8 @@ mod publish;
 mod scratch;
 mod subscribe;
 
+pub(crate) use input::ClientIds;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 

@@ -1,0 +1,636 @@
+//! One client: its states and what moves it between them (MQTT-SN section 6.14 and figure 4).
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use nightjar_broker::shard::{CloseKind, SessionEntry};
+use nightjar_broker::{Counter, Progress, Ticket, Timestamp};
+use nightjar_mqtt::ReasonCode;
+use nightjar_mqttsn::{Connect, Message, ReturnCode};
+
+use super::connect::{
+    Asked, Connected, Connecting, HANDSHAKE_MS, Previous, Purpose, Waking, mountpoint,
+    tolerance_ms, tolerance_secs,
+};
+use super::counters::Counted;
+use super::gateway::Cx;
+use super::link::Link;
+use super::live::{Air, Awake, Begin, Live, Over};
+use super::path::Path;
+use super::settings::Settings;
+
+/// A copy of a CONNECT that comes so much later at most is one that the network made, in milliseconds.
+const COPY_MS: u64 = 2_000;
+
+/// The last CONNECT, to know it again.
+#[derive(Debug, Clone, Copy)]
+struct LastConnect {
+    len: u32,
+    hash: u64,
+    at: Timestamp,
+    /// Nothing else was heard since.
+    alone: bool,
+}
+
+/// The states of a client.
+pub(super) enum Phase {
+    /// Not connected: it is forgotten.
+    Gone,
+    Connecting(Box<Connecting>),
+    Live(Box<Live>),
+    /// Its session is parked in its record.
+    Asleep {
+        seconds: u32,
+        lost_at: Timestamp,
+    },
+    Waking(Box<Waking>),
+}
+
+/// One client of a listener.
+pub(super) struct Client {
+    pub id: Arc<str>,
+    pub link: Link,
+    /// Its id was assigned: it sent none.
+    pub assigned: bool,
+    phase: Phase,
+    last_connect: Option<LastConnect>,
+    /// What was on the air when it fell asleep.
+    air: Air,
+    /// DISCONNECT is owed when the sleep is kept.
+    parting: Option<Ticket>,
+    pub waker: Option<Waker>,
+    /// The entry in the wheel that counts; 0 if there is none.
+    pub timer: u64,
+}
+
+impl Client {
+    /// A client that begins to connect, or whose parked session is found.
+    pub fn new(id: Arc<str>, link: Link) -> Self {
+        Self {
+            id,
+            link,
+            assigned: false,
+            phase: Phase::Gone,
+            last_connect: None,
+            air: Air::Unknown,
+            parting: None,
+            waker: None,
+            timer: 0,
+        }
+    }
+
+    /// Is there nothing left to keep?
+    pub const fn is_gone(&self) -> bool {
+        matches!(self.phase, Phase::Gone) && self.parting.is_none()
+    }
+
+    /// Does it sleep, so that no waker is needed?
+    pub const fn is_quiet(&self) -> bool {
+        matches!(self.phase, Phase::Asleep { .. }) && self.parting.is_none()
+    }
+
+    /// The state, for lists.
+    pub const fn state(&self) -> super::State {
+        match &self.phase {
+            Phase::Gone => super::State::Disconnected,
+            Phase::Connecting(_) => super::State::Connecting,
+            Phase::Live(live) if live.awake.is_none() => super::State::Active,
+            Phase::Live(_) | Phase::Waking(_) => super::State::Awake,
+            Phase::Asleep { .. } => super::State::Asleep,
+        }
+    }
+
+    /// Is it connected?
+    pub const fn is_connected(&self) -> bool {
+        matches!(self.phase, Phase::Live(_))
+    }
+
+    /// When something is due.
+    pub fn deadline(&self, settings: &Settings) -> Timestamp {
+        match &self.phase {
+            Phase::Gone => Timestamp::NEVER,
+            Phase::Connecting(connecting) => connecting.since.plus_millis(HANDSHAKE_MS),
+            Phase::Live(live) => live.deadline(settings.retry_interval_ms),
+            Phase::Asleep { lost_at, .. } => *lost_at,
+            // What it waits for ends by itself.
+            Phase::Waking(_) => Timestamp::NEVER,
+        }
+    }
+
+    /// CONNECT came, from this path.
+    pub fn on_connect(&mut self, cx: &mut Cx<'_>, path: &Path, connect: &Connect<'_>, raw: &[u8]) {
+        let this = LastConnect {
+            len: u32::try_from(raw.len()).unwrap_or(u32::MAX),
+            hash: cx.gateway.hash(raw),
+            at: cx.now,
+            alone: true,
+        };
+        if let Some(last) = &self.last_connect
+            && (last.len, last.hash) == (this.len, this.hash)
+            && self.link.path.same_end(path)
+            && (last.alone || cx.now < last.at.plus_millis(COPY_MS))
+        {
+            self.link.heard(raw.len());
+            cx.count(Counted::ConnectsRepeated);
+            match &mut self.phase {
+                Phase::Connecting(connecting) => connecting.ask_again(&self.link, cx),
+                Phase::Live(_) | Phase::Asleep { .. } | Phase::Waking(_) => {
+                    if let Phase::Live(live) = &mut self.phase {
+                        live.last_heard = cx.now;
+                    }
+                    connack(&self.link, cx, ReturnCode::ACCEPTED);
+                }
+                Phase::Gone => {}
+            }
+            return;
+        }
+        if !matches!(self.phase, Phase::Gone) && !self.link.admits(cx.settings(), path) {
+            cx.count(Counted::AddressChangesRefused);
+            refuse(path, cx, ReturnCode::NOT_SUPPORTED);
+            return;
+        }
+        if !cx.gateway.admits_session(path, cx.now) {
+            cx.count(Counted::ConnectsCongested);
+            refuse(path, cx, ReturnCode::CONGESTION);
+            return;
+        }
+        cx.count(Counted::Connects);
+        cx.gateway.broker().metrics().count(Counter::Connects);
+        self.last_connect = Some(this);
+        self.link.move_to(cx, path);
+        self.link.heard(raw.len());
+        self.parting = None;
+        let previous = match std::mem::replace(&mut self.phase, Phase::Gone) {
+            Phase::Gone => Previous::Nothing,
+            Phase::Live(live) => Previous::Live(live),
+            Phase::Asleep { seconds, lost_at } => Previous::Asleep { seconds, lost_at },
+            Phase::Waking(waking) => Previous::Asleep {
+                seconds: waking.seconds,
+                lost_at: waking.lost_at,
+            },
+            // It starts over.
+            Phase::Connecting(connecting) => connecting.previous,
+        };
+        let connecting = Connecting::new(cx, &self.id, path, Asked::from(connect), previous);
+        self.phase = Phase::Connecting(Box::new(connecting));
+        self.drive(cx);
+    }
+
+    /// PINGREQ with the client id came, from this path.
+    pub fn on_wake(&mut self, cx: &mut Cx<'_>, path: &Path, raw: &[u8]) {
+        if !self.link.admits(cx.settings(), path) {
+            cx.count(Counted::AddressChangesRefused);
+            cx.gateway.stranger(cx.now, cx.turn, path);
+            return;
+        }
+        self.heard();
+        self.link.move_to(cx, path);
+        self.link.heard(raw.len());
+        match &mut self.phase {
+            Phase::Live(live) => {
+                live.last_heard = cx.now;
+                match &mut live.awake {
+                    Some(awake) => awake.flush = true,
+                    None => self.link.answer(cx, Message::PingResp),
+                }
+            }
+            Phase::Asleep { .. } => self.wake(cx),
+            // The flush it asked for begins when the session is there.
+            Phase::Waking(_) => {}
+            Phase::Connecting(_) => cx.count(Counted::OutOfState),
+            Phase::Gone => {}
+        }
+        self.drive(cx);
+    }
+
+    /// A parked session that this listener does not know yet (after a restart, or from another listener) is its own now.
+    pub fn adopt(&mut self, now: Timestamp, seconds: u32) {
+        self.phase = Phase::Asleep {
+            seconds,
+            lost_at: now.plus_secs(u64::from(seconds)),
+        };
+    }
+
+    fn heard(&mut self) {
+        if let Some(last) = &mut self.last_connect {
+            last.alone = false;
+        }
+    }
+
+    /// Any other message came from its path.
+    pub fn receive(&mut self, cx: &mut Cx<'_>, message: Message<'_>, raw: &[u8]) {
+        self.heard();
+        self.link.heard(raw.len());
+        match &mut self.phase {
+            Phase::Live(live) => {
+                live.last_heard = cx.now;
+                let result = live.receive(&mut self.link, cx, message, raw);
+                if let Err(over) = result {
+                    self.over(cx, over);
+                }
+            }
+            Phase::Connecting(connecting) => match message {
+                Message::Disconnect { .. } => {
+                    self.link.answer(cx, Message::Disconnect { duration: None });
+                    self.give_up_connect(cx);
+                }
+                message => {
+                    let refused = connecting.receive(&self.link, cx, message);
+                    if let Some(code) = refused {
+                        self.refused(cx, code);
+                    }
+                }
+            },
+            Phase::Asleep { seconds, .. } => match message {
+                Message::PingReq { .. } => self.wake(cx),
+                Message::Disconnect { duration } => match duration {
+                    None | Some(0) => self.rouse(cx, Purpose::Leave),
+                    // The answer was lost: the same again.
+                    Some(duration) if tolerance_secs(duration) == *seconds => {
+                        self.parting = Some(self.touch(cx));
+                    }
+                    Some(duration) => self.rouse(cx, Purpose::Sleep(duration)),
+                },
+                Message::Publish(_) | Message::PubRel { .. } if cx.settings().publish_asleep => {
+                    cx.count(Counted::PublishesAsleep);
+                    self.rouse(cx, Purpose::Publish(raw.into()));
+                }
+                Message::PubAck(_)
+                | Message::PubRec { .. }
+                | Message::PubComp { .. }
+                | Message::RegAck(_)
+                | Message::PingResp => cx.count(Counted::OutOfState),
+                _ => cx.gateway.stranger(cx.now, cx.turn, &self.link.path),
+            },
+            Phase::Waking(waking) => match message {
+                Message::PingReq { .. } => {
+                    if let Purpose::Publish(_) = waking.purpose {
+                        cx.count(Counted::Busy);
+                    }
+                }
+                _ => cx.count(Counted::Busy),
+            },
+            Phase::Gone => {}
+        }
+        self.drive(cx);
+    }
+
+    /// A sleeper asks for its messages.
+    fn wake(&mut self, cx: &mut Cx<'_>) {
+        cx.count(Counted::Wakes);
+        let broker = cx.gateway.broker();
+        let Some(parked) = broker.store().parked(&self.id) else {
+            // Lost, or connected elsewhere meanwhile. While its sleep is not yet kept it is not seen.
+            if self.parting.is_none() {
+                self.phase = Phase::Gone;
+                cx.gateway.stranger(cx.now, cx.turn, &self.link.path);
+            }
+            return;
+        };
+        let queued = broker
+            .client(&self.id)
+            .map_or(0, |handle| handle.queue_len());
+        if parked.waiting == 0 && queued == 0 {
+            let _ = self.touch(cx);
+            self.link.answer(cx, Message::PingResp);
+            return;
+        }
+        self.rouse(cx, Purpose::Flush);
+    }
+
+    /// The countdown to its loss begins anew.
+    fn touch(&mut self, cx: &Cx<'_>) -> Ticket {
+        if let Phase::Asleep { seconds, lost_at } = &mut self.phase {
+            *lost_at = cx.now.plus_secs(u64::from(*seconds));
+        }
+        let store = cx.gateway.broker().store();
+        let Some(parked) = store.parked(&self.id) else {
+            return Ticket::DONE;
+        };
+        let touch = SessionEntry::Touch {
+            client_id: self.id.clone(),
+            epoch: parked.epoch,
+            now: cx.now,
+        };
+        store
+            .submit(store.shard_of(&self.id), vec![touch], None)
+            .ticket
+    }
+
+    /// Opens the session of a sleeper.
+    fn rouse(&mut self, cx: &Cx<'_>, purpose: Purpose) {
+        let Phase::Asleep { seconds, lost_at } = self.phase else {
+            return;
+        };
+        let path = &self.link.path;
+        let waking = Waking::new(cx, &self.id, path, purpose, (seconds, lost_at));
+        self.phase = Phase::Waking(Box::new(waking));
+    }
+
+    /// Does everything that can be done now.
+    pub fn drive(&mut self, cx: &mut Cx<'_>) {
+        let waker = match &self.waker {
+            Some(waker) => waker.clone(),
+            None => self.waker.insert(cx.waker()).clone(),
+        };
+        if let Some(ticket) = &self.parting
+            && ticket.poll(Some(&waker)) != Progress::Pending
+        {
+            let kept = ticket.poll(None) == Progress::Done;
+            self.parting = None;
+            if kept {
+                self.link.answer(cx, Message::Disconnect { duration: None });
+            }
+        }
+        // Each turn ends in another phase; none comes back within one call.
+        for _ in 0..4 {
+            match &mut self.phase {
+                Phase::Connecting(connecting) => match connecting.poll(&self.link, cx, &waker) {
+                    Connected::Pending => return,
+                    Connected::Refused(code) => self.refused(cx, code),
+                    Connected::Open(session, present, info) => {
+                        self.connected(cx, session, present, info);
+                    }
+                },
+                Phase::Waking(waking) => match waking.poll(cx, &waker) {
+                    Connected::Pending => return,
+                    Connected::Refused(_) => {
+                        self.phase = Phase::Gone;
+                        cx.gateway.stranger(cx.now, cx.turn, &self.link.path);
+                    }
+                    Connected::Open(session, present, info) => {
+                        self.woken(cx, session, present, info);
+                    }
+                },
+                Phase::Live(live) => {
+                    let Err(over) = live.pump(&mut self.link, cx, &waker) else {
+                        return;
+                    };
+                    self.over(cx, over);
+                }
+                Phase::Asleep { .. } | Phase::Gone => return,
+            }
+        }
+    }
+
+    /// The session of a CONNECT is open.
+    fn connected(
+        &mut self,
+        cx: &mut Cx<'_>,
+        session: nightjar_broker::Session,
+        present: bool,
+        info: Arc<nightjar_broker::access::ClientInfo>,
+    ) {
+        let Phase::Connecting(connecting) = std::mem::replace(&mut self.phase, Phase::Gone) else {
+            return;
+        };
+        let connecting = *connecting;
+        let air = match connecting.previous {
+            Previous::Live(live) => {
+                let air = Air::Known(live.on_air());
+                live.session.abandon();
+                air
+            }
+            Previous::Asleep { .. } => self.air,
+            Previous::Nothing => Air::Unknown,
+        };
+        let asked = connecting.asked;
+        let begin = Begin {
+            session,
+            mountpoint: mountpoint(cx.settings(), &info),
+            info,
+            settings: cx.settings().mqtt.load_full(),
+            clean: asked.clean,
+            keep_alive_ms: tolerance_ms(asked.keep_alive),
+            awake: None,
+            air,
+            acl: connecting.acl,
+            present,
+        };
+        let mut live = Live::new(cx, begin);
+        live.after_will = asked.will;
+        cx.gateway
+            .broker()
+            .metrics()
+            .count(Counter::ConnectsAccepted);
+        self.phase = Phase::Live(Box::new(live));
+        connack(&self.link, cx, ReturnCode::ACCEPTED);
+    }
+
+    /// The session of a sleeper is open.
+    fn woken(
+        &mut self,
+        cx: &mut Cx<'_>,
+        session: nightjar_broker::Session,
+        present: bool,
+        info: Arc<nightjar_broker::access::ClientInfo>,
+    ) {
+        let Phase::Waking(waking) = std::mem::replace(&mut self.phase, Phase::Gone) else {
+            return;
+        };
+        if !present {
+            // It ended meanwhile: nothing of it is left behind.
+            let mut session = session;
+            let _ = session.close(CloseKind::Disarmed, Some(0), cx.now);
+            cx.gateway.stranger(cx.now, cx.turn, &self.link.path);
+            return;
+        }
+        let begin = Begin {
+            session,
+            mountpoint: mountpoint(cx.settings(), &info),
+            info,
+            settings: cx.settings().mqtt.load_full(),
+            clean: false,
+            keep_alive_ms: u64::from(waking.seconds) * 1000,
+            awake: Some(Awake {
+                seconds: waking.seconds,
+                flush: matches!(waking.purpose, Purpose::Flush),
+                sent: 0,
+            }),
+            air: self.air,
+            acl: nightjar_broker::acl::AccessCache::new(),
+            present,
+        };
+        let live = Live::new(cx, begin);
+        self.phase = Phase::Live(Box::new(live));
+        match waking.purpose {
+            Purpose::Flush => {}
+            Purpose::Leave => self.over(cx, Over::Left),
+            Purpose::Sleep(duration) => self.over(cx, Over::Sleeps(duration)),
+            Purpose::Publish(raw) => {
+                if let Ok(frame) = nightjar_mqttsn::Frame::decode(&raw)
+                    && let Phase::Live(live) = &mut self.phase
+                {
+                    let result = live.receive(&mut self.link, cx, frame.message, &raw);
+                    if let Err(over) = result {
+                        self.over(cx, over);
+                    }
+                }
+            }
+        }
+    }
+
+    /// CONNECT is refused: what was there before stays.
+    fn refused(&mut self, cx: &mut Cx<'_>, code: ReturnCode) {
+        let congested = code == ReturnCode::CONGESTION;
+        cx.count(if congested {
+            Counted::ConnectsCongested
+        } else {
+            Counted::ConnectsDenied
+        });
+        cx.gateway.broker().metrics().count(if congested {
+            Counter::ConnectsRefused
+        } else {
+            Counter::ConnectsDenied
+        });
+        connack(&self.link, cx, code);
+        self.restore();
+    }
+
+    fn give_up_connect(&mut self, cx: &mut Cx<'_>) {
+        cx.count(Counted::ConnectsAbandoned);
+        self.restore();
+    }
+
+    fn restore(&mut self) {
+        self.last_connect = None;
+        let Phase::Connecting(connecting) = std::mem::replace(&mut self.phase, Phase::Gone) else {
+            return;
+        };
+        self.link.fall_back();
+        self.phase = match connecting.previous {
+            Previous::Nothing => Phase::Gone,
+            Previous::Live(live) => Phase::Live(live),
+            Previous::Asleep { seconds, lost_at } => Phase::Asleep { seconds, lost_at },
+        };
+    }
+
+    /// A connection is over.
+    fn over(&mut self, cx: &mut Cx<'_>, over: Over) {
+        let Phase::Live(live) = std::mem::replace(&mut self.phase, Phase::Gone) else {
+            return;
+        };
+        let mut live = *live;
+        let metrics = cx.gateway.broker().metrics();
+        match over {
+            Over::Lost(why) => {
+                cx.count(why);
+                metrics.count(Counter::DisconnectsKeepAlive);
+                tracing::debug!(
+                    client_id = &*self.id,
+                    why = why.name(),
+                    "MQTT-SN client lost"
+                );
+                let expiry = live.clean.then_some(0);
+                let _ = live.session.close(CloseKind::Abnormal, expiry, cx.now);
+                self.link.answer(cx, Message::Disconnect { duration: None });
+            }
+            Over::Left => {
+                metrics.count(Counter::DisconnectsNormal);
+                let expiry = if live.clean {
+                    0
+                } else {
+                    cx.settings().session_expiry
+                };
+                let _ = live
+                    .session
+                    .close(CloseKind::Disarmed, Some(expiry), cx.now);
+                self.link.answer(cx, Message::Disconnect { duration: None });
+            }
+            Over::Sleeps(duration) => {
+                cx.count(Counted::Sleeps);
+                let ticket = self.park(cx, &mut live, tolerance_secs(duration));
+                self.parting = Some(ticket);
+            }
+            Over::Flushed => {
+                self.link.answer(cx, Message::PingResp);
+                let seconds = live.awake.as_ref().map_or(0, |awake| awake.seconds);
+                let _ = self.park(cx, &mut live, seconds);
+            }
+            Over::GaveUp | Over::Published => {
+                if matches!(over, Over::GaveUp) {
+                    cx.count(Counted::WakesGivenUp);
+                }
+                let seconds = live.awake.as_ref().map_or(0, |awake| awake.seconds);
+                let _ = self.park(cx, &mut live, seconds);
+            }
+            Over::TakenOver => {
+                metrics.count(Counter::DisconnectsTakenOver);
+                live.session.abandon();
+                self.link.answer(cx, Message::Disconnect { duration: None });
+            }
+            Over::Closed(ReasonCode::ServerShuttingDown) => {
+                metrics.count(Counter::DisconnectsServer);
+                // It comes back to this node or another one; only if it does not is it lost.
+                let seconds = match &live.awake {
+                    Some(awake) => awake.seconds,
+                    None => u32::try_from(live.keep_alive_ms.div_ceil(1000)).unwrap_or(u32::MAX),
+                };
+                let asleep = live.awake.is_some();
+                let _ = self.park(cx, &mut live, seconds);
+                if !asleep {
+                    self.link.answer(cx, Message::Disconnect { duration: None });
+                }
+                self.phase = Phase::Gone;
+            }
+            Over::Closed(_) | Over::Broken => {
+                metrics.count(Counter::DisconnectsServer);
+                let _ = live.session.close(CloseKind::Abnormal, None, cx.now);
+                self.link.answer(cx, Message::Disconnect { duration: None });
+            }
+        }
+    }
+
+    /// The session goes into its record for so many seconds.
+    fn park(&mut self, cx: &Cx<'_>, live: &mut Live, seconds: u32) -> Ticket {
+        self.air = Air::Known(live.before_sleep());
+        let expiry = if live.clean {
+            seconds
+        } else {
+            cx.settings().session_expiry.max(seconds)
+        };
+        let ticket = live
+            .session
+            .close(CloseKind::Park(seconds), Some(expiry), cx.now);
+        self.phase = Phase::Asleep {
+            seconds,
+            lost_at: cx.now.plus_secs(u64::from(seconds)),
+        };
+        self.link.fall_back();
+        ticket
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
+        match &mut self.phase {
+            Phase::Connecting(connecting) => {
+                if connecting.since.plus_millis(HANDSHAKE_MS) <= cx.now {
+                    self.give_up_connect(cx);
+                }
+            }
+            Phase::Live(live) => {
+                if let Err(over) = live.handle_timeout(&mut self.link, cx) {
+                    self.over(cx, over);
+                }
+            }
+            Phase::Asleep { lost_at, .. } => {
+                if *lost_at <= cx.now {
+                    // The record's own deadline publishes the will.
+                    cx.count(Counted::LostAsleep);
+                    self.phase = Phase::Gone;
+                }
+            }
+            Phase::Waking(_) | Phase::Gone => {}
+        }
+        self.drive(cx);
+    }
+}
+
+fn connack(link: &Link, cx: &mut Cx<'_>, return_code: ReturnCode) {
+    link.answer(cx, Message::ConnAck { return_code });
+}
+
+/// Answers a CONNECT that changes nothing, where it came from.
+pub(super) fn refuse(path: &Path, cx: &mut Cx<'_>, return_code: ReturnCode) {
+    cx.send(path, Message::ConnAck { return_code });
+}

@@ -1,0 +1,370 @@
+//! The sockets' tasks: one for each socket, each with the shard of clients that it heard first.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nightjar_broker::{Broker, Counter, Timestamp};
+use nightjar_mqttsn::{Advertise, Frame, Message};
+use parking_lot::Mutex;
+use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::counters::Counted;
+use super::gateway::{Gateway, Turn};
+use super::path::Path;
+use super::settings::Settings;
+use super::socket::{SocketSettings, bind, kernel_drops};
+use crate::error::GatewayError;
+use crate::workers::Workers;
+
+/// Datagrams taken in one system call, where the system can.
+const BATCH: usize = 32;
+/// Bytes for each: the largest datagram, or many small ones that the kernel joined.
+const BUFFER: usize = 65_536;
+/// Reads of one socket before its timers and other tasks have their turn.
+const TURNS: usize = 16;
+
+/// MQTT-SN listeners whose sockets are bound; datagrams wait in their buffers.
+#[derive(Debug, Default)]
+pub struct BoundSnListeners {
+    listeners: Vec<Bound>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    settings: Settings,
+    place: SocketSettings,
+    sockets: Vec<std::net::UdpSocket>,
+    address: SocketAddr,
+}
+
+/// The MQTT-SN listeners of a node.
+#[derive(Debug, Default)]
+pub struct SnListeners {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    gateway: Arc<Gateway>,
+    address: SocketAddr,
+    running: Mutex<Option<Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What [`SnListeners::status`] tells of one listener.
+#[derive(Debug)]
+pub struct SnListenerStatus {
+    /// `mqttsn:default`.
+    pub name: Arc<str>,
+    /// Does it serve?
+    pub running: bool,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Its clients and counters.
+    pub gateway: Arc<Gateway>,
+}
+
+impl SnListenerStatus {
+    /// Datagrams that the kernel dropped before they were read.
+    #[must_use]
+    pub fn kernel_drops(&self) -> u64 {
+        kernel_drops(self.address.port())
+    }
+}
+
+impl SnListeners {
+    /// Binds the sockets of all listeners, as many each as there are workers.
+    ///
+    /// # Errors
+    /// The first that cannot be bound; nothing is bound then.
+    pub fn bind(
+        listeners: Vec<(Settings, SocketSettings)>,
+        sockets: usize,
+    ) -> Result<BoundSnListeners, GatewayError> {
+        let mut bound = Vec::with_capacity(listeners.len());
+        for (settings, place) in listeners {
+            let sockets = bind(&place, sockets)?;
+            let address = sockets[0].local_addr().unwrap_or(place.bind);
+            bound.push(Bound {
+                settings,
+                place,
+                sockets,
+                address,
+            });
+        }
+        Ok(BoundSnListeners { listeners: bound })
+    }
+
+    /// All listeners.
+    #[must_use]
+    pub fn status(&self) -> Vec<SnListenerStatus> {
+        let status = |entry: &Entry| SnListenerStatus {
+            name: entry.gateway.settings().name.clone(),
+            running: entry.running.lock().is_some(),
+            address: entry.address,
+            gateway: entry.gateway.clone(),
+        };
+        self.entries.iter().map(status).collect()
+    }
+
+    /// Stops all: the sockets are closed when this returns.
+    pub async fn stop_all(&self) {
+        for entry in &self.entries {
+            let running = entry.running.lock().take();
+            if let Some(running) = running {
+                running.stop.send_replace(true);
+                for task in running.tasks {
+                    // An error means that it was cancelled with its runtime, and so ended as well.
+                    let _ = task.await;
+                }
+            }
+        }
+    }
+}
+
+impl BoundSnListeners {
+    /// The actual addresses: `("mqttsn:default", 127.0.0.1:41884)`.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
+        let listeners = self.listeners.iter();
+        listeners
+            .map(|bound| (bound.settings.name.clone(), bound.address))
+            .collect()
+    }
+
+    /// Begins to serve.
+    ///
+    /// # Errors
+    /// [`GatewayError::Setting`] if the system does not let a socket be used as it must be.
+    pub fn start(
+        self,
+        workers: &Workers,
+        broker: &Arc<Broker>,
+    ) -> Result<SnListeners, GatewayError> {
+        let _runtime = workers.handle().enter();
+        let mut entries = Vec::with_capacity(self.listeners.len());
+        for bound in self.listeners {
+            let key = bound.place.key.clone();
+            let gateway = Gateway::new(broker.clone(), bound.settings, bound.sockets.len());
+            let (stop, stopped) = watch::channel(false);
+            let mut tasks = Vec::new();
+            for (shard, socket) in bound.sockets.into_iter().enumerate() {
+                let failed = |error: io::Error| GatewayError::Setting {
+                    key: format!("{key}.bind"),
+                    reason: format!("the system does not let the socket be used: {error}"),
+                };
+                let state = UdpSocketState::new((&socket).into()).map_err(failed)?;
+                let socket = UdpSocket::from_std(socket).map_err(failed)?;
+                let worker = Worker {
+                    gateway: gateway.clone(),
+                    shard,
+                    socket,
+                    state,
+                    place: bound.place.clone(),
+                    address: bound.address,
+                };
+                tasks.push(workers.spawn(worker.run(stopped.clone())));
+            }
+            entries.push(Entry {
+                gateway,
+                address: bound.address,
+                running: Mutex::new(Some(Running { stop, tasks })),
+            });
+        }
+        Ok(SnListeners { entries })
+    }
+}
+
+struct Worker {
+    gateway: Arc<Gateway>,
+    shard: usize,
+    socket: UdpSocket,
+    state: UdpSocketState,
+    place: SocketSettings,
+    address: SocketAddr,
+}
+
+impl Worker {
+    async fn run(self, mut stop: watch::Receiver<bool>) {
+        let mut buffers: Vec<Vec<u8>> = (0..BATCH).map(|_| vec![0; BUFFER]).collect();
+        let mut turn = Turn::default();
+        // The first is sent at once: who waits for a gateway has found one.
+        let mut advertise = match self.place.advertise {
+            Some(seconds) if self.shard == 0 && !self.place.groups.is_empty() => {
+                let period = Duration::from_secs(u64::from(seconds.max(1)));
+                Some(tokio::time::interval(period))
+            }
+            _ => None,
+        };
+        loop {
+            let next = self.gateway.next_timeout(self.shard);
+            let wait = next.map(|at| Duration::from_millis(at.since(Timestamp::now())));
+            let advertising = async {
+                match &mut advertise {
+                    Some(interval) => {
+                        interval.tick().await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            let timeout = async {
+                match wait {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let mut due = false;
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                readable = self.socket.readable() => {
+                    if let Err(error) = readable {
+                        tracing::error!(listener = &*self.gateway.settings().name, "socket failed: {error}");
+                        return;
+                    }
+                    self.read(&mut buffers, &mut turn);
+                }
+                () = self.gateway.woken(self.shard) => {}
+                () = timeout => due = true,
+                () = advertising => self.advertise(),
+            }
+            let now = Timestamp::now();
+            if due || next.is_some_and(|at| at <= now) {
+                self.gateway.timeout(now, self.shard, &mut turn);
+            }
+            if self.gateway.is_woken(self.shard) {
+                self.gateway.wake(now, self.shard, &mut turn);
+            }
+            self.flush(&mut turn).await;
+        }
+    }
+
+    /// Reads what waits, up to a bound.
+    fn read(&self, buffers: &mut [Vec<u8>], turn: &mut Turn) {
+        let mut metas = [RecvMeta::default(); BATCH];
+        for _ in 0..TURNS {
+            let mut slices: Vec<IoSliceMut<'_>> =
+                buffers.iter_mut().map(|it| IoSliceMut::new(it)).collect();
+            let read = self.socket.try_io(Interest::READABLE, || {
+                self.state
+                    .recv((&self.socket).into(), &mut slices, &mut metas)
+            });
+            let count = match read {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    tracing::debug!(
+                        listener = &*self.gateway.settings().name,
+                        "receive: {error}"
+                    );
+                    return;
+                }
+            };
+            let now = Timestamp::now();
+            let metrics = self.gateway.broker().metrics();
+            for (meta, buffer) in metas.iter().zip(buffers.iter()).take(count) {
+                metrics.add(Counter::BytesReceived, meta.len as u64);
+                let bytes = &buffer[..meta.len.min(buffer.len())];
+                let group = self.group(meta.dst_ip);
+                // The kernel joins datagrams of one sender that have one size.
+                for datagram in bytes.chunks(meta.stride.max(1)) {
+                    let local = meta.dst_ip.filter(|_| group.is_none());
+                    let from = Path::direct(meta.addr, local);
+                    self.gateway
+                        .receive(now, self.shard, turn, from, group, datagram);
+                }
+            }
+            self.gateway.finish(turn);
+            self.send(turn);
+            if count < BATCH {
+                return;
+            }
+        }
+    }
+
+    /// The group that a datagram was sent to.
+    fn group(&self, to: Option<IpAddr>) -> Option<SocketAddr> {
+        let to = to?;
+        let known = self.place.groups.iter().find(|group| group.ip() == to);
+        match known {
+            Some(group) => Some(*group),
+            None if to.is_multicast() => Some(SocketAddr::new(to, self.address.port())),
+            None => None,
+        }
+    }
+
+    async fn flush(&self, turn: &mut Turn) {
+        self.gateway.finish(turn);
+        if turn.output().is_empty() {
+            return;
+        }
+        self.send(turn);
+        // A long flush must not keep the runtime's other tasks waiting.
+        tokio::task::yield_now().await;
+    }
+
+    /// Sends the output. What the system does not take is lost, as it would be on the way; the exchange repeats it.
+    fn send(&self, turn: &mut Turn) {
+        let counters = self.gateway.counters();
+        let mut octets = 0;
+        for (path, datagram) in turn.output().iter() {
+            let transmit = Transmit {
+                destination: path.peer,
+                ecn: None,
+                contents: datagram,
+                segment_size: None,
+                src_ip: path.local,
+            };
+            let sent = self.state.try_send((&self.socket).into(), &transmit);
+            match sent {
+                Ok(()) => octets += datagram.len() as u64,
+                Err(error) => {
+                    counters.count(Counted::SendErrors);
+                    tracing::debug!(peer = %path.peer, "send: {error}");
+                }
+            }
+        }
+        counters.add(Counted::SentBytes, octets);
+        let metrics = self.gateway.broker().metrics();
+        metrics.add(Counter::BytesSent, octets);
+        turn.output().clear();
+    }
+
+    /// ADVERTISE to each group (section 6.1).
+    fn advertise(&self) {
+        let message = Message::Advertise(Advertise {
+            gw_id: self.gateway.settings().gateway_id,
+            duration: self.place.advertise.unwrap_or_default(),
+        });
+        let mut datagram = Vec::new();
+        if Frame::from(message).encode(&mut datagram).is_err() {
+            return;
+        }
+        for group in &self.place.groups {
+            let transmit = Transmit {
+                destination: *group,
+                ecn: None,
+                contents: &datagram,
+                segment_size: None,
+                src_ip: None,
+            };
+            match self.state.try_send((&self.socket).into(), &transmit) {
+                Ok(()) => self.gateway.counters().count(Counted::Advertises),
+                Err(error) => {
+                    self.gateway.counters().count(Counted::SendErrors);
+                    tracing::debug!(%group, "ADVERTISE: {error}");
+                }
+            }
+        }
+    }
+}

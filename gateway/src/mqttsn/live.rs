@@ -1,0 +1,479 @@
+//! A connected client, active or awake: its session, its topic ids and what is open with it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use nightjar_broker::access::{BoxFuture, ClientInfo};
+use nightjar_broker::acl::{AccessCache, Judged};
+use nightjar_broker::settings::MqttSettings;
+use nightjar_broker::shard::Will;
+use nightjar_broker::{
+    AckPacket, Message as BrokerMessage, Progress, Session, Signal, Ticket, Timestamp, TopicCache,
+    Transmit,
+};
+use nightjar_mqtt::{ReasonCode, TopicFilter};
+use nightjar_mqttsn::{Message, PubAck, QoS, RegAck, ReturnCode, SubAck};
+
+use super::counters::Counted;
+use super::downlink::Exchange;
+use super::front;
+use super::gateway::Cx;
+use super::link::Link;
+use super::topics::Topics;
+
+/// Messages held behind one that waits for a verdict.
+const MAX_HELD: usize = 16;
+/// Acknowledgements of which the topic's octets are remembered: a client has one exchange open, a careless one a few.
+const ACKS: usize = 4;
+
+/// Why a client is not connected any more.
+#[derive(Debug)]
+pub(super) enum Over {
+    /// Not heard, or no answer.
+    Lost(Counted),
+    /// A wake is done: PINGRESP, and back to sleep.
+    Flushed,
+    /// A wake without an answer: back to sleep, the messages stay.
+    GaveUp,
+    /// A message of a sleeper is taken and answered: back to sleep.
+    Published,
+    /// DISCONNECT without duration.
+    Left,
+    /// DISCONNECT with duration.
+    Sleeps(u16),
+    /// Another connection has the session.
+    TakenOver,
+    /// The broker asks for the end.
+    Closed(ReasonCode),
+    /// What must be kept could not be.
+    Broken,
+}
+
+/// What is known of the message that was on the air when the last connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Air {
+    /// Nothing: the node was down. What may have been sent is sent with DUP.
+    Unknown,
+    /// The packet id of the one that was sent and not acknowledged.
+    Known(Option<u16>),
+}
+
+/// A client between PINGREQ and PINGRESP.
+#[derive(Debug)]
+pub(super) struct Awake {
+    /// Seconds it sleeps, tolerance included.
+    pub seconds: u32,
+    /// It asked for its messages; else it only publishes.
+    pub flush: bool,
+    /// Messages sent so far.
+    pub sent: u32,
+}
+
+/// An answer that waits until what it promises is kept.
+#[derive(Debug)]
+pub(super) enum Answer {
+    RegAck { topic_id: u16, msg_id: u16 },
+    WillTopicResp,
+    WillMsgResp,
+}
+
+/// A message that waits for a verdict; nothing behind it is handled before.
+pub(super) struct Waiting {
+    pub judged: BoxFuture<'static, Judged>,
+    pub what: Judging,
+}
+
+/// Which message.
+pub(super) enum Judging {
+    Publish {
+        message: BrokerMessage,
+        msg_id: u16,
+        raw: u16,
+        silent: bool,
+    },
+    Subscribe {
+        msg_id: u16,
+        topic_id: u16,
+        name: Option<nightjar_mqtt::TopicName>,
+        filter: TopicFilter,
+        qos: nightjar_mqtt::QoS,
+        again: bool,
+    },
+    WillTopic(Box<Will>),
+}
+
+/// A connected client.
+pub(super) struct Live {
+    pub session: Session,
+    pub info: Arc<ClientInfo>,
+    pub settings: Arc<MqttSettings>,
+    pub mountpoint: Option<Arc<str>>,
+    pub clean: bool,
+    /// Milliseconds of silence, tolerance included, after which it is lost.
+    pub keep_alive_ms: u64,
+    pub last_heard: Timestamp,
+    /// The will handshake was its last word: a repeated WILLMSG gets CONNACK again.
+    pub after_will: bool,
+    pub awake: Option<Awake>,
+    pub topics: Topics,
+    pub offset: u16,
+    pub air: Air,
+    pub exchange: Exchange,
+    pub will: Option<Box<Will>>,
+    pub cache: TopicCache,
+    pub acl: AccessCache,
+    /// Topics that the client refused to have registered, until its next SUBSCRIBE.
+    pub muted: Vec<nightjar_mqtt::TopicName>,
+    pub waiting: Option<Box<Waiting>>,
+    pub held: VecDeque<Box<[u8]>>,
+    pub answers: VecDeque<(Ticket, Answer)>,
+    /// SUBSCRIBE under way: MsgId and the topic id for SUBACK.
+    pub subscribing: VecDeque<(u16, u16)>,
+    pub last_subscribe: (u16, u64),
+    acks: [(u16, u16); ACKS],
+    next_ack: usize,
+    /// MsgId of a QoS 2 PUBLISH of a sleeper whose PUBREL is awaited.
+    pub releasing: bool,
+    /// Octets of the stored front-end state; 0: not written yet.
+    front_len: usize,
+}
+
+/// What a [`Live`] is made from.
+pub(super) struct Begin {
+    pub session: Session,
+    pub info: Arc<ClientInfo>,
+    pub settings: Arc<MqttSettings>,
+    pub mountpoint: Option<Arc<str>>,
+    pub clean: bool,
+    pub keep_alive_ms: u64,
+    pub awake: Option<Awake>,
+    pub air: Air,
+    pub acl: AccessCache,
+    pub present: bool,
+}
+
+impl Live {
+    pub fn new(cx: &mut Cx<'_>, begin: Begin) -> Self {
+        let mut session = begin.session;
+        let found = session.take_front();
+        let kept = if begin.present {
+            front::read(&found.octets)
+        } else {
+            None
+        };
+        let front_len = if kept.is_some() {
+            found.octets.len()
+        } else {
+            0
+        };
+        let kept = kept.unwrap_or_else(|| front::Kept {
+            offset: cx.random() as u16,
+            clean: begin.clean,
+            ..front::Kept::default()
+        });
+        let air = match begin.air {
+            Air::Unknown if found.parked > 0 && front_len > 0 => Air::Known(kept.on_air),
+            air => air,
+        };
+        Self {
+            session,
+            info: begin.info,
+            settings: begin.settings,
+            mountpoint: begin.mountpoint,
+            clean: if begin.awake.is_some() {
+                kept.clean
+            } else {
+                begin.clean
+            },
+            keep_alive_ms: begin.keep_alive_ms,
+            last_heard: cx.now,
+            after_will: false,
+            awake: begin.awake,
+            topics: kept.topics,
+            offset: kept.offset,
+            air,
+            exchange: Exchange::Idle,
+            will: found.will,
+            cache: TopicCache::default(),
+            acl: begin.acl,
+            muted: Vec::new(),
+            waiting: None,
+            held: VecDeque::new(),
+            answers: VecDeque::new(),
+            subscribing: VecDeque::new(),
+            last_subscribe: (0, 0),
+            acks: [(0, 0); ACKS],
+            next_ack: 0,
+            releasing: false,
+            front_len,
+        }
+    }
+
+    /// When something is due without a message of the client.
+    pub fn deadline(&self, retry_ms: u64) -> Timestamp {
+        let silence = match &self.awake {
+            Some(_) => retry_ms.saturating_mul(3),
+            None => self.keep_alive_ms,
+        };
+        let mut at = self.last_heard.plus_millis(silence);
+        if let Some(due) = self.exchange.due() {
+            at = at.min(due);
+        }
+        if let Some(due) = self.session.poll_timeout() {
+            at = at.min(due);
+        }
+        at
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, link: &mut Link, cx: &mut Cx<'_>) -> Result<(), Over> {
+        let retry_ms = cx.settings().retry_interval_ms;
+        match &self.awake {
+            Some(awake) => {
+                if self.last_heard.plus_millis(retry_ms.saturating_mul(3)) <= cx.now {
+                    return Err(if awake.flush {
+                        Over::GaveUp
+                    } else {
+                        Over::Published
+                    });
+                }
+            }
+            None => {
+                if self.last_heard.plus_millis(self.keep_alive_ms) <= cx.now {
+                    return Err(Over::Lost(Counted::LostKeepAlive));
+                }
+            }
+        }
+        if self.session.poll_timeout().is_some_and(|at| at <= cx.now) {
+            self.session.handle_timeout(cx.now);
+        }
+        self.resend_due(link, cx)
+    }
+
+    /// Does everything that can be done without a word of the client.
+    pub fn pump(&mut self, link: &mut Link, cx: &mut Cx<'_>, waker: &Waker) -> Result<(), Over> {
+        match self.session.take_signal() {
+            Some(Signal::TakenOver) => return Err(Over::TakenOver),
+            Some(Signal::Close(code)) => return Err(Over::Closed(code)),
+            None => {}
+        }
+        self.session.poll_stall(waker);
+        self.poll_waiting(link, cx, waker)?;
+        self.poll_answers(link, cx, waker)?;
+        while let Some(transmit) = self.session.next_answer(waker).map_err(|_| Over::Broken)? {
+            self.answer(link, cx, transmit);
+        }
+        let idle = self.flow(link, cx, waker)?;
+        if self.session.has_unsubmitted() {
+            self.session.finish_batch(&mut Session::new_batch(), cx.now);
+        }
+        let quiet = self.waiting.is_none() && self.answers.is_empty() && !self.session.owes();
+        match &self.awake {
+            Some(awake) if awake.flush => {
+                // An address that cannot be made to answer: the messages stay for the next time.
+                if quiet && (idle || self.exchange.is_blocked()) {
+                    return Err(Over::Flushed);
+                }
+            }
+            Some(_) if quiet && !self.releasing => return Err(Over::Published),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn poll_waiting(
+        &mut self,
+        link: &mut Link,
+        cx: &mut Cx<'_>,
+        waker: &Waker,
+    ) -> Result<(), Over> {
+        while let Some(waiting) = &mut self.waiting {
+            let mut task = std::task::Context::from_waker(waker);
+            let Poll::Ready(judged) = waiting.judged.as_mut().poll(&mut task) else {
+                return Ok(());
+            };
+            if let Some(waiting) = self.waiting.take() {
+                self.judged(link, cx, waiting.what, judged)?;
+            }
+            while self.waiting.is_none()
+                && let Some(datagram) = self.held.pop_front()
+            {
+                if let Ok(frame) = nightjar_mqttsn::Frame::decode(&datagram) {
+                    self.receive(link, cx, frame.message, &datagram)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a message for after the one that waits.
+    pub fn hold(&mut self, cx: &Cx<'_>, datagram: &[u8]) {
+        if self.held.len() < MAX_HELD {
+            self.held.push_back(datagram.into());
+        } else {
+            cx.count(Counted::Busy);
+        }
+    }
+
+    fn poll_answers(&mut self, link: &Link, cx: &mut Cx<'_>, waker: &Waker) -> Result<(), Over> {
+        while let Some((ticket, _)) = self.answers.front() {
+            match ticket.poll(Some(waker)) {
+                Progress::Pending => return Ok(()),
+                Progress::Failed(_) => return Err(Over::Broken),
+                Progress::Done => {}
+            }
+            let Some((_, answer)) = self.answers.pop_front() else {
+                return Ok(());
+            };
+            let return_code = ReturnCode::ACCEPTED;
+            let message = match answer {
+                Answer::RegAck { topic_id, msg_id } => Message::RegAck(RegAck {
+                    topic_id,
+                    msg_id,
+                    return_code,
+                }),
+                Answer::WillTopicResp => Message::WillTopicResp { return_code },
+                Answer::WillMsgResp => Message::WillMsgResp { return_code },
+            };
+            link.answer(cx, message);
+        }
+        Ok(())
+    }
+
+    /// Notes the topic's octets of a PUBLISH for its PUBACK.
+    pub fn note_ack(&mut self, msg_id: u16, raw: u16) {
+        self.acks[self.next_ack] = (msg_id, raw);
+        self.next_ack = (self.next_ack + 1) % ACKS;
+    }
+
+    fn raw_of(&self, msg_id: u16) -> u16 {
+        // The latest one counts: MsgIds come again.
+        (1..=ACKS)
+            .map(|back| self.acks[(self.next_ack + ACKS - back) % ACKS])
+            .find(|(id, _)| *id == msg_id)
+            .map_or(0, |(_, raw)| raw)
+    }
+
+    /// Sends an acknowledgement, SUBACK or UNSUBACK of the session.
+    pub fn answer(&mut self, link: &Link, cx: &mut Cx<'_>, transmit: Transmit) {
+        let message = match transmit {
+            Transmit::Ack { packet, id, reason } => {
+                let code = return_code(reason);
+                match packet {
+                    AckPacket::Pubrec if code.is_accepted() => {
+                        self.releasing = self.awake.is_some();
+                        Message::PubRec { msg_id: id }
+                    }
+                    AckPacket::Puback | AckPacket::Pubrec => Message::PubAck(PubAck {
+                        topic_id: self.raw_of(id),
+                        msg_id: id,
+                        return_code: code,
+                    }),
+                    AckPacket::Pubcomp => {
+                        self.releasing = false;
+                        Message::PubComp { msg_id: id }
+                    }
+                    AckPacket::Pubrel => return,
+                }
+            }
+            Transmit::Suback { id, codes } => {
+                let at = self
+                    .subscribing
+                    .iter()
+                    .position(|(msg_id, _)| *msg_id == id);
+                let topic_id = at
+                    .and_then(|at| self.subscribing.remove(at))
+                    .map_or(0, |(_, topic_id)| topic_id);
+                let code = codes.first().copied().unwrap_or(ReasonCode::Success);
+                let refused = code.is_error();
+                Message::SubAck(SubAck {
+                    qos: match code {
+                        ReasonCode::GrantedQoS1 => QoS::AtLeastOnce,
+                        ReasonCode::GrantedQoS2 => QoS::ExactlyOnce,
+                        _ => QoS::AtMostOnce,
+                    },
+                    topic_id: if refused { 0 } else { topic_id },
+                    msg_id: id,
+                    return_code: if refused {
+                        return_code(code)
+                    } else {
+                        ReturnCode::ACCEPTED
+                    },
+                })
+            }
+            Transmit::Unsuback { id, .. } => Message::UnsubAck { msg_id: id },
+            Transmit::Publish { .. } => return,
+        };
+        link.answer(cx, message);
+    }
+
+    /// Writes a change of the front-end state to the session; done when it is kept.
+    pub fn keep(&mut self, change: impl FnOnce(&mut Vec<u8>)) -> Ticket {
+        let mut octets = Vec::new();
+        let whole = self.front_len == 0;
+        if !whole {
+            change(&mut octets);
+            let names: usize = self.topics.iter().map(|(_, name)| name.len() + 5).sum();
+            if self.front_len + octets.len() <= 2 * names + 512 {
+                self.front_len += octets.len();
+                return self.session.put_front(true, octets);
+            }
+        }
+        let octets = front::whole(self.offset, self.clean, &self.topics, self.on_air());
+        self.front_len = octets.len();
+        self.session.put_front(false, octets)
+    }
+
+    /// Writes the head if nothing is written yet.
+    pub fn keep_head(&mut self) {
+        if self.front_len == 0 {
+            let _ = self.keep(|_| {});
+        }
+    }
+
+    /// The session before the client sleeps: what was taken and not sent goes back, what is on the air is noted.
+    pub fn before_sleep(&mut self) -> Option<u16> {
+        let air = self.on_air();
+        if let Some(delivery) = self.exchange.take_held() {
+            self.session.put_back(delivery);
+        }
+        let noted = match self.air {
+            Air::Known(noted) => noted,
+            Air::Unknown => None,
+        };
+        if self.front_len == 0 || air.is_some() || noted.is_some() {
+            let _ = self.keep(|out| front::on_air(out, air));
+        }
+        air
+    }
+
+    /// Packet id of the message that was sent and not acknowledged.
+    pub fn on_air(&self) -> Option<u16> {
+        match (self.exchange.on_air(), self.air) {
+            (Some(id), _) => Some(id),
+            // It was not sent again in this connection.
+            (None, Air::Known(id)) => id,
+            (None, Air::Unknown) => None,
+        }
+    }
+
+    /// The topic as the broker knows it.
+    pub fn mounted(&self, topic: &str) -> Option<String> {
+        self.mountpoint
+            .as_ref()
+            .map(|mountpoint| format!("{mountpoint}{topic}"))
+    }
+}
+
+/// The return code for a reason code of the broker.
+pub(super) const fn return_code(reason: ReasonCode) -> ReturnCode {
+    match reason {
+        ReasonCode::QuotaExceeded
+        | ReasonCode::ServerBusy
+        | ReasonCode::ServerUnavailable
+        | ReasonCode::ReceiveMaximumExceeded => ReturnCode::CONGESTION,
+        reason if reason.is_error() => ReturnCode::NOT_SUPPORTED,
+        _ => ReturnCode::ACCEPTED,
+    }
+}
