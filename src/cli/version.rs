@@ -43,7 +43,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "limits.client",
     "limits.flapping",
     "limits.user",
-    "listeners.mqttsn",
     "metrics",
 ];
 
@@ -103,7 +102,7 @@ pub fn text() -> String {
             "release"
         }
     );
-    let _ = writeln!(out, "transports      tcp, tls, ws, wss");
+    let _ = writeln!(out, "transports      tcp, tls, ws, wss, udp (MQTT-SN)");
     let _ = writeln!(out, "authenticators  {}", kinds("auth"));
     let _ = writeln!(out, "acl sources     {}", kinds("acl"));
     out

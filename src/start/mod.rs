@@ -6,6 +6,7 @@ pub mod access;
 pub mod admin;
 mod memory;
 mod reload;
+mod sensors;
 mod settings;
 mod store;
 mod sys;
@@ -23,6 +24,7 @@ use nightjar_broker::acl::AclSources;
 use nightjar_broker::auth::{AuthChain, Timer};
 use nightjar_broker::{Broker, Kept, MemoryLevel, Parts, Signal, Timestamp};
 use nightjar_gateway::mqtt::{ConnectLimits, ListenerMqtt, MqttFrontend};
+use nightjar_gateway::mqttsn::SnListeners;
 use nightjar_gateway::websocket::handshake::{StatusAnswer, StatusSource};
 use nightjar_gateway::{Listeners, Workers};
 use nightjar_mqtt::ReasonCode;
@@ -53,6 +55,8 @@ pub struct Node {
     pub store: Arc<Store>,
     /// Its listeners.
     pub listeners: Listeners<ListenerMqtt>,
+    /// Its MQTT-SN listeners.
+    pub sensors: SnListeners,
     /// Changes the log level at run time.
     log: reload::LogLevel,
     /// Checks passwords, whatever the authenticators are.
@@ -124,8 +128,13 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         Ok(bound) => bound,
         Err(error) => return exit::fail(exit::USAGE, error),
     };
+    let sensors = match SnListeners::bind(sensors::listeners(config), workers.count()) {
+        Ok(sensors) => sensors,
+        Err(error) => return exit::fail(exit::USAGE, error),
+    };
     store.start(&broker);
-    let addresses = bound.addresses();
+    let mut addresses = bound.addresses();
+    addresses.extend(sensors.addresses());
     warnings(&loaded);
     let limits = ConnectLimits {
         packet: u32::try_from(config.limits.connect_packet_size.get()).unwrap_or(u32::MAX),
@@ -133,6 +142,10 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
     };
     let frontend = MqttFrontend::new(broker.clone(), limits);
     let listeners = bound.start(&workers, move |accepted| frontend.clone().serve(accepted));
+    let sensors = match sensors.start(&workers, &broker) {
+        Ok(sensors) => sensors,
+        Err(error) => return exit::fail(exit::FAILED, error),
+    };
     let ready: Vec<(String, String)> = addresses
         .iter()
         .map(|(name, address)| (name.to_string(), address.to_string()))
@@ -148,6 +161,7 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         broker,
         store: store.clone(),
         listeners,
+        sensors,
         log,
         hashing,
     });
@@ -210,6 +224,8 @@ async fn stop(node: &Node) {
     while node.broker.connected() > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    // Last: sensors have their DISCONNECT by now.
+    node.sensors.stop_all().await;
 }
 
 /// What happens with time: wills, expiry, `$SYS`, memory levels.
@@ -279,6 +295,12 @@ impl Node {
                 let value = json!({ "running": listener.running, "addresses": addresses, "connections": connections });
                 (listener.name.to_string(), value)
             })
+            .chain(self.sensors.status().into_iter().map(|listener| {
+                let addresses = vec![listener.address.to_string()];
+                let sessions = listener.gateway.sessions();
+                let value = json!({ "running": listener.running, "addresses": addresses, "connections": sessions });
+                (listener.name.to_string(), value)
+            }))
             .collect();
         json!({
             "node": &**broker.node(),

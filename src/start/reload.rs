@@ -57,6 +57,14 @@ impl Node {
                         found.state.settings().mqtt.settings.store(fresh);
                     }
                 }
+                let sensors = self.sensors.status();
+                for change in super::sensors::changeable(&fresh.config) {
+                    if let Some(found) = sensors.iter().find(|it| *it.name == *change.name) {
+                        let settings = found.gateway.settings();
+                        settings.predefined.store(Arc::new(change.predefined));
+                        settings.mqtt.store(Arc::new(change.mqtt));
+                    }
+                }
                 *self.loaded.lock() = fresh;
             }
             Err(error) => errors.push(error.to_string()),

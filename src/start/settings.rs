@@ -16,11 +16,11 @@ use nightjar_mqtt::QoS;
 
 use crate::config::model::{self, Config, StreamKind, StreamListener};
 
-fn millis(duration: crate::config::units::Duration) -> u64 {
+pub(super) fn millis(duration: crate::config::units::Duration) -> u64 {
     u64::try_from(duration.get().as_millis()).unwrap_or(u64::MAX)
 }
 
-fn seconds(duration: crate::config::units::Duration) -> u32 {
+pub(super) fn seconds(duration: crate::config::units::Duration) -> u32 {
     u32::try_from(duration.get().as_secs()).unwrap_or(u32::MAX)
 }
 

@@ -76,7 +76,7 @@ pub struct Shared {
     /// Bytes buffered by connections whose CONNECT is not whole.
     unconnected: AtomicUsize,
     limits: ConnectLimits,
-    client_ids: input::ClientIds,
+    client_ids: ClientIds,
 }
 
 /// The MQTT front-end of a broker. Clones share it.
@@ -91,7 +91,7 @@ impl MqttFrontend {
             broker,
             unconnected: AtomicUsize::new(0),
             limits,
-            client_ids: input::ClientIds::default(),
+            client_ids: ClientIds::default(),
         }))
     }
 

@@ -3,7 +3,7 @@
 use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
 use dashmap::DashMap;
@@ -37,6 +37,8 @@ pub(super) struct Home {
 /// waits, then send [`Turn::output`].
 #[derive(Debug, Default)]
 pub struct Turn {
+    /// The time of the last call.
+    now: Timestamp,
     pub(super) batch: PublishBatch,
     pub(super) out: Output,
     /// Clients whose address another one has now.
@@ -177,6 +179,8 @@ pub struct Gateway {
     settings: Arc<Settings>,
     counters: Arc<Counters>,
     shards: Box<[Mutex<Shard>]>,
+    /// Until when the task of each shard sleeps.
+    sleeping: Box<[AtomicU64]>,
     ready: Box<[Arc<Ready>]>,
     by_address: DashMap<Key, Home, RandomState>,
     by_client: DashMap<Arc<str>, Home, RandomState>,
@@ -249,6 +253,7 @@ impl Gateway {
         }));
         Arc::new(Self {
             shards: ready.iter().map(shard).collect(),
+            sleeping: ready.iter().map(|_| AtomicU64::new(0)).collect(),
             ready,
             broker,
             counters: Arc::default(),
@@ -549,6 +554,7 @@ impl Gateway {
         (id, assigned): (Arc<str>, bool),
         f: impl FnOnce(&mut Client, &mut Cx<'_>),
     ) -> bool {
+        turn.now = now;
         let shard = shard % self.shards.len();
         let mut guard = self.shards[shard].lock();
         let place = &mut *guard;
@@ -605,6 +611,7 @@ impl Gateway {
         turn: &mut Turn,
         f: impl FnOnce(&mut Client, &mut Cx<'_>) -> R,
     ) -> Option<R> {
+        turn.now = now;
         let mut guard = self.shards[home.shard as usize].lock();
         let shard = &mut *guard;
         let slot = shard.slots.get_mut(home.slot as usize)?;
@@ -667,7 +674,13 @@ impl Gateway {
         if deadline != Timestamp::NEVER {
             let entry = shard.wheel.entry(deadline);
             if client.timer == 0 || entry < client.timer {
-                client.timer = shard.wheel.insert(deadline, home.slot, slot.generation);
+                client.timer = shard
+                    .wheel
+                    .insert(turn.now, deadline, home.slot, slot.generation);
+                let at = home.shard as usize;
+                if deadline.0 < self.sleeping[at].load(Ordering::Acquire) {
+                    self.ready[at].notify.notify_one();
+                }
             }
         }
         slot.client = Some(client);
@@ -723,6 +736,21 @@ impl Gateway {
                 client.drive(cx);
             });
         }
+    }
+
+    /// As [`Self::next_timeout`], and until [`Self::awake`] a deadline that is earlier wakes [`Self::woken`].
+    pub(super) fn falls_asleep(&self, shard: usize) -> Option<Timestamp> {
+        self.sleeping[shard].store(u64::MAX, Ordering::Release);
+        let next = self.next_timeout(shard);
+        if let Some(next) = next {
+            self.sleeping[shard].store(next.0, Ordering::Release);
+        }
+        next
+    }
+
+    /// The task of a shard will look at the timers again by itself.
+    pub(super) fn awake(&self, shard: usize) {
+        self.sleeping[shard].store(0, Ordering::Release);
     }
 
     /// The time at which a client of the shard may have something due.

@@ -208,7 +208,7 @@ impl Worker {
             _ => None,
         };
         loop {
-            let next = self.gateway.next_timeout(self.shard);
+            let next = self.gateway.falls_asleep(self.shard);
             let wait = next.map(|at| Duration::from_millis(at.since(Timestamp::now())));
             let advertising = async {
                 match &mut advertise {
@@ -238,6 +238,7 @@ impl Worker {
                 () = timeout => due = true,
                 () = advertising => self.advertise(),
             }
+            self.gateway.awake(self.shard);
             let now = Timestamp::now();
             if due || next.is_some_and(|at| at <= now) {
                 self.gateway.timeout(now, self.shard, &mut turn);

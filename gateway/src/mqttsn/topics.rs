@@ -142,6 +142,7 @@ impl Topics {
         self.entries.iter().map(|entry| (entry.id, &entry.name))
     }
 
+    #[cfg(test)]
     pub const fn len(&self) -> usize {
         self.entries.len()
     }

@@ -43,12 +43,12 @@ impl Wheel {
     }
 
     /// Has a client handed out at or after this time; the number of the entry.
-    pub fn insert(&mut self, at: Timestamp, slot: u32, generation: u32) -> u64 {
-        let at = self.entry(at);
+    pub fn insert(&mut self, now: Timestamp, at: Timestamp, slot: u32, generation: u32) -> u64 {
         if self.len == 0 {
             // Nothing waits: the wheel need not be turned through the past.
-            self.cursor = at - 1;
+            self.cursor = self.cursor.max(now.0 / TICK);
         }
+        let at = self.entry(at);
         let place = (at % SLOTS as u64) as usize;
         self.slots[place].push(Entry {
             at,
@@ -134,7 +134,7 @@ mod tests {
         let start = 1_700_000_000_000;
         let mut expected: Vec<u64> = (0..2000).map(|_| start + random() % 3_000_000).collect();
         for (slot, at) in expected.iter().enumerate() {
-            wheel.insert(Timestamp(*at), slot as u32, 1);
+            wheel.insert(Timestamp(start), Timestamp(*at), slot as u32, 1);
         }
         let mut now = Timestamp(start);
         let mut due = Vec::new();
@@ -155,8 +155,14 @@ mod tests {
     #[test]
     fn a_long_pause_hands_out_everything_at_once() {
         let mut wheel = Wheel::new();
-        wheel.insert(Timestamp(1000), 1, 1);
-        wheel.insert(Timestamp(900_000), 2, 1);
+        let now = Timestamp(500);
+        wheel.insert(now, Timestamp(900_000), 2, 1);
+        wheel.insert(now, Timestamp(1000), 1, 1);
+        assert_eq!(
+            wheel.next(),
+            Some(Timestamp(1000)),
+            "the earlier one is not held up"
+        );
         let mut due = Vec::new();
         wheel.expire(Timestamp(10_000_000), &mut due);
         due.sort_unstable();

@@ -411,19 +411,19 @@ pub(super) const SN: &[Key] = &[
 ];
 
 pub(super) const PREDEFINED: &[Key] = &[
-    restart(
+    now(
         "id",
         Int(1, 65534),
         Required("1001"),
         "Predefined topic id.",
     ),
-    restart(
+    now(
         "topic",
         Text,
         Required("\"a/b\""),
         "Its topic name; ${clientid} is replaced.",
     ),
-    restart(
+    now(
         "clients",
         Text,
         Unset("\"meter-*\""),
