@@ -127,6 +127,8 @@ pub(super) fn authenticate(cx: &Cx<'_>, client_id: &Arc<str>, path: &Path) -> Au
         cert_subject: None,
         superuser: false,
         rules: None,
+        cert_names: None,
+        expires_at: None,
     };
     match settings.auth {
         Auth::Off => Box::pin(std::future::ready(Ok(info))),

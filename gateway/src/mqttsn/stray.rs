@@ -96,6 +96,8 @@ impl Gateway {
             cert_subject: None,
             superuser: false,
             rules: None,
+            cert_names: None,
+            expires_at: None,
         })
     }
 
