@@ -106,6 +106,10 @@ impl Outbound {
         self.window.saturating_sub(self.in_flight.len())
     }
 
+    pub fn has_in_flight(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
     pub const fn has_acks(&self) -> bool {
         !self.acks.is_empty() || self.credit > 0
     }
