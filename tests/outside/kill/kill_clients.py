@@ -201,6 +201,7 @@ class Publisher(Client):
 
     def send(self, link, pid, state, dup=False):
         if state["stage"] == "sent":
+            self.history.sending(state["ident"])
             link.send(wire.publish(state["topic"], state["payload"], self.qos, pid, self.v, dup, state["retain"]))
         else:
             link.send(wire.ack(wire.PUBREL, pid))
@@ -210,7 +211,8 @@ class Publisher(Client):
         if state is None:
             return
         if packet.kind in (wire.PUBACK, wire.PUBCOMP):
-            if packet.rc >= 0x80:
+            # A release that was done before the kill is not known any more (0x92), and done.
+            if packet.rc >= 0x80 and not (packet.kind == wire.PUBCOMP and packet.rc == 0x92):
                 raise Gone(f"{packet}")
             del self.open[packet.pid]
             self.free.append(packet.pid)

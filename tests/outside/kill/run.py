@@ -33,6 +33,8 @@ from history import History, Reading, Will, body, ident_of  # noqa: E402
 from results import Results  # noqa: E402
 
 GRACE = 1
+# The topic of a message that marks the end of a reading.
+END = "end/of/reading"
 EXTRA = """
 [mqtt]
 max_queue_len = 1000000
@@ -133,18 +135,23 @@ def read_retained(history, node):
     with history.lock:
         before = dict(history.retained_acked)
     link = Link(node.mqtt(), "reader", 5, clean=True, expiry=0)
-    link.send(wire.subscribe(1, [("r/#", 1)], 5))
+    link.send(wire.subscribe(1, [("r/#", 1), (END, 1)], 5))
     found = {}
-    while (packet := link.packet(0.4)) is not None:
+    while True:
+        packet = link.packet()
+        if packet.kind == wire.SUBACK:
+            # Comes back behind what the subscription brings.
+            link.send(wire.publish(END, b"end", 1, 1, 5))
         if packet.kind == wire.PUBLISH:
-            if packet.retain:
-                found[packet.topic] = ident_of(packet.payload)
             if packet.qos:
                 link.send(wire.ack(wire.PUBACK, packet.pid))
+            if packet.topic == END:
+                break
+            # Live ones too: a retained message that is older than those is not sent any more.
+            found[packet.topic] = ident_of(packet.payload) if packet.payload else None
     link.close()
     with history.lock:
         after = {topic: len(values) for topic, values in history.retained.items()}
-    # An old value may still be live for a read that began before its successor.
     history.readings.append(Reading(found, before, after))
 
 
