@@ -27,36 +27,15 @@ const PUBLISHERS: usize = 100;
 const PAYLOAD: usize = 256;
 const TIME: Duration = Duration::from_secs(5);
 
+mod common;
+use common::{cpu, wait, written};
+
 struct Nobody;
 
 impl EffectSink for Nobody {
     fn effect(&self, _: u16, _: Effect) {}
     fn settled(&self) {}
     fn restore(&self, _: Restored) {}
-}
-
-/// Processor time of this process so far.
-fn cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split(' ')
-        .collect();
-    let ticks = |at: usize| {
-        fields
-            .get(at)
-            .and_then(|f| f.parse::<u64>().ok())
-            .unwrap_or(0)
-    };
-    Duration::from_millis((ticks(12) + ticks(13)) * 10)
-}
-
-fn wait(ticket: &Ticket) {
-    while ticket.poll(None) == Progress::Pending {
-        std::thread::sleep(Duration::from_micros(50));
-    }
 }
 
 fn client(number: usize) -> Arc<str> {
@@ -71,6 +50,7 @@ fn store(dir: &Path, durability: Durability) -> f64 {
     for number in 0..PUBLISHERS {
         let client_id = client(number);
         let (ticket, _) = store.open(Open {
+            owner: None,
             client_id: client_id.clone(),
             clean_start: false,
             expiry: 3600,
@@ -95,7 +75,7 @@ fn store(dir: &Path, durability: Durability) -> f64 {
         };
         wait(&store.submit(shard, vec![entry], None).ticket);
     }
-    let (begun, used) = (Instant::now(), cpu());
+    let (begun, used, disk) = (Instant::now(), cpu(), written());
     let store = &store;
     let drivers = 2;
     let (mut done, mut waits) = (0u64, Vec::new());
@@ -179,6 +159,10 @@ fn store(dir: &Path, durability: Durability) -> f64 {
         used.as_secs_f64() * 1e6 / done as f64,
         waits[waits.len() / 2],
         waits[waits.len() * 99 / 100]
+    );
+    println!(
+        "  {:.2} bytes written to the disk for each byte of payload",
+        (written() - disk) as f64 / (done * PAYLOAD as u64) as f64
     );
     store.close();
     rate

@@ -12,10 +12,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nightjar_broker::settings::QueueLimits;
-use nightjar_broker::shard::{Effect, Open, Restored, SessionEntry};
+use nightjar_broker::access::BoxFuture;
+use nightjar_broker::acl::{AclSettings, AclSources};
+use nightjar_broker::auth::{AuthChain, AuthSettings, Timer};
+use nightjar_broker::settings::{MqttSettings, RetainedSettings};
+use nightjar_broker::shard::{Close, CloseKind, Effect, Restored, SessionEntry};
 use nightjar_broker::{
-    DurableStore, EffectSink, Message, MessageHead, Progress, SubOptions, Subscription, Ticket,
+    Broker, DurableStore, EffectSink, Message, MessageHead, Parts, SubOptions, Subscription,
     Timestamp,
 };
 use nightjar_cluster::{NodeStore, StoreConfig};
@@ -24,6 +27,10 @@ use nightjar_mqtt::{QoS, TopicFilter, TopicName};
 const SESSIONS: usize = 100_000;
 const EACH: usize = 10;
 const OPEN: &str = "NIGHTJAR_RESTART_OPEN";
+const MEMORY: &str = "NIGHTJAR_RESTART_MEMORY";
+
+mod common;
+use common::{flood, open_of, resident};
 
 struct Nobody;
 
@@ -33,28 +40,29 @@ impl EffectSink for Nobody {
     fn restore(&self, _: Restored) {}
 }
 
-fn wait(ticket: &Ticket) {
-    while ticket.poll(None) == Progress::Pending {
-        std::thread::sleep(Duration::from_micros(50));
+struct NoTime;
+
+impl Timer for NoTime {
+    fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
     }
 }
 
-/// Submits so many entries, a few thousand in flight.
-fn flood(count: usize, mut submit: impl FnMut(usize) -> Ticket) {
-    let mut open = std::collections::VecDeque::new();
-    for number in 0..count {
-        open.push_back(submit(number));
-        if open.len() > 4_000 {
-            wait(&open.pop_front().expect("there are thousands"));
-        }
-    }
-    open.iter().for_each(wait);
-}
-
-fn resident() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = text.split(' ').nth(1).and_then(|pages| pages.parse().ok());
-    pages.unwrap_or(0u64) * 4096
+/// A broker on the store, as a node has one: sessions have handles, subscriptions stand in the router.
+fn broker(store: &Arc<NodeStore>) -> Arc<Broker> {
+    Broker::new(Parts {
+        node: "bench".into(),
+        store: store.clone(),
+        settings: MqttSettings::default(),
+        retained: RetainedSettings::default(),
+        acl: Arc::new(AclSources::new(AclSettings::default(), Vec::new())),
+        auth: AuthChain::new(
+            AuthSettings::default(),
+            Vec::new(),
+            Vec::new(),
+            Arc::new(NoTime),
+        ),
+    })
 }
 
 fn client(number: usize) -> Arc<str> {
@@ -67,19 +75,7 @@ fn topic(number: usize) -> String {
 
 fn fill(store: &NodeStore) {
     flood(SESSIONS, |number| {
-        store
-            .open(Open {
-                client_id: client(number),
-                clean_start: false,
-                expiry: u32::MAX,
-                will: None,
-                limits: QueueLimits::default(),
-                window: 32,
-                supervision: None,
-                node: 0,
-                now: Timestamp::now(),
-            })
-            .0
+        store.open(open_of(&client(number), 32)).0
     });
     flood(SESSIONS, |number| {
         let client_id = client(number);
@@ -93,7 +89,15 @@ fn fill(store: &NodeStore) {
             epoch: 1,
             subs: vec![(TopicFilter::from_validated(topic(number)), sub)],
         };
-        store.submit(shard, vec![entry], None).ticket
+        // Offline: a connected session keeps a window in memory.
+        let close = SessionEntry::Close(Close {
+            client_id: client(number),
+            epoch: 1,
+            kind: CloseKind::Normal,
+            expiry: None,
+            now: Timestamp::now(),
+        });
+        store.submit(shard, vec![entry, close], None).ticket
     });
 }
 
@@ -118,6 +122,10 @@ fn publish(store: &NodeStore) {
 fn config(dir: &Path) -> StoreConfig {
     StoreConfig {
         log_limit: u64::MAX,
+        queue_memory: std::env::var(MEMORY)
+            .ok()
+            .and_then(|bytes| bytes.parse().ok())
+            .unwrap_or(256 << 20),
         ..StoreConfig::new(dir, "bench")
     }
 }
@@ -126,26 +134,31 @@ fn config(dir: &Path) -> StoreConfig {
 fn open(dir: &Path) {
     let before = resident();
     let begun = Instant::now();
-    let store = NodeStore::open(&config(dir)).expect("the directory opens");
+    let store = Arc::new(NodeStore::open(&config(dir)).expect("the directory opens"));
     let opened = begun.elapsed();
-    store.start(Arc::new(Nobody));
+    let broker = broker(&store);
+    store.start(broker);
     let found = store.recovered();
     println!(
-        "  {} sessions, {} queued, {} entries replayed from {} MB of log: open {opened:?}, start {:?}, {} MB resident",
+        "  {} sessions, {} queued, {} entries replayed from {} MB of log: open {opened:?}, start {:?}, {} bytes resident \
+         for each session, {} MB of bodies in memory and {} MB on the disk",
         found.sessions,
         found.queued,
         found.replayed,
         found.log_bytes >> 20,
         begun.elapsed() - opened,
-        (resident() - before) >> 20
+        (resident() - before) / SESSIONS as u64,
+        store.queue_bytes().0 >> 20,
+        store.queue_bytes().1 >> 20
     );
     // Ended without closing, so that the next run finds the same.
     std::process::exit(0);
 }
 
-fn reopen(dir: &Path) {
+fn reopen(dir: &Path, memory: usize) {
     let status = Command::new(std::env::current_exe().expect("this program has a path"))
         .env(OPEN, dir)
+        .env(MEMORY, memory.to_string())
         .status()
         .expect("it starts again");
     assert!(status.success());
@@ -166,7 +179,7 @@ fn main() {
     store.snapshot().expect("the disk has room");
     store.close();
     println!("sessions from snapshots, nothing queued:");
-    reopen(&dir);
+    reopen(&dir, 256 << 20);
     let store = NodeStore::open(&config(&dir)).expect("the directory opens");
     let begun = Instant::now();
     publish(&store);
@@ -177,13 +190,23 @@ fn main() {
     );
     store.close();
     println!("queues from the log:");
-    reopen(&dir);
+    reopen(&dir, 256 << 20);
     let store = NodeStore::open(&config(&dir)).expect("the directory opens");
     let begun = Instant::now();
     store.snapshot().expect("the disk has room");
     println!("snapshot of everything: {:?}", begun.elapsed());
     store.close();
     println!("all from snapshots:");
-    reopen(&dir);
+    reopen(&dir, 256 << 20);
+    println!("queues from the log, nearly no memory for bodies: what is left is the index");
+    let low = StoreConfig {
+        queue_memory: 1 << 20,
+        ..config(&dir)
+    };
+    let store = NodeStore::open(&low).expect("the directory opens");
+    publish(&store);
+    store.snapshot().expect("the disk has room");
+    store.close();
+    reopen(&dir, 1 << 20);
     let _ = std::fs::remove_dir_all(&dir);
 }
