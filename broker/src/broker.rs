@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::access::{ClientInfo, Protocol};
 use crate::acl::AclSources;
-use crate::auth::AuthChain;
+use crate::auth::{AuthChain, Owner};
 use crate::bans::Ban;
 use crate::handle::{DropReason, SessionHandle, Signal};
 use crate::kept::Kept;
@@ -25,12 +25,13 @@ use crate::router::{Router, Target};
 use crate::session::Session;
 use crate::settings::{MqttSettings, QueueLimits, RetainedSettings};
 use crate::shard::{
-    Effect, Open, Queued, Restored, RetainedEntry, RetainedShard, SessionEntry, Supervision, Will,
+    Close, CloseKind, Effect, Open, Queued, Restored, RetainedEntry, RetainedShard, SessionEntry,
+    Supervision, Will,
 };
-use crate::store::{DurableStore, EffectSink};
+use crate::store::{DurableStore, EffectSink, OpenReply};
 use crate::subscription::Subscription;
 use crate::takeover::Takeovers;
-use crate::ticket::Ticket;
+use crate::ticket::{Progress, Ticket};
 use crate::time::Timestamp;
 
 /// What a front-end asks when a client connects.
@@ -89,11 +90,36 @@ pub struct Broker {
     /// Retained `$SYS` messages: this node's own, and not worth a log.
     sys: Mutex<RetainedShard>,
     deferred: Mutex<Vec<(u16, Effect)>>,
+    /// Opens that nobody waits for any more.
+    abandoned: Mutex<Vec<Abandoned>>,
     observe: Observe,
     /// Sessions that went to another node, with the last epoch that may have been here.
     moved_away: Mutex<Vec<(Arc<str>, u64)>>,
     node: Arc<str>,
     started: Timestamp,
+}
+
+/// A client identifier with the Open it waited for.
+type Abandoned = (Arc<str>, Ticket, OpenReply);
+
+/// Somebody waits for an Open; dropped before it is answered, the broker looks after it.
+struct Waiting<'a> {
+    broker: &'a Broker,
+    open: Option<Abandoned>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.broker.abandoned.lock().push(open);
+        }
+    }
+}
+
+/// What the session keeps of whose it is; nothing of an anonymous client.
+fn owner(info: &ClientInfo) -> Option<Box<Owner>> {
+    let owner = Owner::from(info);
+    (owner != Owner::default()).then(|| Box::new(owner))
 }
 
 impl std::fmt::Debug for Broker {
@@ -147,6 +173,7 @@ impl Broker {
             meshed: Meshed::default(),
             sys: Mutex::default(),
             deferred: Mutex::new(Vec::new()),
+            abandoned: Mutex::default(),
             observe: Observe::default(),
             moved_away: Mutex::new(Vec::new()),
             node: parts.node,
@@ -384,9 +411,17 @@ impl Broker {
             window: request.window,
             supervision: request.supervision,
             node: 0,
+            owner: owner(&info),
             now,
         });
-        ticket.wait().await?;
+        // A client that goes, or whose time is over, while this waits has opened its session all the same.
+        let mut waiting = Waiting {
+            broker: self,
+            open: Some((info.client_id.clone(), ticket.clone(), reply.clone())),
+        };
+        let done = ticket.wait().await;
+        waiting.open = None;
+        done?;
         let opened = reply.take().ok_or(ReasonCode::ServerUnavailable)?;
         let epoch = if opened.recorded {
             opened.epoch
@@ -740,8 +775,43 @@ impl Broker {
         Message::new(head, message.payload())
     }
 
+    /// Closes the sessions that were opened for connections which were gone by then. Without a CONNACK there was no
+    /// connection: no will is due.
+    fn close_abandoned(&self, now: Timestamp) {
+        let mut decided = Vec::new();
+        self.abandoned.lock().retain(|(client_id, ticket, reply)| {
+            let progress = ticket.poll(None);
+            if progress == Progress::Done {
+                decided.push((client_id.clone(), reply.clone()));
+            }
+            progress == Progress::Pending
+        });
+        for (client_id, reply) in decided {
+            let Some(opened) = reply.take().filter(|opened| opened.recorded) else {
+                continue;
+            };
+            // The connection it took the session from does not own it any more.
+            if let Some(handle) = self.client(&client_id)
+                && handle.epoch() < opened.epoch
+                && handle.is_connected()
+            {
+                handle.signal(handle.epoch(), Signal::TakenOver);
+            }
+            let shard = self.store.shard_of(&client_id);
+            let close = SessionEntry::Close(Close {
+                client_id,
+                epoch: opened.epoch,
+                kind: CloseKind::Normal,
+                expiry: None,
+                now,
+            });
+            self.store.submit(shard, vec![close], None);
+        }
+    }
+
     /// Time passed: wills, expiry and retained messages that are due.
     pub fn tick(&self, now: Timestamp) {
+        self.close_abandoned(now);
         self.observe.drops.refill(now);
         self.store.tick(now);
         self.kept.bans().tick(now);
@@ -860,7 +930,7 @@ impl EffectSink for Broker {
         }
         let info = Arc::new(ClientInfo {
             client_id: session.client_id.clone(),
-            username: None,
+            username: session.owner.username.clone(),
             peer: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
             loopback: false,
             listener: self.node.clone(),
@@ -870,7 +940,7 @@ impl EffectSink for Broker {
                 Protocol::Mqtt(ProtocolVersion::V5)
             },
             cert_common_name: None,
-            cert_subject: None,
+            cert_subject: session.owner.certificate.clone(),
             superuser: false,
             rules: None,
             cert_names: None,

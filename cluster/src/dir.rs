@@ -175,7 +175,10 @@ impl DataDir {
             .write(true)
             .open(&lock_path)
             .map_err(Error::io(&lock_path, "cannot be opened"))?;
-        match lock.try_lock() {
+        match patiently(
+            || lock.try_lock(),
+            |done| matches!(done, Err(TryLockError::WouldBlock)),
+        ) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::InUse {
@@ -213,6 +216,27 @@ impl DataDir {
             _lock: lock,
         })
     }
+}
+
+/// Tries again for half a second: a process that was just started by another one has its locks until it has become
+/// another program, and one that was killed until its last thread is gone.
+pub(crate) fn patiently<T>(mut attempt: impl FnMut() -> T, again: impl Fn(&T) -> bool) -> T {
+    for _ in 0..50 {
+        let done = attempt();
+        if !again(&done) {
+            return done;
+        }
+        pause();
+    }
+    attempt()
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a directory is opened before anything is served"
+)]
+fn pause() {
+    std::thread::sleep(std::time::Duration::from_millis(10));
 }
 
 /// A directory without an identity may hold only what an interrupted first start leaves.

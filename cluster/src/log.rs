@@ -13,6 +13,7 @@ use protobuf::well_known_types::BytesValue;
 use raft_engine::env::{DefaultFileSystem, FileSystem};
 use raft_engine::{Config, Engine, LogBatch, MessageExt, ReadableSize, RecoveryMode};
 
+use crate::dir::patiently;
 use crate::error::Error;
 
 /// Bytes before an entry's content: index (8) and term (4), little endian.
@@ -189,10 +190,17 @@ impl<F: FileSystem> RaftLog<F> {
             purge_rewrite_threshold: Some(ReadableSize(file_size)),
             ..Config::default()
         };
-        let engine = catch_unwind(AssertUnwindSafe(|| {
-            Engine::open_with_file_system(config, fs)
-        }))
-        .map_err(|_| Error::Log("it cannot be put together: entries are missing".to_owned()))??;
+        // The engine has a lock of its own, which may outlive a process that was started or killed by a moment; that
+        // nobody else uses the directory is known by then.
+        let open = || {
+            catch_unwind(AssertUnwindSafe(|| {
+                Engine::open_with_file_system(config.clone(), fs.clone())
+            }))
+        };
+        let locked = |opened: &std::thread::Result<Result<Engine<F>, raft_engine::Error>>| matches!(opened, Ok(Err(error)) if error.to_string().contains("Failed to lock file"));
+        let engine = patiently(open, locked).map_err(|_| {
+            Error::Log("it cannot be put together: entries are missing".to_owned())
+        })??;
         let log = Self {
             engine: Some(engine),
             groups,

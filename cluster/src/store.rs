@@ -339,6 +339,15 @@ impl NodeStore {
             .collect()
     }
 
+    /// Entries that all groups applied so far: how often anything had to be written.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        let core = &self.core;
+        let sessions: u64 = core.sessions.iter().map(|it| it.state.lock().applied).sum();
+        let retained: u64 = core.retained.iter().map(|it| it.state.read().1).sum();
+        sessions + retained + core.meta.read().1
+    }
+
     /// Did a sync fail? Then nothing is acknowledged until a restart.
     #[must_use]
     pub fn has_failed(&self) -> bool {

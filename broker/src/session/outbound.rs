@@ -51,6 +51,8 @@ pub(super) struct Outbound {
     window: usize,
     next_id: u16,
     in_flight: VecDeque<InFlight>,
+    /// Counted from the first one, the ids rise along `in_flight`.
+    rising: bool,
     ready: VecDeque<Delivery>,
     retained: VecDeque<Delivery>,
     releases: VecDeque<Release>,
@@ -66,12 +68,18 @@ pub(super) const fn durable_id(seq: u64) -> u16 {
     (seq % 65_535) as u16 + 1
 }
 
+/// How far an id lies behind the first one; 0 is no id, and after 65,535 comes 1.
+const fn ahead(first: u16, id: u16) -> u16 {
+    id.wrapping_sub(first)
+}
+
 impl Outbound {
     pub fn new(window: u16, retry: Option<u64>, opened: &Opened, now: Timestamp) -> Self {
         let mut outbound = Self {
             window: usize::from(window.max(1)),
             next_id: 1,
             in_flight: VecDeque::new(),
+            rising: true,
             ready: VecDeque::new(),
             retained: VecDeque::new(),
             releases: VecDeque::new(),
@@ -83,7 +91,7 @@ impl Outbound {
         // PUBREL is owed for what the client had received [MQTT-4.4.0-1].
         for &seq in &opened.released {
             let id = durable_id(seq);
-            outbound.in_flight.push_back(InFlight {
+            outbound.push(InFlight {
                 id,
                 released: true,
                 qos: QoS::ExactlyOnce,
@@ -104,10 +112,6 @@ impl Outbound {
 
     pub fn free_window(&self) -> usize {
         self.window.saturating_sub(self.in_flight.len())
-    }
-
-    pub fn has_in_flight(&self) -> bool {
-        !self.in_flight.is_empty()
     }
 
     pub const fn has_acks(&self) -> bool {
@@ -193,10 +197,7 @@ impl Outbound {
                 return None;
             }
             if let Some(slot) = first.durable()
-                && self
-                    .in_flight
-                    .iter()
-                    .any(|other| other.id == durable_id(slot.seq))
+                && self.position(durable_id(slot.seq)).is_some()
             {
                 handle.listen(epoch, waker);
                 return None; // 65,535 sequences later: waits for the older one.
@@ -219,7 +220,7 @@ impl Outbound {
             ),
             None => (self.free_id(), false, 0, Some(delivery.clone())),
         };
-        self.in_flight.push_back(InFlight {
+        self.push(InFlight {
             id,
             released: false,
             qos: delivery.qos,
@@ -235,20 +236,40 @@ impl Outbound {
         loop {
             let id = self.next_id;
             self.next_id = if id == u16::MAX { 1 } else { id + 1 };
-            if !self.in_flight.iter().any(|other| other.id == id) {
+            if self.position(id).is_none() {
                 return id;
             }
         }
     }
 
+    fn push(&mut self, entry: InFlight) {
+        if let (Some(first), Some(last)) = (self.in_flight.front(), self.in_flight.back()) {
+            self.rising &= ahead(first.id, entry.id) > ahead(first.id, last.id);
+        } else {
+            self.rising = true;
+        }
+        self.in_flight.push_back(entry);
+    }
+
+    /// Ids are given in turn and mostly acknowledged in turn: with thousands in flight this is no search.
     fn position(&self, id: u16) -> Option<usize> {
+        let first = self.in_flight.front()?.id;
+        if self.rising {
+            return self
+                .in_flight
+                .binary_search_by_key(&ahead(first, id), |entry| ahead(first, entry.id))
+                .ok();
+        }
         self.in_flight.iter().position(|entry| entry.id == id)
     }
 
     fn remove(&mut self, at: usize) -> Option<InFlight> {
         let entry = self.in_flight.remove(at);
-        if self.in_flight.is_empty() && self.in_flight.capacity() > 8 {
-            self.in_flight = VecDeque::new();
+        if self.in_flight.is_empty() {
+            self.rising = true;
+            if self.in_flight.capacity() > 8 {
+                self.in_flight = VecDeque::new();
+            }
         }
         entry
     }
@@ -410,5 +431,90 @@ impl Session {
             });
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nightjar_mqtt::TopicName;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::delivery::{DeliveryExtra, DurableSlot};
+    use crate::message::{Message, MessageHead};
+
+    fn delivery(seq: Option<u64>) -> Delivery {
+        let head = MessageHead {
+            topic: TopicName::from_validated("t"),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            publisher: None,
+            received_at: Timestamp(0),
+            expires_at: None,
+            properties: None,
+        };
+        let mut delivery = Delivery::new(Message::new(head, b""), QoS::AtLeastOnce, false, 0);
+        if let Some(seq) = seq {
+            delivery.extra = Some(Box::new(DeliveryExtra {
+                durable: Some(DurableSlot { seq, dup: false }),
+                ..DeliveryExtra::default()
+            }));
+        }
+        delivery
+    }
+
+    proptest! {
+        /// However acknowledgements come, ids are unique and found, also where they begin again at 1.
+        #[test]
+        fn ids_are_unique_and_found(
+            start in prop_oneof![Just(1u16), 65_500u16..=65_535],
+            base in prop_oneof![Just(0u64), 65_500u64..65_600],
+            durable in any::<bool>(),
+            steps in prop::collection::vec(prop_oneof![3 => Just(None), 2 => any::<prop::sample::Index>().prop_map(Some)], 1..300),
+        ) {
+            let mut outbound = Outbound::new(u16::MAX, None, &Opened::default(), Timestamp(0));
+            outbound.next_id = start;
+            let mut seq = base;
+            let mut open: Vec<u16> = Vec::new();
+            for step in steps {
+                match step {
+                    None => {
+                        let (id, _) = outbound.send(&delivery(durable.then_some(seq)), Timestamp(0));
+                        seq += 1;
+                        prop_assert!(id != 0 && !open.contains(&id));
+                        open.push(id);
+                    }
+                    Some(at) if !open.is_empty() => {
+                        let id = open.remove(at.index(open.len()));
+                        outbound.forget(id);
+                        prop_assert_eq!(outbound.position(id), None);
+                    }
+                    Some(_) => {}
+                }
+                prop_assert!(outbound.rising, "found without a search");
+                for (at, id) in open.iter().enumerate() {
+                    prop_assert_eq!(outbound.position(*id), Some(at));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ids_that_came_in_another_order_are_found_too() {
+        let released = vec![9, 4, 70_000];
+        let opened = Opened {
+            released,
+            ..Opened::default()
+        };
+        let mut outbound = Outbound::new(10, None, &opened, Timestamp(0));
+        assert!(!outbound.rising);
+        for (at, seq) in [9, 4, 70_000].into_iter().enumerate() {
+            assert_eq!(outbound.position(durable_id(seq)), Some(at));
+        }
+        assert_eq!(outbound.position(77), None);
+        for seq in [9, 4, 70_000] {
+            outbound.forget(durable_id(seq));
+        }
+        assert!(outbound.rising);
     }
 }

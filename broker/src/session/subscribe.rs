@@ -28,7 +28,6 @@ impl Session {
         id: u16,
         granted: Vec<(TopicFilter, Subscription)>,
         codes: Vec<ReasonCode>,
-        now: Timestamp,
     ) {
         let mut reads = Vec::new();
         for (filter, sub) in &granted {
@@ -79,7 +78,6 @@ impl Session {
                 sub,
             });
         }
-        let _ = now;
     }
 
     /// UNSUBSCRIBE: removes subscriptions; UNSUBACK says for each whether it existed.

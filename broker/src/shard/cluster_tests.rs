@@ -29,6 +29,7 @@ fn will(delay: u32) -> Option<Box<Will>> {
 
 fn open(client_id: &str, node: u64, expiry: u32, will: Option<Box<Will>>) -> SessionEntry {
     SessionEntry::Open(Box::new(Open {
+        owner: None,
         client_id: client_id.into(),
         clean_start: false,
         expiry,

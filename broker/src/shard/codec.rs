@@ -12,6 +12,7 @@ use super::entry::{
     Ack, AckKind, Close, CloseKind, Enqueue, Open, SessionEntry, Supervision, Will, WillRule,
 };
 use super::retained::RetainedEntry;
+use crate::auth::Owner;
 use crate::handle::DropReason;
 use crate::message::{Message, MessageHead, MessageProperties};
 use crate::settings::{QueueLimits, QueuePolicy};
@@ -170,6 +171,17 @@ impl Encoder<'_> {
         for (name, value) in &properties.user_properties {
             self.text(name);
             self.text(value);
+        }
+    }
+
+    pub(super) fn owner(&mut self, owner: &Owner) {
+        let Owner {
+            username,
+            certificate,
+        } = owner;
+        self.u8(u8::from(username.is_some()) | u8::from(certificate.is_some()) << 1);
+        for text in [username, certificate].into_iter().flatten() {
+            self.text(text);
         }
     }
 
@@ -437,6 +449,24 @@ impl<'a> Decoder<'a> {
         Ok(properties)
     }
 
+    pub(super) fn owner(&mut self) -> Result<Owner> {
+        let bits = self.u8("owner")?;
+        if bits & !3 != 0 {
+            return Err(CodecError::Invalid("owner"));
+        }
+        let mut text = |bit| -> Result<Option<Arc<str>>> {
+            Ok(if bits & bit != 0 {
+                Some(self.text("owner")?.into())
+            } else {
+                None
+            })
+        };
+        Ok(Owner {
+            username: text(1)?,
+            certificate: text(2)?,
+        })
+    }
+
     pub(super) fn group(&mut self) -> Result<Option<(Box<str>, TopicFilter)>> {
         if !self.flag("shared subscription")? {
             return Ok(None);
@@ -513,7 +543,9 @@ impl SessionEntry {
                     Some(_) => OPEN_SUPERVISED,
                 });
                 out.text(&open.client_id);
-                out.u8(u8::from(open.clean_start) | u8::from(open.node != 0) << 1);
+                out.u8(u8::from(open.clean_start)
+                    | u8::from(open.node != 0) << 1
+                    | u8::from(open.owner.is_some()) << 2);
                 if open.node != 0 {
                     out.u64(open.node);
                 }
@@ -522,6 +554,9 @@ impl SessionEntry {
                 out.limits(&open.limits);
                 out.u64(u64::from(open.window));
                 out.time(open.now);
+                if let Some(owner) = &open.owner {
+                    out.owner(owner);
+                }
                 if let Some(supervision) = open.supervision {
                     out.u8(match supervision.will {
                         WillRule::Keep => 0,
@@ -670,7 +705,7 @@ impl SessionEntry {
             OPEN | OPEN_SUPERVISED => {
                 let client_id = from.client_id()?;
                 let bits = from.u8("clean start")?;
-                if bits & !3 != 0 {
+                if bits & !7 != 0 {
                     return Err(CodecError::Invalid("clean start"));
                 }
                 let node = if bits & 2 != 0 { from.u64("node")? } else { 0 };
@@ -683,8 +718,12 @@ impl SessionEntry {
                     limits: from.limits()?,
                     window: from.number("window")?,
                     supervision: None,
+                    owner: None,
                     now: from.time("time")?,
                 };
+                if bits & 4 != 0 {
+                    open.owner = Some(Box::new(from.owner()?));
+                }
                 if kind == OPEN_SUPERVISED {
                     let will = match from.u8("will rule")? {
                         0 => WillRule::Keep,

@@ -4,6 +4,7 @@ use nightjar_mqtt::{QoS, TopicFilter, TopicName};
 use proptest::prelude::*;
 
 use super::*;
+use crate::auth::Owner;
 use crate::settings::{QueueLimits, QueuePolicy};
 use crate::subscription::{SubOptions, Subscription};
 use crate::{DropReason, Message, MessageHead, MessageProperties, Timestamp};
@@ -159,6 +160,10 @@ pub(super) fn entry() -> impl Strategy<Value = SessionEntry> {
         4 => (client(), any::<bool>(), expiry, will(), limits(), 1u16..4, supervision, now()).prop_map(
             |(client_id, clean_start, expiry, will, limits, window, supervision, now)| {
                 SessionEntry::Open(Box::new(Open {
+                    owner: (window % 2 == 1).then(|| Box::new(Owner {
+                        username: (expiry != 0).then(|| "user".into()),
+                        certificate: clean_start.then(|| "CN=x".into()),
+                    })),
                     client_id, clean_start, expiry, will, limits, window, supervision, now, node: 0,
                 }))
             }
@@ -363,6 +368,7 @@ fn a_message_in_many_queues_is_stored_once() {
         let client_id: std::sync::Arc<str> = format!("c{client}").into();
         shard.apply(
             SessionEntry::Open(Box::new(Open {
+                owner: None,
                 client_id: client_id.clone(),
                 clean_start: false,
                 expiry: 100,
@@ -437,6 +443,7 @@ fn the_bytes_of_format_1() {
         ]
     );
     let open = SessionEntry::Open(Box::new(Open {
+        owner: None,
         client_id: "c".into(),
         clean_start: true,
         expiry: u32::MAX,

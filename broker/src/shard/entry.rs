@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use nightjar_mqtt::{QoS, TopicFilter};
 
+use crate::auth::Owner;
 use crate::handle::DropReason;
 use crate::message::Message;
 use crate::settings::QueueLimits;
@@ -64,6 +65,8 @@ pub struct Open {
     /// Number of the node that has the connection, in a cluster: then every connection is recorded, so that no client
     /// id is connected twice. 0: there is one node only.
     pub node: u64,
+    /// To whom the session belongs from now on.
+    pub owner: Option<Box<Owner>>,
     /// Time of the leader.
     pub now: Timestamp,
 }
@@ -282,8 +285,6 @@ pub struct Parked {
     pub seconds: u32,
     /// Messages and PUBRELs that wait in its queue.
     pub waiting: usize,
-    /// Bytes of those messages.
-    pub bytes: usize,
 }
 
 /// The answer to one entry.

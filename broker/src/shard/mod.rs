@@ -12,6 +12,7 @@ mod session;
 mod snapshot;
 mod spill;
 mod streams;
+mod subscribers;
 #[cfg(test)]
 mod supervised_tests;
 

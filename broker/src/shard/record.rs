@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::entry::{Ack, AckKind, Will};
 use super::queued::{Body, Queued};
+use crate::auth::Owner;
 use crate::handle::DropReason;
 use crate::settings::{QueueLimits, QueuePolicy};
 use crate::subs::SubTable;
@@ -27,6 +28,8 @@ pub(super) struct Record {
     pub will_at: Timestamp,
     /// The deadline that stands in the shard's timer set.
     pub timer: Timestamp,
+    /// To whom the session belongs.
+    pub owner: Option<Box<Owner>>,
     pub subs: SubTable,
     pub queue: VecDeque<Queued>,
     /// What its queue counts, as [`Queued::cost`] says.
@@ -69,6 +72,7 @@ impl Record {
             will: None,
             will_at: Timestamp::NEVER,
             timer: Timestamp::NEVER,
+            owner: None,
             subs: SubTable::default(),
             queue: VecDeque::new(),
             bytes: 0,

@@ -13,6 +13,7 @@ use super::entry::{
 };
 use super::queued::{Body, Queued};
 use super::record::{Enqueued, Record};
+use super::subscribers::Subscribers;
 use crate::filter_index::FilterIndex;
 use crate::handle::DropReason;
 use crate::message::Message;
@@ -85,8 +86,6 @@ pub enum Duty {
         shared: Vec<Queued>,
     },
 }
-
-pub(super) type Subscribers = SmallVec<[(u32, Subscription); 1]>;
 
 /// The state machine of one shard.
 #[derive(Debug, Default)]
@@ -301,7 +300,6 @@ impl SessionShard {
             epoch: record.epoch,
             seconds: record.supervision,
             waiting: record.queue.len(),
-            bytes: record.bytes,
         })
     }
 
@@ -433,6 +431,7 @@ impl SessionShard {
         record.expiry = open.expiry;
         record.expires_at = Timestamp::NEVER;
         record.will_at = Timestamp::NEVER;
+        record.owner = open.owner;
         record.limits = open.limits;
         record.window = open.window;
         let opened = Opened {
@@ -555,13 +554,7 @@ impl SessionShard {
             if subscribers.is_empty() {
                 effects.push(Effect::RouteAdded(filter));
             }
-            match subscribers
-                .iter_mut()
-                .find(|(have, _)| indexed && *have == slot)
-            {
-                Some((_, have)) => *have = sub,
-                None => subscribers.push((slot, sub)),
-            }
+            subscribers.put(slot, sub, !indexed);
         }
         Reply::None
     }
@@ -596,7 +589,7 @@ impl SessionShard {
         let Some(subscribers) = self.index.get_mut(filter) else {
             return;
         };
-        subscribers.retain(|(have, _)| *have != slot);
+        subscribers.remove(slot);
         if subscribers.is_empty() {
             self.index.remove(filter);
             effects.push(Effect::RouteRemoved(filter.clone()));

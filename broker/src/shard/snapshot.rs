@@ -12,6 +12,7 @@ use super::queued::{Body, Place, Queued};
 use super::record::Record;
 use super::retained::{RetainedEntry, RetainedShard};
 use super::session::{Duty, SessionShard};
+use crate::auth::Owner;
 use crate::message::Message;
 use crate::settings::QueueLimits;
 use crate::subscription::Subscription;
@@ -34,6 +35,8 @@ pub struct Restored {
     pub supervision: u32,
     /// Its client sleeps.
     pub parked: bool,
+    /// To whom it belongs.
+    pub owner: Owner,
     /// Limits of its queue.
     pub limits: QueueLimits,
     /// Its subscriptions.
@@ -110,6 +113,7 @@ const KEEPS_WILL: u8 = 8;
 const SUPERVISED: u8 = 16;
 const FRONT: u8 = 32;
 const NODE: u8 = 64;
+const OWNER: u8 = 128;
 
 const RETAIN: u8 = 4;
 const CHECKED: u8 = 8;
@@ -171,7 +175,8 @@ fn encode_record(out: &mut Encoder<'_>, bodies: &mut Bodies, record: &Record) {
         | bit(record.keeps_will, KEEPS_WILL)
         | bit(record.supervision > 0, SUPERVISED)
         | bit(!record.front.is_empty(), FRONT)
-        | bit(record.node != 0, NODE));
+        | bit(record.node != 0, NODE)
+        | bit(record.owner.is_some(), OWNER));
     if record.node != 0 {
         out.u64(record.node);
     }
@@ -204,15 +209,15 @@ fn encode_record(out: &mut Encoder<'_>, bodies: &mut Bodies, record: &Record) {
     if !record.front.is_empty() {
         out.bytes(&record.front);
     }
+    if let Some(owner) = &record.owner {
+        out.owner(owner);
+    }
 }
 
 fn decode_record(from: &mut Decoder<'_>, bodies: &[Body]) -> Result<Record, CodecError> {
     let client_id: Arc<str> = from.text("client id")?.into();
     let epoch = from.u64("epoch")?;
     let bits = from.u8("session")?;
-    if bits & !(CONNECTED | TRANSIENT | DISARMED | KEEPS_WILL | SUPERVISED | FRONT | NODE) != 0 {
-        return Err(CodecError::Invalid("session"));
-    }
     let node = if bits & NODE != 0 {
         from.u64("node")?
     } else {
@@ -261,6 +266,9 @@ fn decode_record(from: &mut Decoder<'_>, bodies: &[Body]) -> Result<Record, Code
     }
     if bits & FRONT != 0 {
         record.front = from.bytes("front-end state")?.to_vec();
+    }
+    if bits & OWNER != 0 {
+        record.owner = Some(Box::new(from.owner()?));
     }
     Ok(record)
 }
@@ -345,7 +353,7 @@ impl SessionShard {
             shard.held += record.held;
             let slot = shard.insert(record);
             for (filter, sub) in indexed {
-                shard.index.get_or_insert(&filter).push((slot, sub));
+                shard.index.get_or_insert(&filter).put(slot, sub, true);
             }
             shard.arm(slot);
         }
@@ -416,6 +424,7 @@ impl SessionShard {
             durable: !record.transient,
             supervision: record.supervision,
             parked: !record.connected && record.park_at != Timestamp::NEVER,
+            owner: record.owner.as_deref().cloned().unwrap_or_default(),
             limits: record.limits.clone(),
             subs: record
                 .subs

@@ -50,6 +50,7 @@ impl Node {
 
     fn open(&mut self, clean: bool, rule: WillRule, will: Option<Box<Will>>, at: u64) -> Opened {
         let open = Open {
+            owner: None,
             node: 0,
             client_id: "c".into(),
             clean_start: clean,

@@ -70,6 +70,7 @@ pub fn message(topic: &str, payload: &str) -> Message {
 
 pub fn open_of(client_id: &str, expiry: u32) -> Open {
     Open {
+        owner: None,
         client_id: client_id.into(),
         clean_start: false,
         expiry,

@@ -53,9 +53,20 @@ impl Node {
     }
 
     fn connect(&self, client_id: &str, expiry: u32, will: Option<Box<Will>>) -> (Session, bool) {
+        let request = Self::request(client_id, expiry, will, None);
+        let future = self.broker.open(request, Timestamp::now());
+        block_on(future).unwrap()
+    }
+
+    fn request(
+        client_id: &str,
+        expiry: u32,
+        will: Option<Box<Will>>,
+        username: Option<&str>,
+    ) -> OpenRequest {
         let info = ClientInfo {
             client_id: client_id.into(),
-            username: None,
+            username: username.map(Into::into),
             peer: "127.0.0.1:1".parse().unwrap(),
             loopback: true,
             listener: "tcp".into(),
@@ -67,7 +78,7 @@ impl Node {
             cert_names: None,
             expires_at: None,
         };
-        let request = OpenRequest {
+        OpenRequest {
             info: Arc::new(info),
             clean_start: false,
             expiry,
@@ -78,9 +89,7 @@ impl Node {
             receive_maximum: Some(100),
             retry_interval_ms: None,
             supervision: None,
-        };
-        let future = self.broker.open(request, Timestamp::now());
-        block_on(future).unwrap()
+        }
     }
 
     fn publish(&self, topic: &str, payload: &str) {
@@ -161,12 +170,7 @@ fn a_client_finds_its_session_and_its_queue_after_kill_9() {
     let node = Node::start(&dir);
     let (mut session, present) = node.connect("sub", 3600, None);
     assert!(!present);
-    session.subscribe(
-        1,
-        vec![qos1("a/+")],
-        vec![ReasonCode::GrantedQoS1],
-        Timestamp::now(),
-    );
+    session.subscribe(1, vec![qos1("a/+")], vec![ReasonCode::GrantedQoS1]);
     let sent = drain(&mut session);
     assert!(
         matches!(sent[..], [Transmit::Suback { id: 1, .. }]),
@@ -209,12 +213,7 @@ fn what_a_connected_client_may_have_seen_comes_again_with_dup() {
     let (dir, after) = (Dir::new("dup"), Dir::new("dup-after"));
     let node = Node::start(&dir);
     let (mut session, _) = node.connect("sub", 3600, None);
-    session.subscribe(
-        1,
-        vec![qos1("a")],
-        vec![ReasonCode::GrantedQoS1],
-        Timestamp::now(),
-    );
+    session.subscribe(1, vec![qos1("a")], vec![ReasonCode::GrantedQoS1]);
     drain(&mut session);
     node.publish("a", "one");
     assert_eq!(publishes(&drain(&mut session)), [("one".to_owned(), false)]);
@@ -232,12 +231,7 @@ fn qos_2_is_published_once_across_kill_9() {
     let (dir, after) = (Dir::new("qos2"), Dir::new("qos2-after"));
     let node = Node::start(&dir);
     let (mut sub, _) = node.connect("sub", 3600, None);
-    sub.subscribe(
-        1,
-        vec![qos1("a")],
-        vec![ReasonCode::GrantedQoS1],
-        Timestamp::now(),
-    );
+    sub.subscribe(1, vec![qos1("a")], vec![ReasonCode::GrantedQoS1]);
     drain(&mut sub);
     let (mut publisher, _) = node.connect("pub", 3600, None);
     let mut batch = PublishBatch::default();
@@ -291,12 +285,7 @@ fn a_transient_session_touches_no_log() {
     let before = log_entries(&dir);
     let (mut session, present) = node.connect("clean", 0, None);
     assert!(!present);
-    session.subscribe(
-        1,
-        vec![qos1("a")],
-        vec![ReasonCode::GrantedQoS1],
-        Timestamp::now(),
-    );
+    session.subscribe(1, vec![qos1("a")], vec![ReasonCode::GrantedQoS1]);
     node.publish("a", "x");
     drain(&mut session);
     session.close(CloseKind::Normal, None, Timestamp::now());
@@ -332,12 +321,7 @@ fn a_will_fires_once_after_the_node_died_unless_the_client_returns() {
     };
     let node = Node::start(&dir);
     let (mut sub, _) = node.connect("sub", 3600, None);
-    sub.subscribe(
-        1,
-        vec![qos1("will")],
-        vec![ReasonCode::GrantedQoS1],
-        Timestamp::now(),
-    );
+    sub.subscribe(1, vec![qos1("will")], vec![ReasonCode::GrantedQoS1]);
     drain(&mut sub);
     let _gone = node.connect("gone", 0, will("of gone"));
     let _back = node.connect("back", 60, will("of back"));
@@ -539,4 +523,141 @@ fn async_loses_nothing_to_kill_9_and_syncs_in_time() {
         let store = NodeStore::open(&settings).unwrap();
         assert_eq!(queue(&store, "sub").len(), 100);
     }
+}
+
+/// A client that goes while its Open waits for the disk: the session is not left connected to nobody.
+#[test]
+fn an_open_that_nobody_waits_for_is_closed_again() {
+    let dir = Dir::new("abandoned");
+    let node = Node::start(&dir);
+    for round in 0..20 {
+        let client_id = format!("gone-{round}");
+        let request = Node::request(&client_id, 3600, None, None);
+        let mut future = Box::pin(node.broker.open(request, Timestamp::now()));
+        let mut context = std::task::Context::from_waker(Waker::noop());
+        let first = future.as_mut().poll(&mut context);
+        assert!(first.is_pending(), "the disk was faster than this thread");
+        drop(future);
+    }
+    let begun = std::time::Instant::now();
+    loop {
+        node.broker.tick(Timestamp::now());
+        let found = node.store.restored();
+        if found.len() == 20 && found.iter().all(|session| !session.connected) {
+            break;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "still connected: {found:?}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (_session, present) = node.connect("gone-3", 3600, None);
+    assert!(present);
+    assert!(
+        node.store
+            .restored()
+            .iter()
+            .any(|session| session.connected)
+    );
+}
+
+#[test]
+fn a_session_knows_its_user_after_a_restart() {
+    let (dir, after) = (Dir::new("owner"), Dir::new("owner-after"));
+    let node = Node::start(&dir);
+    for (client_id, user) in [("of-alice", Some("alice")), ("of-nobody", None)] {
+        let request = Node::request(client_id, 3600, None, user);
+        block_on(node.broker.open(request, Timestamp::now())).unwrap();
+    }
+    killed(&node, &after);
+    let check = |node: &Node| {
+        let user = |client_id: &str| {
+            node.broker
+                .client(client_id)
+                .unwrap()
+                .info()
+                .username
+                .clone()
+        };
+        assert_eq!(user("of-alice").as_deref(), Some("alice"));
+        assert_eq!(user("of-nobody"), None);
+    };
+    let node = Node::start(&after);
+    check(&node);
+    // From a snapshot too.
+    node.store.snapshot().unwrap();
+    let third = Dir::new("owner-third");
+    killed(&node, &third);
+    check(&Node::start(&third));
+}
+
+/// Transient clients do not wait for the disk: nothing they do is written, but in the two cases where a durable record
+/// must go, or a will must be kept.
+#[test]
+fn transient_clients_write_nothing_but_in_two_cases() {
+    let dir = Dir::new("transient");
+    let node = Node::start(&dir);
+    let settled = |node: &Node| {
+        // Whatever was submitted is written before this is.
+        wait(&node.store.put_meta(MetaEntry::Delete {
+            key: "nothing".to_owned(),
+        }));
+        node.store.entries()
+    };
+    let before = settled(&node);
+    for round in 0..50 {
+        let (mut sub, _) = node.connect("transient-sub", 0, None);
+        sub.subscribe(1, vec![qos1("t/#")], vec![ReasonCode::GrantedQoS1]);
+        assert_eq!(drain_now(&mut sub), 1, "SUBACK waits for nothing");
+        let (mut publisher, _) = node.connect("transient-pub", 0, None);
+        for number in 0..20 {
+            let text = format!("{round} {number}");
+            let (_, ticket) = node.broker.publish_now(&message("t/1", &text));
+            assert_eq!(
+                ticket.poll(None),
+                Progress::Done,
+                "PUBACK waits for nothing"
+            );
+        }
+        assert!(drain_now(&mut sub) > 0);
+        sub.close(CloseKind::Normal, None, Timestamp::now());
+        publisher.close(CloseKind::Abnormal, None, Timestamp::now());
+    }
+    // One for each question of `settled`, and nothing else.
+    assert_eq!(settled(&node), before + 1);
+
+    // A durable record must go.
+    let (mut session, _) = node.connect("both", 3600, None);
+    session.close(CloseKind::Normal, None, Timestamp::now());
+    let before = settled(&node);
+    let mut request = Node::request("both", 0, None, None);
+    request.clean_start = true;
+    let (session, present) = block_on(node.broker.open(request, Timestamp::now())).unwrap();
+    assert!(!present);
+    assert_eq!(settled(&node), before + 2, "its CONNECT is written");
+    drop(session);
+
+    // A will must be kept.
+    let before = settled(&node);
+    let will = Some(Box::new(Will {
+        message: message("will", "late"),
+        delay: 0,
+        expiry: None,
+    }));
+    let (_session, _) = node.connect("with-will", 0, will);
+    assert_eq!(settled(&node), before + 2, "its CONNECT is written");
+}
+
+/// What a session sends at once.
+fn drain_now(session: &mut Session) -> usize {
+    let mut count = 0;
+    while session
+        .next_transmit(Timestamp::now(), Waker::noop())
+        .unwrap()
+        .is_some()
+    {
+        count += 1;
+    }
+    count
 }

@@ -53,7 +53,7 @@ impl Connection {
                         if !batch.is_empty() {
                             self.session.finish_batch(&mut batch, now);
                         }
-                        result = self.on_packet(packet, now);
+                        result = self.on_packet(packet);
                     }
                     if result.is_err() {
                         break;
@@ -74,7 +74,7 @@ impl Connection {
         result.map(|()| at)
     }
 
-    fn on_packet(&mut self, packet: Packet<'_>, now: Timestamp) -> Result<(), End> {
+    fn on_packet(&mut self, packet: Packet<'_>) -> Result<(), End> {
         match packet {
             Packet::Puback(ack) => {
                 self.session.puback(ack.packet_id);
@@ -84,7 +84,7 @@ impl Connection {
             Packet::Pubcomp(ack) => {
                 self.session.pubcomp(ack.packet_id);
             }
-            Packet::Subscribe(subscribe) => return self.on_subscribe(&subscribe, now),
+            Packet::Subscribe(subscribe) => return self.on_subscribe(&subscribe),
             Packet::Unsubscribe(unsubscribe) => {
                 self.on_unsubscribe(unsubscribe.packet_id, &unsubscribe.filters)
             }
@@ -185,9 +185,7 @@ impl Connection {
             };
             match waiting.packet {
                 WaitingPacket::Publish(publish) => self.judged_publish(publish, judged, now)?,
-                WaitingPacket::Subscribe(subscribe) => {
-                    self.judged_subscribe(subscribe, judged, now)?
-                }
+                WaitingPacket::Subscribe(subscribe) => self.judged_subscribe(subscribe, judged)?,
             }
         }
         Ok(())

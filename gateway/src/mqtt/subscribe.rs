@@ -6,7 +6,7 @@ use std::time::Instant;
 use nightjar_broker::access::{Action, Verdict};
 use nightjar_broker::acl::{Check, Judged};
 use nightjar_broker::filter_index::is_wild;
-use nightjar_broker::{Counter, RetainHandling, SubOptions, Subscription, Timestamp};
+use nightjar_broker::{Counter, RetainHandling, SubOptions, Subscription};
 use nightjar_mqtt::packet::{self, Subscribe};
 use nightjar_mqtt::topic::{levels, split_shared};
 use nightjar_mqtt::{ReasonCode, TopicFilter};
@@ -45,11 +45,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn on_subscribe(
-        &mut self,
-        subscribe: &Subscribe<'_>,
-        now: Timestamp,
-    ) -> Result<(), End> {
+    pub(super) fn on_subscribe(&mut self, subscribe: &Subscribe<'_>) -> Result<(), End> {
         let settings = &self.terms.settings;
         let id = subscribe.properties.subscription_identifier.unwrap_or(0);
         if id != 0 && !settings.subscription_identifiers {
@@ -68,7 +64,7 @@ impl Connection {
             granted: Vec::with_capacity(asked.len()),
             asked,
         };
-        self.judge(waiting, now)
+        self.judge(waiting)
     }
 
     fn asked(&self, subscription: &packet::Subscription<'_>, id: u32) -> Result<Asked, End> {
@@ -123,7 +119,7 @@ impl Connection {
     }
 
     /// Judges the filters that are not yet judged, and grants all when the last one is.
-    fn judge(&mut self, mut waiting: WaitingSubscribe, now: Timestamp) -> Result<(), End> {
+    fn judge(&mut self, mut waiting: WaitingSubscribe) -> Result<(), End> {
         let broker = self.session.broker().clone();
         while let Some(asked) = waiting.asked.get(waiting.codes.len()).cloned() {
             if let Some(code) = asked.refused {
@@ -151,7 +147,7 @@ impl Connection {
         let WaitingSubscribe {
             id, codes, granted, ..
         } = waiting;
-        self.session.subscribe(id, granted, codes, now);
+        self.session.subscribe(id, granted, codes);
         Ok(())
     }
 
@@ -186,7 +182,6 @@ impl Connection {
         &mut self,
         mut waiting: WaitingSubscribe,
         judged: Judged,
-        now: Timestamp,
     ) -> Result<(), End> {
         if let Some(asked) = waiting.asked.get(waiting.codes.len()).cloned() {
             let broker = self.session.broker().clone();
@@ -199,6 +194,6 @@ impl Connection {
                 .remember(&mut self.terms.acl, action, judged, Instant::now());
             self.admit(&mut waiting, asked, judged.verdict);
         }
-        self.judge(waiting, now)
+        self.judge(waiting)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use nightjar_broker::shard::{CloseKind, SessionEntry};
-use nightjar_broker::{Counter, DropReason, Progress, Ticket, Timestamp};
+use nightjar_broker::{Counter, Progress, Ticket, Timestamp};
 use nightjar_mqtt::ReasonCode;
 use nightjar_mqttsn::{Connect, Message, ReturnCode};
 
@@ -56,8 +56,6 @@ pub(super) struct Client {
     last_connect: Option<LastConnect>,
     /// What was on the air when it fell asleep.
     air: Air,
-    /// Its sleep is on the way to its record.
-    parking: Option<Ticket>,
     /// DISCONNECT is owed when the sleep is kept.
     parting: Option<Ticket>,
     pub waker: Option<Waker>,
@@ -75,7 +73,6 @@ impl Client {
             phase: Phase::Gone,
             last_connect: None,
             air: Air::Unknown,
-            parking: None,
             parting: None,
             waker: None,
             timer: 0,
@@ -187,15 +184,11 @@ impl Client {
             return;
         }
         self.heard();
-        let moved = !self.link.path.same_end(path);
         self.link.move_to(cx, path);
         self.link.heard(raw.len());
         match &mut self.phase {
             Phase::Live(live) => {
                 live.last_heard = cx.now;
-                if moved {
-                    live.resend_now(&mut self.link, cx);
-                }
                 match &mut live.awake {
                     Some(awake) => awake.flush = true,
                     None => self.link.answer(cx, Message::PingResp),
@@ -285,26 +278,18 @@ impl Client {
     /// A sleeper asks for its messages.
     fn wake(&mut self, cx: &mut Cx<'_>) {
         cx.count(Counted::Wakes);
-        if let Some(parking) = self.parking.take()
-            && !parking.is_done()
-        {
-            // Its record does not show it yet: it is opened behind that.
-            self.rouse(cx, Purpose::Flush);
-            return;
-        }
         let broker = cx.gateway.broker();
         let Some(parked) = broker.store().parked(&self.id) else {
-            // Lost, or connected elsewhere meanwhile.
-            self.phase = Phase::Gone;
-            cx.gateway.stranger(cx.now, cx.turn, &self.link.path);
+            // Lost, or connected elsewhere meanwhile. While its sleep is not yet kept it is not seen.
+            if self.parting.is_none() {
+                self.phase = Phase::Gone;
+                cx.gateway.stranger(cx.now, cx.turn, &self.link.path);
+            }
             return;
         };
-        let queued = broker.client(&self.id).map_or(0, |handle| {
-            // Both queues together keep what the sleeper may have; the oldest of QoS 0 goes first.
-            let dropped = handle.trim_qos0(parked.waiting, parked.bytes);
-            broker.metrics().dropped(DropReason::QueueFullQoS0, dropped);
-            handle.queue_len()
-        });
+        let queued = broker
+            .client(&self.id)
+            .map_or(0, |handle| handle.queue_len());
         if parked.waiting == 0 && queued == 0 {
             let _ = self.touch(cx);
             self.link.answer(cx, Message::PingResp);
@@ -538,10 +523,7 @@ impl Client {
                 );
                 let expiry = live.clean.then_some(0);
                 let _ = live.session.close(CloseKind::Abnormal, expiry, cx.now);
-                // One that is silent may be asleep in its own way: it hears that it is lost when it speaks.
-                if why == Counted::LostRetries {
-                    self.link.answer(cx, Message::Disconnect { duration: None });
-                }
+                self.link.answer(cx, Message::Disconnect { duration: None });
             }
             Over::Left => {
                 metrics.count(Counter::DisconnectsNormal);
@@ -615,7 +597,6 @@ impl Client {
             lost_at: cx.now.plus_secs(u64::from(seconds)),
         };
         self.link.fall_back();
-        self.parking = (!ticket.is_done()).then(|| ticket.clone());
         ticket
     }
 

@@ -288,12 +288,10 @@ impl Live {
         held: Box<Held>,
         size: usize,
     ) {
-        let unanswered = held.id == 0;
-        if !link.may_send(cx, size) || unanswered && link.must_ask() {
+        if !link.may_send(cx, size) {
             cx.count(Counted::Unvalidated);
             // A message of QoS 0 obtains no answer: REGISTER of its topic does.
-            let can_ask = unanswered
-                && matches!(topic, PublishTopic::Normal(_))
+            let can_ask = held.id == 0
                 && link.may_send(
                     cx,
                     link.path
@@ -378,13 +376,10 @@ impl Live {
             match self.topics.insert(name.clone(), false, max) {
                 Ok(id) => break id,
                 Err(Full) => {
-                    // The number itself stands for another topic from now on.
                     let oldest = self.topics.oldest()?;
+                    self.topics.remove(oldest);
                     front::gone(&mut changes, oldest);
                     cx.count(Counted::TopicsReused);
-                    if self.topics.replace(oldest, name.clone()) {
-                        break oldest;
-                    }
                 }
             }
         };
@@ -567,24 +562,6 @@ impl Live {
             self.session
                 .finish_batch(&mut nightjar_broker::Session::new_batch(), cx.now);
         }
-    }
-
-    /// The client is somewhere else: what is open is sent there at once.
-    pub fn resend_now(&mut self, link: &mut Link, cx: &mut Cx<'_>) {
-        let now = cx.now;
-        let retry = match &mut self.exchange {
-            Exchange::Register {
-                ticket: None,
-                retry,
-                ..
-            }
-            | Exchange::Publish { retry, .. }
-            | Exchange::Release { retry, .. } => retry,
-            _ => return,
-        };
-        *retry = Retry { tries: 0, due: now };
-        // The first try at this address: it cannot be the last one.
-        let _ = self.resend_due(link, cx);
     }
 
     /// Sends again what was not answered in time; after the last try the client is lost, or asleep again.

@@ -85,7 +85,6 @@ pub(super) struct Waiting {
 }
 
 /// Which message.
-#[derive(Debug)]
 pub(super) enum Judging {
     Publish {
         message: BrokerMessage,
@@ -269,10 +268,7 @@ impl Live {
         if self.session.has_unsubmitted() {
             self.session.finish_batch(&mut Session::new_batch(), cx.now);
         }
-        let quiet = self.waiting.is_none()
-            && self.answers.is_empty()
-            && !self.session.owes()
-            && (self.exchange.is_blocked() || !self.session.has_in_flight());
+        let quiet = self.waiting.is_none() && self.answers.is_empty() && !self.session.owes();
         match &self.awake {
             Some(awake) if awake.flush => {
                 // An address that cannot be made to answer: the messages stay for the next time.

@@ -479,7 +479,6 @@ impl Live {
             msg_id,
             vec![(filter, Subscription { options, id: 0 })],
             vec![ReasonCode::granted(qos)],
-            cx.now,
         );
     }
 
@@ -601,18 +600,11 @@ impl Live {
                     if silent {
                         cx.count(Counted::MinusOneRefused);
                     } else {
-                        link.answer(cx, puback(raw, msg_id, refusal(judged)));
+                        link.answer(cx, puback(raw, msg_id, ReturnCode::NOT_SUPPORTED));
                     }
                 }
             }
-            Judging::Subscribe { msg_id, .. } if judged.is_failure() => {
-                link.answer(cx, suback_refused(msg_id, refusal(judged)));
-            }
             Judging::Subscribe { .. } => self.subscribe(link, cx, what, judged.verdict),
-            Judging::WillTopic(_) if judged.is_failure() => {
-                let return_code = refusal(judged);
-                link.answer(cx, Message::WillTopicResp { return_code });
-            }
             Judging::WillTopic(will) => self.set_will_topic(link, cx, will, judged.verdict),
         }
         Ok(())
@@ -662,15 +654,6 @@ pub(super) fn will_action(will: &Will) -> Action<'_> {
         topic: will.message.topic(),
         qos: will.message.qos(),
         retain: will.message.retain(),
-    }
-}
-
-/// A source of rules that cannot be asked now may be asked later.
-pub(super) const fn refusal(judged: Judged) -> ReturnCode {
-    if judged.is_failure() {
-        ReturnCode::CONGESTION
-    } else {
-        ReturnCode::NOT_SUPPORTED
     }
 }
 
