@@ -7,6 +7,7 @@ pub mod check;
 mod config;
 mod ctl;
 pub mod exit;
+mod import;
 mod output;
 mod store;
 pub mod version;
@@ -59,6 +60,8 @@ enum Command {
     Check(ConfigArgs),
     /// Show the configuration and explain its keys
     Config(config::Args),
+    /// Read a configuration of Mosquitto or EMQ X and write one of Nightjar
+    Import(import::Args),
     /// Make and show certificates
     #[command(subcommand)]
     Certs(certs::Command),
@@ -106,6 +109,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve(&args.options(&before)),
         Command::Check(args) => check::run(&args.options(&before)),
         Command::Config(args) => config::run(&args, &before),
+        Command::Import(args) => import::run(&args),
         Command::Certs(command) => certs::run(&command),
         Command::Store(command) => store::run(&command),
         Command::Ctl(args) => ctl::run(&args, &before),

@@ -204,6 +204,19 @@ pub fn read(options: &Options) -> Result<(Loaded, Vec<Problem>), ConfigErrors> {
     merge(options.clone(), file, written)
 }
 
+/// Checks the text of a file by itself: no other layer, nothing opened.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(path: &std::path::Path, text: &str) -> Result<(), Vec<Problem>> {
+    let layer = sources::parse_file(path, text)?;
+    match merge(Options::default(), Some(path.to_owned()), vec![layer]) {
+        Ok((_, problems)) if problems.is_empty() => Ok(()),
+        Ok((_, problems)) => Err(problems),
+        Err(ConfigErrors(problems)) => Err(problems),
+    }
+}
+
 /// Lays the layers over each other and gives the result its types.
 fn merge(
     options: Options,
