@@ -6,6 +6,7 @@ mod certs;
 pub mod check;
 mod config;
 mod ctl;
+mod doctor;
 pub mod exit;
 mod import;
 mod output;
@@ -62,6 +63,8 @@ enum Command {
     Config(config::Args),
     /// Read a configuration of Mosquitto or EMQ X and write one of Nightjar
     Import(import::Args),
+    /// Say what this host, or a load balancer in front of it, lacks for so many clients
+    Doctor(doctor::Args),
     /// Make and show certificates
     #[command(subcommand)]
     Certs(certs::Command),
@@ -110,6 +113,7 @@ pub fn run() -> ExitCode {
         Command::Check(args) => check::run(&args.options(&before)),
         Command::Config(args) => config::run(&args, &before),
         Command::Import(args) => import::run(&args),
+        Command::Doctor(args) => doctor::run(&args, &before),
         Command::Certs(command) => certs::run(&command),
         Command::Store(command) => store::run(&command),
         Command::Ctl(args) => ctl::run(&args, &before),

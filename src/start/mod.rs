@@ -5,6 +5,7 @@
 pub mod access;
 pub mod admin;
 mod memory;
+mod notify;
 mod reload;
 mod sensors;
 mod settings;
@@ -47,6 +48,8 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// A running node.
 pub struct Node {
+    /// The manager of this service, told how it is.
+    notify: notify::Notify,
     /// What it runs with; a reload replaces it.
     pub loaded: Mutex<Loaded>,
     /// The broker.
@@ -157,6 +160,7 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         );
     }
     let node = Arc::new(Node {
+        notify: notify::Notify::from_environment(),
         loaded: Mutex::new(loaded),
         broker,
         store: store.clone(),
@@ -172,8 +176,10 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         .map(|(name, address)| format!(" {name}={address}"))
         .collect();
     println!("nightjar ready:{line}");
+    node.notify.ready();
     tracing::info!("ready after {} ms", begun.elapsed().as_millis());
     let code = until_stopped(&node).await;
+    node.notify.stopping();
     stop(&node).await;
     // The last closes of connections are committed before the process ends.
     let _ = tokio::task::spawn_blocking(move || store.close()).await;
@@ -236,6 +242,7 @@ async fn upkeep(node: Arc<Node>) {
     let mut sys_due = Instant::now() + Duration::from_secs(1);
     loop {
         every.tick().await;
+        node.notify.alive();
         let now = Timestamp::now();
         node.broker.tick(now);
         let (sys, high, critical) = {

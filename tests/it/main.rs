@@ -2,7 +2,9 @@
 
 mod access;
 mod cli;
+mod doctor;
 mod flow;
+mod import;
 mod process;
 mod statements;
 mod store;

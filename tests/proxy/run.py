@@ -12,7 +12,6 @@ import os
 import pathlib
 import random
 import re
-import resource
 import shutil
 import socket
 import subprocess
@@ -102,9 +101,6 @@ class Proxy:
             source = ROOT / "etc" / "haproxy.cfg"
             replaced = {rf"bind \*:{port}\b": f"bind 127.0.0.1:{self.ports[port]}" for port in PORTS}
             replaced["/etc/haproxy/certs/"] = f"{certs}/"
-            if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 110_000:
-                # HAProxy refuses to promise more than it may open.
-                replaced["maxconn 50000"] = "maxconn 2000"
         else:
             source = ROOT / "etc" / "nginx.conf"
             names.update({f"nightjar-{node.number}:1884": f"127.0.0.1:{node.ports['mqttsn']}" for node in nodes})
