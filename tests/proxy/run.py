@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT / "tests" / "outside"))
 from blocking import Client, Failed, check, trusting, until, wire  # noqa: E402
 from broker import Broker, BrokerError, clean_environment, free_port  # noqa: E402
 from results import Results  # noqa: E402
+import sn_client  # noqa: E402
 
 NODES = (1, 2, 3)
 # A client's own address, which no broker sees as a socket's peer.
@@ -74,6 +75,7 @@ trusted_proxies = ["127.0.0.1"]
 {bind["wss"]}
 [listeners.mqttsn.default]
 {bind["mqttsn"]}
+trusted_sources = ["127.0.0.1"]
 [api]
 {bind["api"]}
 """
@@ -358,6 +360,32 @@ def health_checks_are_silent(stage):
                                        if "mqtt" in line or "websocket" in line), stage.proxy.output())
 
 
+@case("nginx")
+def sensors_connect_sleep_and_wake_through_udp(stage):
+    """MQTT-SN: thirty clients from one address; what comes while a sensor sleeps is there when it wakes."""
+    sensors = [sn_client.Client("127.0.0.1", stage.proxy.ports[1884], f"sensor-{number}") for number in range(30)]
+    direct = [Client(node.port("tcp"), f"sn-{node.number}") for node in stage.nodes]
+    try:
+        for number, sensor in enumerate(sensors):
+            sensor.connect()
+            sensor.subscribe(f"open/sn/{number}", qos=1)
+            sensor.publish(f"open/sn/{number}", b"awake", qos=1)
+            got = sensor.receive()
+            check(got and got.data == b"awake", f"sensor {number} got {got}")
+            sensor.sleep(600)
+        for number in range(len(sensors)):
+            for client in direct:
+                client.publish(f"open/sn/{number}", b"slept", qos=1)
+        for number, sensor in enumerate(sensors):
+            got = [message.data for message in sensor.wake()]
+            check(got == [b"slept"], f"sensor {number} woke to {got}")
+    finally:
+        for sensor in sensors:
+            sensor.close()
+        for client in direct:
+            client.end()
+
+
 @case("haproxy")
 def a_connect_behind_a_local_header_is_served(stage):
     """[PROXY protocol 2.2] LOCAL is a connection of the proxy itself; some checks go on with a CONNECT."""
@@ -433,7 +461,7 @@ def main():
                         dead = [node.number for node in stage.nodes if not node.alive() or node.panic()]
                         check(not dead, f"nodes {dead} are gone: {[stage.nodes[n - 1].tail() for n in dead]}")
                         results.ok(name, time.monotonic() - begin)
-                    except (Failed, OSError, wire.WireError, subprocess.SubprocessError) as error:
+                    except (Failed, OSError, wire.WireError, sn_client.MqttSnError, subprocess.SubprocessError) as error:
                         results.fail(name, f"{error!r}\n{stage.proxy.output()}", time.monotonic() - begin)
         except (Failed, BrokerError, OSError, subprocess.SubprocessError) as error:
             results.fail(f"proxy/{kind}", repr(error))
