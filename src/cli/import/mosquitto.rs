@@ -363,7 +363,8 @@ fn place(mut listeners: Vec<Listener>, path: &Path, plan: &mut Plan) {
     }
     let none = listeners.is_empty();
     for kind in ["tcp", "tls", "ws", "wss", "mqttsn"] {
-        if !taken.iter().any(|it| it == kind) && !(none && kind == "tcp") {
+        let there = taken.iter().any(|it| it == kind) || (none && kind == "tcp");
+        if !there {
             plan.set(&format!("listeners.{kind}.default.enable"), false);
         }
     }
