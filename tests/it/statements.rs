@@ -1,4 +1,5 @@
-//! `tests/statements.toml` against the standards: no normative statement is missing, and each named test exists.
+//! `tests/statements.toml` and `tests/statements-mqttsn.toml` against the standards: no normative statement is missing, and
+//! each named test exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -246,5 +247,182 @@ fn a_name_that_no_source_defines_is_found_out() {
     }
     for name in ["delivered", "once", "refused_qos", "refused_flags", "kept"] {
         assert!(!defines(source, name), "{name}");
+    }
+}
+
+/// The sections of MQTT-SN 1.2 with the number of their subsections at the next level, which are numbered from 1.
+const MQTT_SN: &[(&str, u32)] = &[
+    ("", 7),
+    ("4", 2),
+    ("5", 5),
+    ("5.2", 2),
+    ("5.3", 14),
+    ("5.4", 25),
+    ("6", 14),
+    ("7", 4),
+];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SnFile {
+    section: Vec<SnSection>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SnSection {
+    number: String,
+    title: String,
+    none: Option<String>,
+    #[serde(default)]
+    statement: Vec<Statement>,
+}
+
+fn sn_sections() -> Vec<SnSection> {
+    let text = fs::read_to_string(root().join("tests/statements-mqttsn.toml"))
+        .expect("tests/statements-mqttsn.toml is readable");
+    let file: SnFile =
+        toml::from_str(&text).expect("tests/statements-mqttsn.toml keeps to its form");
+    file.section
+}
+
+#[test]
+fn every_section_of_mqtt_sn_is_listed_and_says_what_it_asks_for_or_why_nothing() {
+    let expected: BTreeSet<String> = MQTT_SN
+        .iter()
+        .flat_map(|(section, count)| {
+            (1..=*count).map(move |n| {
+                if section.is_empty() {
+                    n.to_string()
+                } else {
+                    format!("{section}.{n}")
+                }
+            })
+        })
+        .collect();
+    let sections = sn_sections();
+    let listed: BTreeSet<String> = sections.iter().map(|s| s.number.clone()).collect();
+    assert_eq!(listed, expected);
+    assert_eq!(sections.len(), expected.len(), "a section is listed twice");
+    for section in &sections {
+        assert!(!section.title.is_empty(), "{} has no title", section.number);
+        assert_eq!(
+            section
+                .none
+                .as_ref()
+                .is_some_and(|reason| !reason.is_empty()),
+            section.statement.is_empty(),
+            "{}: statements, or a reason for none",
+            section.number
+        );
+    }
+}
+
+#[test]
+fn every_statement_of_mqtt_sn_has_a_test_or_a_reason() {
+    let mut seen = BTreeSet::new();
+    for section in sn_sections() {
+        for statement in section.statement {
+            let number = statement
+                .id
+                .strip_prefix(&format!("{}-", section.number))
+                .and_then(|number| number.parse::<u32>().ok());
+            assert!(
+                number.is_some(),
+                "{} does not belong to section {}",
+                statement.id,
+                section.number
+            );
+            assert!(!statement.says.is_empty(), "{}", statement.id);
+            assert!(
+                seen.insert(statement.id.clone()),
+                "{} is listed twice",
+                statement.id
+            );
+            match &statement.none {
+                Some(reason) => assert!(
+                    !reason.is_empty() && statement.tests.is_empty(),
+                    "{}: a reason for none, and tests",
+                    statement.id
+                ),
+                None => assert!(
+                    !statement.tests.is_empty(),
+                    "{} has neither a test nor a reason",
+                    statement.id
+                ),
+            }
+        }
+    }
+    assert_eq!(seen.len(), 149, "statements");
+}
+
+/// The file and the function of a test: `folder/file.py::function`, or `package::test binary::module::function`.
+fn test_file(test: &str) -> (String, &str) {
+    let (path, name) = test
+        .rsplit_once("::")
+        .expect("a test has a file and a name");
+    if path.ends_with(".py") {
+        return (path.to_owned(), name);
+    }
+    let mut words = path.split("::");
+    let folder = match words.next() {
+        Some("nightjar-mqttsn") => "protocols/mqttsn",
+        Some("nightjar-gateway") => "gateway",
+        Some("nightjar-client") => "client",
+        other => panic!("{test}: no package {other:?} has tests of MQTT-SN"),
+    };
+    let modules: Vec<_> = words.collect();
+    (format!("{folder}/tests/{}.rs", modules.join("/")), name)
+}
+
+/// Whether `source` has a test of this name: a Rust function below `#[test]`, or a Python function below `@case(...)`.
+fn has_test(source: &str, name: &str) -> bool {
+    let mut marked = false;
+    for line in source.lines().map(str::trim) {
+        let defined = line.strip_prefix("async ").unwrap_or(line);
+        let function = ["fn ", "def "]
+            .iter()
+            .find_map(|keyword| defined.strip_prefix(keyword));
+        if let Some(rest) = function {
+            if marked
+                && rest
+                    .strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with('('))
+            {
+                return true;
+            }
+            marked = false;
+        }
+        marked |=
+            line == "#[test]" || line.starts_with("#[tokio::test") || line.starts_with("@case(");
+    }
+    false
+}
+
+#[test]
+fn every_named_test_of_mqtt_sn_exists() {
+    let mut sources = BTreeMap::new();
+    for statement in sn_sections().iter().flat_map(|section| &section.statement) {
+        for test in &statement.tests {
+            let (file, name) = test_file(test);
+            let source = sources
+                .entry(file.clone())
+                .or_insert_with(|| fs::read_to_string(root().join(&file)).unwrap_or_default());
+            assert!(
+                has_test(source, name),
+                "{}: no test {name} in {file}",
+                statement.id
+            );
+        }
+    }
+}
+
+#[test]
+fn a_function_that_is_no_test_is_found_out() {
+    let source =
+        "#[test]\nfn one() {}\nfn helper() {}\n@case(\"6.1-1\")\ndef two(t):\n    def inner(x):\n";
+    assert!(has_test(source, "one") && has_test(source, "two"));
+    for name in ["helper", "inner", "on", "tw", "three"] {
+        assert!(!has_test(source, name), "{name}");
     }
 }

@@ -1,8 +1,8 @@
 //! `bench sn`: sensors that speak MQTT-SN.
 //!
 //! A sensor is a [`Client`](nightjar_mqttsn::client::Client), which needs neither task nor thread: a few threads
-//! ([`worker`]) poll all sockets and one heap of timers each. All sensors go through the same phases ([`stats::Phase`]) in
-//! step; [`run`] leads them on. [`watch`] is an MQTT client beside them that counts what arrives and feeds sleepers.
+//! (`worker`) poll all sockets and one heap of timers each. All sensors go through the same phases ([`stats::Phase`]) in
+//! step; [`run`] leads them on. `watch` is an MQTT client beside them that counts what arrives and feeds sleepers.
 
 pub mod args;
 pub mod report;
