@@ -41,7 +41,8 @@ fn play(seed: u64, fate: Option<(usize, Fate)>) -> Run {
         run.act(*act);
         run.pass(*gap);
     }
-    run.end()
+    run.end();
+    run
 }
 
 /// Every datagram of the undisturbed run meets this fate in a run of its own.

@@ -241,6 +241,11 @@ impl World {
         }
     }
 
+    /// Writes down what is done, for a failed run.
+    pub fn note_act(&mut self, act: &dyn std::fmt::Debug) {
+        self.trace.push(format!("{:>8} {act:?}", self.now));
+    }
+
     /// Takes what a client has to send and to tell.
     pub fn after(&mut self, end: usize) {
         while let Some(datagram) = self.ends[end].client.poll_transmit() {

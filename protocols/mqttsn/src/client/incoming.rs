@@ -11,6 +11,8 @@ use crate::types::{PublishTopic, ReturnCode};
 
 /// A gateway that refuses an id right after giving it is not asked for ever.
 const MAX_REGISTRATIONS: u32 = 3;
+/// QoS 2 messages of the gateway of which late copies are known.
+const RELEASED: usize = 4;
 
 impl Client {
     pub(super) fn handle_message(&mut self, now: Instant, message: Message<'_>) {
@@ -46,7 +48,10 @@ impl Client {
                 }
             }
             Message::PubRel { msg_id } => {
-                self.unreleased.remove(&msg_id);
+                if self.unreleased.remove(&msg_id) {
+                    self.released.truncate(RELEASED - 1);
+                    self.released.push_front((msg_id, now + self.config.t_retry));
+                }
                 self.send(now, Message::PubComp { msg_id });
             }
             Message::PubComp { msg_id } => {
@@ -120,10 +125,14 @@ impl Client {
             return;
         };
         self.state = State::Active;
+        // Nobody sleeps any more who could be woken.
+        self.queue
+            .retain(|(_, command)| !matches!(command, Command::Wake));
         self.keep_alive = std::time::Duration::from_secs(options.duration.into());
         if options.clean_session {
             self.topics = Topics::default();
             self.unreleased.clear();
+            self.released.clear();
         }
         match self.suspended.take() {
             // The gateway has the message, and of a wiped session nothing comes after PUBREC.
@@ -241,7 +250,10 @@ impl Client {
             PublishTopic::Predefined(id) => Topic::Predefined(id),
             PublishTopic::Short(name) => Topic::Short(name),
         };
-        if qos == QoS::ExactlyOnce && !self.unreleased.insert(msg_id) {
+        let late = |(released, until): &(u16, Instant)| *released == msg_id && now < *until;
+        if qos == QoS::ExactlyOnce
+            && (self.released.iter().any(late) || !self.unreleased.insert(msg_id))
+        {
             self.counters.duplicates += 1;
             self.send(now, Message::PubRec { msg_id });
             return;

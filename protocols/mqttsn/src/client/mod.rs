@@ -131,8 +131,8 @@ pub enum Event {
     },
     /// A message came. QoS 2 comes once, QoS 1 may come again.
     Message(Received),
-    /// The gateway ended the connection, or did not answer N_retry repeats. Unfinished commands but CONNECT wait for the
-    /// next [`Client::connect`].
+    /// The gateway ended the connection, or did not answer N_retry repeats. Unfinished commands wait for the next
+    /// [`Client::connect`], but CONNECT, PINGREQ and DISCONNECT: they are forgotten.
     Disconnected {
         /// True if it did not answer.
         no_answer: bool,
@@ -168,6 +168,9 @@ pub struct Client {
     topics: Topics,
     /// MsgIds of QoS 2 messages delivered and not yet released.
     unreleased: HashSet<u16>,
+    /// Those released last, and until when a copy that the network held up is still one of them: gateways take MsgIds in
+    /// turn, so none comes back that soon.
+    released: VecDeque<(u16, Instant)>,
     next_msg_id: u16,
     next_token: u64,
     keep_alive: Duration,
@@ -189,6 +192,7 @@ impl Client {
             suspended: None,
             topics: Topics::default(),
             unreleased: HashSet::new(),
+            released: VecDeque::new(),
             next_msg_id,
             next_token: 1,
             keep_alive: Duration::ZERO,
@@ -208,7 +212,10 @@ impl Client {
         {
             self.suspend(open);
         }
-        self.push(now, Command::Connect(options))
+        let token = self.take_token();
+        self.queue.push_front((token, Command::Connect(options)));
+        self.advance(now);
+        token
     }
 
     /// REGISTER (6.5).
@@ -361,9 +368,14 @@ impl Client {
         self.topics = Topics::default();
     }
 
-    fn push(&mut self, now: Instant, command: Command) -> Token {
+    fn take_token(&mut self) -> Token {
         let token = Token(self.next_token);
         self.next_token += 1;
+        token
+    }
+
+    fn push(&mut self, now: Instant, command: Command) -> Token {
+        let token = self.take_token();
         self.queue.push_back((token, command));
         self.advance(now);
         token
@@ -491,6 +503,8 @@ impl Client {
         if let Some(open) = self.open.take() {
             self.suspend(open);
         }
+        self.queue
+            .retain(|(_, command)| command.outlives_the_connection());
         self.events.push_back(Event::Disconnected { no_answer });
     }
 
