@@ -115,11 +115,14 @@ def a_client_moves_behind_a_forwarder_and_back(t):
     m = t.mqtt()
     m.publish(t.topic(), b"wrapped", 1)
     receives(c, t.topic(), b"wrapped")
+    c.ping()
     c.node_id = None
     c.rebind((t.address(1), 0))
     c.connect(clean=False, duration=62)
     m.publish(t.topic(), b"bare", 1)
-    receives(c, t.topic(), b"bare")
+    while (got := c.receive()) is not None and got.dup:
+        pass  # its PUBACK may have been on the way to the disk
+    check(got is not None and got.data == b"bare", got)
 
 
 @case("5.5-5")
@@ -131,7 +134,8 @@ def sleep_and_wake_behind_a_forwarder(t):
     m = t.mqtt()
     for i in range(4):
         m.publish(t.topic(str(i)), b"%d" % i, i % 3)
-    check([one.data for one in c.wake()] == [b"%d" % i for i in range(4)], "the buffer")
+    got = [(one.qos, one.data) for one in c.wake()]
+    check(sorted(got) == [(0, b"0"), (0, b"3"), (1, b"1"), (1, b"2")], got)
 
 
 @case("5.5-5", "5.2.1-5")
