@@ -56,6 +56,8 @@ pub(super) struct Client {
     last_connect: Option<LastConnect>,
     /// What was on the air when it fell asleep.
     air: Air,
+    /// QoS 2 messages taken before the connection that is there now.
+    taken: Option<Box<super::uplink::Taken>>,
     /// DISCONNECT is owed when the sleep is kept.
     parting: Option<Ticket>,
     pub waker: Option<Waker>,
@@ -73,6 +75,7 @@ impl Client {
             phase: Phase::Gone,
             last_connect: None,
             air: Air::Unknown,
+            taken: None,
             parting: None,
             waker: None,
             timer: 0,
@@ -162,7 +165,10 @@ impl Client {
         self.parting = None;
         let previous = match std::mem::replace(&mut self.phase, Phase::Gone) {
             Phase::Gone => Previous::Nothing,
-            Phase::Live(live) => Previous::Live(live),
+            Phase::Live(mut live) => {
+                self.taken = live.taken.take();
+                Previous::Live(live)
+            }
             Phase::Asleep { seconds, lost_at } => Previous::Asleep { seconds, lost_at },
             Phase::Waking(waking) => Previous::Asleep {
                 seconds: waking.seconds,
@@ -413,6 +419,7 @@ impl Client {
             .broker()
             .metrics()
             .count(Counter::ConnectsAccepted);
+        live.taken = self.taken.take();
         self.phase = Phase::Live(Box::new(live));
         connack(&self.link, cx, ReturnCode::ACCEPTED);
     }
@@ -451,7 +458,8 @@ impl Client {
             acl: nightjar_broker::acl::AccessCache::new(),
             present,
         };
-        let live = Live::new(cx, begin);
+        let mut live = Live::new(cx, begin);
+        live.taken = self.taken.take();
         self.phase = Phase::Live(Box::new(live));
         match waking.purpose {
             Purpose::Flush => {}
@@ -511,6 +519,7 @@ impl Client {
             return;
         };
         let mut live = *live;
+        self.taken = live.taken.take();
         let metrics = cx.gateway.broker().metrics();
         match over {
             Over::Lost(why) => {

@@ -135,6 +135,8 @@ pub(super) struct Live {
     next_ack: usize,
     /// MsgId of a QoS 2 PUBLISH of a sleeper whose PUBREL is awaited.
     pub releasing: bool,
+    /// QoS 2 messages taken last.
+    pub taken: Option<Box<super::uplink::Taken>>,
     /// Octets of the stored front-end state; 0: not written yet.
     front_len: usize,
 }
@@ -206,6 +208,7 @@ impl Live {
             acks: [(0, 0); ACKS],
             next_ack: 0,
             releasing: false,
+            taken: None,
             front_len,
         }
     }

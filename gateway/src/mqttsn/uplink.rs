@@ -12,7 +12,7 @@ use nightjar_broker::session::Admission;
 use nightjar_broker::shard::Will;
 use nightjar_broker::{
     Allowed, Counter, Message as BrokerMessage, MessageHead, PublishBatch, RetainHandling,
-    SubOptions, Subscription,
+    SubOptions, Subscription, Timestamp,
 };
 use nightjar_mqtt::topic::{levels, split_shared};
 use nightjar_mqtt::{ReasonCode, TopicFilter, TopicName};
@@ -28,6 +28,40 @@ use super::link::Link;
 use super::live::{Answer, Judging, Live, Over, Waiting};
 use super::topics::Full;
 
+/// QoS 2 messages that were taken last: a copy that comes after its PUBREL, because the network reorders, is no new message.
+/// A client may use the MsgId again at once, so only the same data counts, and without DUP only for a moment.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    last: [(u16, u64, Option<Timestamp>); 4],
+    next: usize,
+}
+
+impl Taken {
+    fn put(&mut self, msg_id: u16, hash: u64) {
+        if self.last.contains(&(msg_id, hash, None)) {
+            return;
+        }
+        self.last[self.next % self.last.len()] = (msg_id, hash, None);
+        self.next = self.next.wrapping_add(1);
+    }
+
+    fn release(&mut self, msg_id: u16, now: Timestamp) {
+        for (taken, _, released) in &mut self.last {
+            if *taken == msg_id {
+                released.get_or_insert(now);
+            }
+        }
+    }
+
+    fn is_late_copy(&self, publish: &Publish<'_>, hash: u64, now: Timestamp) -> bool {
+        let age = if publish.dup { 10_000 } else { 2_000 };
+        self.last.iter().any(|(taken, data, released)| {
+            (*taken, *data) == (publish.msg_id, hash)
+                && released.is_some_and(|at| now < at.plus_millis(age))
+        })
+    }
+}
+
 impl Live {
     /// One message of the client. CONNECT and PINGREQ with a client id are handled before.
     pub fn receive(
@@ -37,7 +71,15 @@ impl Live {
         message: Message<'_>,
         datagram: &[u8],
     ) -> Result<(), Over> {
-        let after_will = std::mem::replace(&mut self.after_will, false);
+        let after_will = match message {
+            // What only answers may come before CONNACK is there: what waited for the client follows it.
+            Message::PubAck(_)
+            | Message::PubRec { .. }
+            | Message::PubComp { .. }
+            | Message::RegAck(_)
+            | Message::PingResp => self.after_will,
+            _ => std::mem::replace(&mut self.after_will, false),
+        };
         match message {
             Message::PubAck(ack) => self.on_puback(link, cx, ack),
             Message::PubRec { msg_id } => self.on_pubrec(link, cx, msg_id),
@@ -55,7 +97,8 @@ impl Live {
                     Some(seconds) => Over::Sleeps(seconds),
                 });
             }
-            Message::WillMsg { .. } if after_will => {
+            // CONNACK was lost.
+            Message::WillTopic(_) | Message::WillMsg { .. } if after_will => {
                 self.after_will = true;
                 link.answer(
                     cx,
@@ -68,6 +111,9 @@ impl Live {
             Message::Register(register) => self.on_register(link, cx, register),
             Message::Publish(publish) => self.on_publish(link, cx, &publish),
             Message::PubRel { msg_id } => {
+                if let Some(taken) = &mut self.taken {
+                    taken.release(msg_id, cx.now);
+                }
                 self.session.pubrel(msg_id);
                 let mut batch = PublishBatch::default();
                 self.session.finish_batch(&mut batch, cx.now);
@@ -155,6 +201,15 @@ impl Live {
             self.refuse(link, cx, publish, ReturnCode::INVALID_TOPIC_ID);
             return;
         };
+        if publish.qos == QoS::ExactlyOnce {
+            let hash = cx.gateway.hash(publish.data) ^ u64::from(publish.topic.raw());
+            let taken = self.taken.get_or_insert_default();
+            if taken.is_late_copy(publish, hash, cx.now) {
+                link.answer(cx, Message::PubRec { msg_id });
+                return;
+            }
+            taken.put(msg_id, hash);
+        }
         if self.session.is_repeat(qos, msg_id) {
             self.note_ack(msg_id, publish.topic.raw());
             self.session.repeat(msg_id);

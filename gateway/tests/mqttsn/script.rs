@@ -434,7 +434,11 @@ impl Run {
             1 | 2 => QoS::AtLeastOnce,
             _ => QoS::ExactlyOnce,
         };
-        match self.dice.between(0, 99) {
+        let asleep = self.client().state() == State::Asleep;
+        let number = self.dice.between(0, 99);
+        match number {
+            0..50 if asleep => Act::Wake,
+            50..80 if asleep => Act::Down(qos),
             0..30 => Act::Up(qos),
             30..60 => Act::Down(qos),
             60..70 => Act::Sleep(self.dice.between(30, 300) as u16),

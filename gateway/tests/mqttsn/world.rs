@@ -141,6 +141,7 @@ impl World {
                 Vec::new(),
                 Arc::new(NoTimer),
             ),
+            kept: nightjar_broker::Kept::default(),
         });
         store.set_sink(broker.clone());
         let mut settings = Settings::new("pair");
