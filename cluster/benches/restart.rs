@@ -62,6 +62,7 @@ fn broker(store: &Arc<NodeStore>) -> Arc<Broker> {
             Vec::new(),
             Arc::new(NoTime),
         ),
+        kept: nightjar_broker::Kept::default(),
     })
 }
 

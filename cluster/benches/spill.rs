@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use nightjar_broker::access::{ClientInfo, Protocol};
 use nightjar_broker::shard::{Ack, AckKind, Close, CloseKind, Effect, Restored, SessionEntry};
 use nightjar_broker::{
-    DurableStore, EffectSink, Message, MessageHead, Progress, SessionHandle, SubOptions,
-    Subscription, Ticket, Timestamp,
+    DurableStore, EffectSink, Message, MessageHead, SessionHandle, SubOptions, Subscription,
+    Ticket, Timestamp,
 };
 use nightjar_cluster::{NodeStore, StoreConfig};
 use nightjar_mqtt::{ProtocolVersion, QoS, TopicFilter, TopicName};

@@ -52,6 +52,8 @@ struct BodyFile {
     file: Arc<File>,
     len: u64,
     synced: u64,
+    /// Made in this run.
+    writable: bool,
 }
 
 /// A file of bodies that can be read while others write.
@@ -124,6 +126,7 @@ impl Bodies {
                 file: Arc::new(file),
                 len,
                 synced: len,
+                writable: false,
             };
             bodies.files.insert(number, body);
         }
@@ -199,9 +202,9 @@ impl Bodies {
     fn current(&mut self) -> Result<u32, Error> {
         let last = self.files.last_key_value();
         // What an earlier run wrote stays as it is.
-        if let Some((number, _)) =
-            last.filter(|(number, file)| **number + 1 == self.next && file.len < FULL)
-            && self.writable(*number)
+        if let Some((number, file)) = last
+            && file.writable
+            && file.len < FULL
         {
             return Ok(*number);
         }
@@ -223,16 +226,10 @@ impl Bodies {
             file: Arc::new(file),
             len: HEADER,
             synced: 0,
+            writable: true,
         };
         self.files.insert(number, body);
         Ok(number)
-    }
-
-    /// Files of an earlier run are open for reading only.
-    fn writable(&self, number: u32) -> bool {
-        self.files
-            .get(&number)
-            .is_some_and(|file| file.synced < file.len || file.len == HEADER || file.synced == 0)
     }
 
     /// What is to be synced before a snapshot that refers to it may be written: each file with its length now.
@@ -270,7 +267,7 @@ impl Bodies {
             .range(..below)
             .map(|(number, _)| *number)
             // The last one is still written to.
-            .filter(|number| !needed.contains(number) && *number + 1 != self.next)
+            .filter(|number| !needed.contains(number) && number.saturating_add(1) != self.next)
             .collect();
         for number in &gone {
             self.files.remove(number);

@@ -3,14 +3,21 @@
 
 use std::path::{Path, PathBuf};
 
-use nightjar_broker::shard::{RetainedEntry, SessionEntry, Will};
-use nightjar_broker::{DurableStore, Timestamp};
+use nightjar_broker::auth::Owner;
+use nightjar_broker::shard::{Close, CloseKind, RetainedEntry, SessionEntry, Will};
+use nightjar_broker::{DurableStore, SubOptions, Subscription, Timestamp};
 use nightjar_cluster::{MetaEntry, NodeStore, StoreConfig};
+use nightjar_mqtt::{QoS, TopicFilter};
 
 use crate::kit::*;
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/format-1")
+}
+
+/// The same format with what came to it later: bodies on the disk, and sessions with an owner.
+fn golden_bodies() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/format-1-bodies")
 }
 
 fn settings(dir: &Path) -> StoreConfig {
@@ -84,4 +91,76 @@ fn a_directory_of_format_1_opens() {
     assert!(opened.present);
     assert_eq!(opened.received, [5, 6]);
     assert_eq!(opened.epoch, 2);
+}
+
+fn text(number: usize) -> String {
+    format!("{number:03} {}", "g".repeat(number))
+}
+
+fn write_bodies(dir: &Path) {
+    let config = StoreConfig {
+        queue_memory: 1,
+        ..settings(dir)
+    };
+    let store = NodeStore::open(&config).unwrap();
+    started(&store);
+    let mut wish = open_of("sub", u32::MAX);
+    wish.owner = Some(Box::new(Owner {
+        username: Some("alice".into()),
+        certificate: None,
+    }));
+    let epoch = open(&store, wish).epoch;
+    let sub = Subscription {
+        options: SubOptions::new(QoS::AtLeastOnce),
+        id: 7,
+    };
+    let subscribe = SessionEntry::Subscribe {
+        client_id: "sub".into(),
+        epoch,
+        subs: vec![(TopicFilter::new("a/#").unwrap(), sub)],
+    };
+    let close = SessionEntry::Close(Close {
+        client_id: "sub".into(),
+        epoch,
+        kind: CloseKind::Normal,
+        expiry: None,
+        now: Timestamp::now(),
+    });
+    let shard = store.shard_of("sub");
+    wait(&store.submit(shard, vec![subscribe, close], None).ticket);
+    for number in 0..20 {
+        wait(&publish(&store, "sub", "a/1", &text(number)));
+    }
+    store.snapshot().unwrap();
+    for number in 20..25 {
+        wait(&publish(&store, "sub", "a/1", &text(number)));
+    }
+    store.backup(&dir.join("nightjar.backup")).unwrap();
+}
+
+#[test]
+fn a_directory_of_format_1_with_bodies_opens() {
+    if std::env::var_os("NIGHTJAR_WRITE_GOLDEN_BODIES").is_some() {
+        let _ = std::fs::remove_dir_all(golden_bodies());
+        write_bodies(&golden_bodies());
+        return;
+    }
+    let report = nightjar_cluster::check(&golden_bodies()).unwrap();
+    assert!(report.problems.is_empty(), "{}", report.text);
+    let (dir, restored) = (Dir::new("golden-bodies"), Dir::new("golden-restored"));
+    copy(&golden_bodies(), &dir);
+    let backup = dir.join("nightjar.backup");
+    let options = nightjar_cluster::RestoreOptions {
+        node: "one".to_owned(),
+        ..Default::default()
+    };
+    nightjar_cluster::restore(&backup, &restored, &options).unwrap();
+    let expected: Vec<String> = (0..25).map(text).collect();
+    for dir in [&dir, &restored] {
+        let store = NodeStore::open(&settings(dir)).unwrap();
+        assert_eq!(queue(&store, "sub"), expected);
+        let session = store.restored().swap_remove(0);
+        assert_eq!(session.owner.username.as_deref(), Some("alice"));
+        assert_eq!(session.subs[0].1.id, 7);
+    }
 }

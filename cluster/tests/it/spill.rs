@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use nightjar_broker::access::{ClientInfo, Protocol};
 use nightjar_broker::shard::{Ack, AckKind, Close, CloseKind, Effect, SessionEntry};
-use nightjar_broker::{DropReason, DurableStore, Progress, SessionHandle, Timestamp};
+use nightjar_broker::{
+    DropReason, DurableStore, Progress, SessionHandle, SubOptions, Subscription, Timestamp,
+};
 use nightjar_cluster::{NodeStore, RestoreOptions, StoreConfig, check, restore};
-use nightjar_mqtt::ProtocolVersion;
+use nightjar_mqtt::{ProtocolVersion, QoS, TopicFilter};
 
 use crate::kit::*;
 
@@ -358,4 +360,75 @@ fn a_backup_holds_what_has_left_memory() {
     for number in 0..5 {
         assert_eq!(queue(&again, &name(number)), expected(number, 5, 1500));
     }
+}
+
+/// The log goes behind snapshots, and snapshots do not write the bodies again: neither grows with what was written.
+#[test]
+fn the_log_stays_bounded_while_queues_turn_over() {
+    let dir = Dir::new("spill-bounded");
+    let limit = 1 << 20;
+    let store = NodeStore::open(&StoreConfig {
+        log_limit: limit,
+        file_size: 256 << 10,
+        ..settings(&dir)
+    })
+    .unwrap();
+    started(&store);
+    // Full queues: each message drives an older one out.
+    for number in 0..10 {
+        let mut wish = open_of(&name(number), 3600);
+        wish.limits.max_len = 100;
+        let epoch = open(&store, wish).epoch;
+        let sub = Subscription {
+            options: SubOptions::new(QoS::AtLeastOnce),
+            id: 0,
+        };
+        let entry = SessionEntry::Subscribe {
+            client_id: name(number).as_str().into(),
+            epoch,
+            subs: vec![(TopicFilter::new(&*name(number)).unwrap(), sub)],
+        };
+        let shard = store.shard_of(&name(number));
+        wait(&store.submit(shard, vec![entry], None).ticket);
+        offline(&store, &name(number), epoch);
+    }
+    let bytes_below = |sub: &str| -> u64 {
+        std::fs::read_dir(dir.join(sub))
+            .unwrap()
+            .map(|entry| entry.unwrap().metadata().unwrap().len())
+            .sum()
+    };
+    let text = "t".repeat(1000);
+    let mut highest = 0;
+    for round in 0..24 {
+        let tickets: Vec<_> = (0..1000)
+            .map(|number| {
+                let to = name(number % 10);
+                publish(&store, &to, &to, &format!("{round:03} {number:04} {text}"))
+            })
+            .collect();
+        for ticket in tickets {
+            assert_eq!(wait(&ticket), Progress::Done);
+        }
+        highest = highest.max(bytes_below("log"));
+        if highest > 4 * limit && bytes_below("log") > 2 * limit {
+            // The keeper looks at it each second.
+            std::thread::sleep(Duration::from_millis(1200));
+        }
+    }
+    std::thread::sleep(Duration::from_millis(1500));
+    // 24 MB went through.
+    let log = bytes_below("log");
+    assert!(log < 4 * limit, "{log} bytes of log are left");
+    let snapshots = bytes_below("snapshots");
+    assert!(snapshots < limit, "snapshots hold {snapshots} bytes");
+    for number in 0..10 {
+        assert_eq!(queue(&store, &name(number)).len(), 100);
+    }
+    store.close();
+    let store = NodeStore::open(&settings(&dir)).unwrap();
+    let kept = queue(&store, &name(3));
+    assert_eq!(kept.len(), 100);
+    assert!(kept[99].starts_with("023 0993"), "{}", &kept[99][..10]);
+    assert!(kept[0].starts_with("023 0003"), "{}", &kept[0][..10]);
 }
