@@ -322,6 +322,6 @@ fn a_backup_taken_while_serving_is_restored_and_refuses_what_it_must() {
     assert_eq!(ctl("data", &["restore", "bad.bak", "--yes"]).code, 1);
     assert_eq!(ctl("data", &["restore", "no-such.bak", "--yes"]).code, 3);
     let running = broker(&dir, "data");
-    assert_eq!(running.addresses().is_empty(), false);
+    assert!(!running.addresses().is_empty());
     stop(running);
 }
