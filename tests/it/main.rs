@@ -2,6 +2,7 @@
 
 mod access;
 mod cli;
+mod deploy;
 mod doctor;
 mod flow;
 mod import;
