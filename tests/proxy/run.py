@@ -113,6 +113,26 @@ class Proxy:
         self.config = self.dir / source.name
         self.config.write_text(lay_out(source.read_text(), replaced))
 
+    @classmethod
+    def of_guide(cls, kind, name, names, certs, ports):
+        """A proxy with the file of an older guide: `names` are its nodes by the address it has for them."""
+        proxy = cls.__new__(cls)
+        proxy.kind, proxy.process = kind, None
+        proxy.ports = {port: free_port() for port in ports}
+        proxy.dir = pathlib.Path(tempfile.mkdtemp(prefix=f"nightjar-test-{name}-"))
+        listen = r"bind \*:{}\b" if kind == "haproxy" else r"listen {}\b"
+        word = "bind" if kind == "haproxy" else "listen"
+        replaced = {listen.format(port): f"{word} 127.0.0.1:{proxy.ports[port]}" for port in ports}
+        if 8883 in ports:
+            replaced[r"/etc/ssl/emqx/|/root/ssl_emqx/"] = f"{certs}/"
+        for address, node in names.items():
+            replaced[rf"{re.escape(address)}:1883\b"] = f"127.0.0.1:{node.ports['tcp']}"
+            if 8083 in ports:
+                replaced[rf"{re.escape(address)}:8083\b"] = f"127.0.0.1:{node.ports['ws']}"
+        proxy.config = proxy.dir / name
+        proxy.config.write_text(lay_out((ROOT / "tests" / "proxy" / "guides" / name).read_text(), replaced))
+        return proxy
+
     def command(self, *more):
         if self.kind == "haproxy":
             return [program("haproxy"), *more, "-f", str(self.config)]
@@ -128,7 +148,7 @@ class Proxy:
         def up():
             check(self.process.poll() is None, f"{self.kind} ended: {self.output()}")
             with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", self.ports[1883]), 1).close()
+                socket.create_connection(("127.0.0.1", next(iter(self.ports.values()))), 1).close()
                 return True
 
         until(up, f"{self.kind} listens")
@@ -424,6 +444,40 @@ def a_stopped_node_is_passed_over_and_comes_back(stage):
             return stage.home(client, "back") == victim.number
 
     until(back, "the node gets clients again", 30)
+
+
+GUIDES = {
+    "haproxy-2.1.cfg": ("haproxy", ("192.168.0.2", "192.168.0.3"), (8883,)),
+    "haproxy-4.4.cfg": ("haproxy", ("node1.emqx.io", "node2.emqx.io"), (1883, 8083)),
+    "nginx-3.1.conf": ("nginx", ("172.24.33.91", "172.24.33.92", "172.24.33.93"), (1883, 8883)),
+}
+
+
+def guide(stage, name):
+    """The file of an older guide in front of the nodes: all its ports serve, nothing is said in the nodes' logs."""
+    kind, addresses, ports = GUIDES[name]
+    (stage.certs / "emqx.pem").write_text((stage.certs / "server.crt").read_text() + (stage.certs / "server.key").read_text())
+    proxy = Proxy.of_guide(kind, name, dict(zip(addresses, stage.nodes)), stage.certs, ports)
+    try:
+        proxy.start()
+        since = stage.mark()
+        for port in ports:
+            for v in (4, 5):
+                tls = stage.trust() if port == 8883 else None
+                with Client(proxy.ports[port], f"guide-{port}-{v}", v=v, tls=tls, websocket=port == 8083, source=AFAR) as client:
+                    check(client.subscribe("open/guide") in (0, 1), "subscribe")
+                    check(client.publish("open/guide", b"through") == 0, "publish")
+                    check(client.message().payload == b"through", "another message")
+                    if port == 1883 and name == "haproxy-4.4.cfg" and v == 5:
+                        check(client.publish(f"from/{AFAR}/x") in (0, 0x10), "its own address")
+        said = stage.quiet(since)
+        check(not said, said[:3])
+    finally:
+        proxy.stop()
+
+
+for _name, (_kind, _, _) in GUIDES.items():
+    CASES[_kind].append((f"proxy/guides/{_name}", lambda stage, name=_name: guide(stage, name)))
 
 
 def client_end(client):
