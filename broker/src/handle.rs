@@ -483,7 +483,7 @@ impl SessionHandle {
         for _ in 0..max {
             let next = match (outbox.qos0.front(), outbox.qos12.front()) {
                 (Some(zero), Some(first)) if window > 0 => {
-                    if (first.stamp.wrapping_sub(zero.stamp) as i32) < 0 {
+                    if comes_before(first, zero) {
                         &mut outbox.qos12
                     } else {
                         &mut outbox.qos0
@@ -579,6 +579,15 @@ impl SessionHandle {
             .map(|(filter, sub)| (filter.clone(), *sub))
             .collect()
     }
+}
+
+/// Does a message of QoS 1/2 go before one of QoS 0? Those of a durable queue come here when the connection has room, so
+/// their place here says nothing: the time at which they were published does.
+fn comes_before(first: &Delivery, zero: &Delivery) -> bool {
+    if first.durable().is_some() {
+        return first.message.head().received_at < zero.message.head().received_at;
+    }
+    (first.stamp.wrapping_sub(zero.stamp) as i32) < 0
 }
 
 impl Outbox {

@@ -170,7 +170,13 @@ impl Session {
     ) -> Self {
         let session = Self {
             inbound: Inbound::new(request, opened),
-            outbound: Outbound::new(request.window, request.retry_interval_ms, opened, now),
+            outbound: Outbound::new(
+                request.window,
+                request.supervision.is_some(),
+                request.retry_interval_ms,
+                opened,
+                now,
+            ),
             durable: opened.durable,
             recorded: opened.recorded,
             broker,

@@ -49,6 +49,8 @@ struct Release {
 #[derive(Debug)]
 pub(super) struct Outbound {
     window: usize,
+    /// QoS 0 does not overtake: nothing is taken while the window is full.
+    in_order: bool,
     next_id: u16,
     in_flight: VecDeque<InFlight>,
     /// Counted from the first one, the ids rise along `in_flight`.
@@ -74,9 +76,16 @@ const fn ahead(first: u16, id: u16) -> u16 {
 }
 
 impl Outbound {
-    pub fn new(window: u16, retry: Option<u64>, opened: &Opened, now: Timestamp) -> Self {
+    pub fn new(
+        window: u16,
+        in_order: bool,
+        retry: Option<u64>,
+        opened: &Opened,
+        now: Timestamp,
+    ) -> Self {
         let mut outbound = Self {
             window: usize::from(window.max(1)),
+            in_order,
             next_id: 1,
             in_flight: VecDeque::new(),
             rising: true,
@@ -184,8 +193,13 @@ impl Outbound {
             }
             return delivery;
         }
+        if self.in_order && free == 0 {
+            handle.listen(epoch, waker);
+            return None;
+        }
         if self.ready.is_empty() {
-            handle.drain(epoch, &mut self.ready, TAKE, free, waker);
+            let take = if self.in_order { 1 } else { TAKE };
+            handle.drain(epoch, &mut self.ready, take, free, waker);
             if self.ready.is_empty() && self.ready.capacity() > 0 {
                 self.ready = VecDeque::new();
             }
