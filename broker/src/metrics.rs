@@ -110,6 +110,16 @@ counters! {
     Stalls = "publisher_stalls",
     /// Harmless illegal behaviour that was served.
     Tolerated = "tolerated_quirks",
+    /// MQTT-SN datagrams read.
+    MqttSnReceived = "mqttsn_datagrams_received",
+    /// MQTT-SN datagrams written.
+    MqttSnSent = "mqttsn_datagrams_sent",
+    /// MQTT-SN datagrams that were no message.
+    MqttSnMalformed = "mqttsn_datagrams_malformed",
+    /// MQTT-SN messages sent again.
+    MqttSnRetransmissions = "mqttsn_retransmissions",
+    /// MQTT-SN clients lost: keep alive, sleep, no answer.
+    MqttSnLost = "mqttsn_clients_lost",
     /// Packets of a 3.x client dropped: expired PUBREL and such.
     DuplicatesReceived = "duplicates_received",
 }

@@ -1,5 +1,6 @@
 //! From CONNECT to CONNACK, and from PINGREQ to a session that is open again (MQTT-SN sections 6.2, 6.3 and 6.14).
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -8,7 +9,7 @@ use nightjar_broker::access::{AuthRequest, BoxFuture, ClientInfo, Protocol, Secr
 use nightjar_broker::acl::{AccessCache, Check, Judged};
 use nightjar_broker::auth::Owner;
 use nightjar_broker::shard::{Supervision, Will, WillRule};
-use nightjar_broker::{MemoryLevel, OpenRequest, Session, Timestamp};
+use nightjar_broker::{Counter, MemoryLevel, OpenRequest, Session, Timestamp};
 use nightjar_mqtt::ReasonCode;
 use nightjar_mqttsn::{Connect, Message, ReturnCode, WillTopic};
 
@@ -162,6 +163,25 @@ pub(super) fn may_take(cx: &Cx<'_>, info: &ClientInfo) -> bool {
                 .may_take_over(&Owner::from(&*have), info)
                 .is_ok()
     })
+}
+
+/// Is this client banned, by its id, user name or address? A trusted balancer or NAT is never banned by its address.
+fn is_banned(cx: &Cx<'_>, info: &ClientInfo) -> bool {
+    let address = info.peer.ip();
+    let address = if cx.settings().trusts(address) {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    } else {
+        address
+    };
+    let broker = cx.gateway.broker();
+    let bans = broker.kept().bans();
+    let banned = bans
+        .find(&info.client_id, info.username.as_deref(), address, cx.now)
+        .is_some();
+    if banned {
+        broker.metrics().count(Counter::ConnectsBanned);
+    }
+    banned
 }
 
 /// Opens the session of a CONNECT, by the CleanSession x Will table of section 6.3.
@@ -331,7 +351,7 @@ impl Connecting {
                     };
                     self.since = cx.now;
                     let info = match judged {
-                        Ok(info) if may_take(cx, &info) => Arc::new(info),
+                        Ok(info) if may_take(cx, &info) && !is_banned(cx, &info) => Arc::new(info),
                         Ok(_) => return Connected::Refused(ReturnCode::NOT_SUPPORTED),
                         Err(code) => return Connected::Refused(return_code(code)),
                     };
@@ -447,7 +467,7 @@ impl Waking {
                         return Connected::Pending;
                     };
                     match judged {
-                        Ok(info) if may_take(cx, &info) => {
+                        Ok(info) if may_take(cx, &info) && !is_banned(cx, &info) => {
                             let info = Arc::new(info);
                             self.step = WakeStep::Opening(wake(cx, &info, self.seconds));
                             self.info = Some(info);

@@ -8,7 +8,7 @@ use std::task::{Wake, Waker};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
-use nightjar_broker::{Broker, PublishBatch, Timestamp};
+use nightjar_broker::{Broker, Counter, PublishBatch, Timestamp};
 use nightjar_mqttsn::{Connect, Frame, GwInfo, Message, PROTOCOL_ID, QoS, ReturnCode};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -141,6 +141,14 @@ impl Cx<'_> {
 
     pub fn count(&self, what: Counted) {
         self.gateway.counters.count(what);
+        let summed = match what {
+            Counted::Retransmissions => Counter::MqttSnRetransmissions,
+            Counted::LostKeepAlive | Counted::LostAsleep | Counted::LostRetries => {
+                Counter::MqttSnLost
+            }
+            _ => return,
+        };
+        self.gateway.broker.metrics().count(summed);
     }
 
     pub fn random(&mut self) -> u64 {
@@ -331,12 +339,15 @@ impl Gateway {
         group: Option<SocketAddr>,
         datagram: &[u8],
     ) {
+        let metrics = self.broker.metrics();
+        metrics.count(Counter::MqttSnReceived);
         self.counters.count(Counted::Received);
         self.counters
             .add(Counted::ReceivedBytes, datagram.len() as u64);
         let frame = match Frame::decode(datagram) {
             Ok(frame) => frame,
             Err(error) => {
+                metrics.count(Counter::MqttSnMalformed);
                 self.counters.malformed_by(&error);
                 return;
             }
@@ -705,7 +716,9 @@ impl Gateway {
             // Nobody can be asked to wait: a datagram comes when it comes. The queue policy decides.
             let _ = self.broker.finish_batch(&mut turn.batch);
         }
-        self.counters.add(Counted::Sent, turn.out.len() as u64);
+        let sent = turn.out.len() as u64;
+        self.counters.add(Counted::Sent, sent);
+        self.broker.metrics().add(Counter::MqttSnSent, sent);
     }
 
     /// Waits until a client of the shard has something to do.
