@@ -155,13 +155,8 @@ pub(super) fn authenticate(cx: &Cx<'_>, client_id: &Arc<str>, path: &Path) -> Au
 pub(super) fn may_take(cx: &Cx<'_>, info: &ClientInfo) -> bool {
     let broker = cx.gateway.broker();
     broker.client(&info.client_id).is_none_or(|handle| {
-        let have = handle.info();
-        // After a restart it is not known any more whose it was.
-        have.peer.ip().is_unspecified()
-            || broker
-                .auth()
-                .may_take_over(&Owner::from(&*have), info)
-                .is_ok()
+        let owner = Owner::from(&*handle.info());
+        broker.auth().may_take_over(&owner, info).is_ok()
     })
 }
 
