@@ -440,6 +440,23 @@ impl SessionHandle {
         }
     }
 
+    /// Drops the oldest QoS 0 messages until the limits hold for them and for so many others of so many bytes that wait
+    /// elsewhere. Returns how many went.
+    pub fn trim_qos0(&self, others: usize, bytes: usize) -> u64 {
+        let mut outbox = self.outbox.lock();
+        let mut dropped = 0;
+        while outbox.qos0.len() + others > outbox.limits.max_len
+            || outbox.bytes + bytes > outbox.limits.max_bytes
+        {
+            let Some(old) = outbox.qos0.pop_front() else {
+                break;
+            };
+            outbox.bytes = outbox.bytes.saturating_sub(old.message.cost());
+            dropped += 1;
+        }
+        dropped
+    }
+
     /// Makes a publisher wait until this queue is below half. `false`: there is room already.
     pub fn stall(&self, completion: &Arc<Completion>) -> bool {
         let mut outbox = self.outbox.lock();

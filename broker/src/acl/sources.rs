@@ -105,6 +105,14 @@ pub struct Judged {
     failed: bool,
 }
 
+impl Judged {
+    /// Did a source fail to answer? Then the verdict is deny, and may be another one later.
+    #[must_use]
+    pub const fn is_failure(&self) -> bool {
+        self.failed
+    }
+}
+
 /// A verdict in words, for `acl test`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {

@@ -435,6 +435,12 @@ impl Session {
         !self.owed.is_empty() || !self.reads.is_empty()
     }
 
+    /// Is a message of QoS 1 or 2 not yet acknowledged to its end?
+    #[must_use]
+    pub fn has_in_flight(&self) -> bool {
+        self.outbound.has_in_flight()
+    }
+
     fn next_owed(&mut self, waker: &Waker) -> Result<Option<Transmit>, SessionError> {
         let Some(first) = self.owed.front() else {
             return Ok(None);

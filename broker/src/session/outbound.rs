@@ -123,6 +123,10 @@ impl Outbound {
         self.window.saturating_sub(self.in_flight.len())
     }
 
+    pub fn has_in_flight(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
     pub const fn has_acks(&self) -> bool {
         !self.acks.is_empty() || self.credit > 0
     }
@@ -486,7 +490,7 @@ mod tests {
             durable in any::<bool>(),
             steps in prop::collection::vec(prop_oneof![3 => Just(None), 2 => any::<prop::sample::Index>().prop_map(Some)], 1..300),
         ) {
-            let mut outbound = Outbound::new(u16::MAX, None, &Opened::default(), Timestamp(0));
+            let mut outbound = Outbound::new(u16::MAX, false, None, &Opened::default(), Timestamp(0));
             outbound.next_id = start;
             let mut seq = base;
             let mut open: Vec<u16> = Vec::new();
@@ -520,7 +524,7 @@ mod tests {
             released,
             ..Opened::default()
         };
-        let mut outbound = Outbound::new(10, None, &opened, Timestamp(0));
+        let mut outbound = Outbound::new(10, false, None, &opened, Timestamp(0));
         assert!(!outbound.rising);
         for (at, seq) in [9, 4, 70_000].into_iter().enumerate() {
             assert_eq!(outbound.position(durable_id(seq)), Some(at));

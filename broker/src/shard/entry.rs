@@ -285,6 +285,8 @@ pub struct Parked {
     pub seconds: u32,
     /// Messages and PUBRELs that wait in its queue.
     pub waiting: usize,
+    /// Bytes of those messages.
+    pub bytes: usize,
 }
 
 /// The answer to one entry.

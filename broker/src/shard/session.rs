@@ -300,6 +300,7 @@ impl SessionShard {
             epoch: record.epoch,
             seconds: record.supervision,
             waiting: record.queue.len(),
+            bytes: record.bytes,
         })
     }
 

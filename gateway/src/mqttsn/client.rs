@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use nightjar_broker::shard::{CloseKind, SessionEntry};
-use nightjar_broker::{Counter, Progress, Ticket, Timestamp};
+use nightjar_broker::{Counter, DropReason, Progress, Ticket, Timestamp};
 use nightjar_mqtt::ReasonCode;
 use nightjar_mqttsn::{Connect, Message, ReturnCode};
 
@@ -58,6 +58,8 @@ pub(super) struct Client {
     air: Air,
     /// QoS 2 messages taken before the connection that is there now.
     taken: Option<Box<super::uplink::Taken>>,
+    /// Its sleep is on the way to its record.
+    parking: Option<Ticket>,
     /// DISCONNECT is owed when the sleep is kept.
     parting: Option<Ticket>,
     pub waker: Option<Waker>,
@@ -76,6 +78,7 @@ impl Client {
             last_connect: None,
             air: Air::Unknown,
             taken: None,
+            parking: None,
             parting: None,
             waker: None,
             timer: 0,
@@ -190,11 +193,15 @@ impl Client {
             return;
         }
         self.heard();
+        let moved = !self.link.path.same_end(path);
         self.link.move_to(cx, path);
         self.link.heard(raw.len());
         match &mut self.phase {
             Phase::Live(live) => {
                 live.last_heard = cx.now;
+                if moved {
+                    live.resend_now(&mut self.link, cx);
+                }
                 match &mut live.awake {
                     Some(awake) => awake.flush = true,
                     None => self.link.answer(cx, Message::PingResp),
@@ -284,18 +291,26 @@ impl Client {
     /// A sleeper asks for its messages.
     fn wake(&mut self, cx: &mut Cx<'_>) {
         cx.count(Counted::Wakes);
+        if let Some(parking) = self.parking.take()
+            && !parking.is_done()
+        {
+            // Its record does not show it yet: it is opened behind that.
+            self.rouse(cx, Purpose::Flush);
+            return;
+        }
         let broker = cx.gateway.broker();
         let Some(parked) = broker.store().parked(&self.id) else {
-            // Lost, or connected elsewhere meanwhile. While its sleep is not yet kept it is not seen.
-            if self.parting.is_none() {
-                self.phase = Phase::Gone;
-                cx.gateway.stranger(cx.now, cx.turn, &self.link.path);
-            }
+            // Lost, or connected elsewhere meanwhile.
+            self.phase = Phase::Gone;
+            cx.gateway.stranger(cx.now, cx.turn, &self.link.path);
             return;
         };
-        let queued = broker
-            .client(&self.id)
-            .map_or(0, |handle| handle.queue_len());
+        let queued = broker.client(&self.id).map_or(0, |handle| {
+            // Both queues together keep what the sleeper may have; the oldest of QoS 0 goes first.
+            let dropped = handle.trim_qos0(parked.waiting, parked.bytes);
+            broker.metrics().dropped(DropReason::QueueFullQoS0, dropped);
+            handle.queue_len()
+        });
         if parked.waiting == 0 && queued == 0 {
             let _ = self.touch(cx);
             self.link.answer(cx, Message::PingResp);
@@ -532,7 +547,10 @@ impl Client {
                 );
                 let expiry = live.clean.then_some(0);
                 let _ = live.session.close(CloseKind::Abnormal, expiry, cx.now);
-                self.link.answer(cx, Message::Disconnect { duration: None });
+                // One that is silent may be asleep in its own way: it hears that it is lost when it speaks.
+                if why == Counted::LostRetries {
+                    self.link.answer(cx, Message::Disconnect { duration: None });
+                }
             }
             Over::Left => {
                 metrics.count(Counter::DisconnectsNormal);
@@ -606,6 +624,7 @@ impl Client {
             lost_at: cx.now.plus_secs(u64::from(seconds)),
         };
         self.link.fall_back();
+        self.parking = (!ticket.is_done()).then(|| ticket.clone());
         ticket
     }
 

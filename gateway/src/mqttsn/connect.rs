@@ -19,7 +19,7 @@ use super::link::Link;
 use super::live::{Live, return_code};
 use super::path::Path;
 use super::settings::{Auth, Settings};
-use super::uplink::{make_will, will_action};
+use super::uplink::{make_will, refusal, will_action};
 
 /// A handshake that makes no progress is forgotten after so many milliseconds.
 pub(super) const HANDSHAKE_MS: u64 = 60_000;
@@ -363,7 +363,7 @@ impl Connecting {
                         return Connected::Pending;
                     };
                     let (Some(info), true) = (&self.info, judged.verdict.allowed()) else {
-                        return Connected::Refused(ReturnCode::NOT_SUPPORTED);
+                        return Connected::Refused(refusal(judged));
                     };
                     self.step = Step::Opening(open(cx, info, self.asked, Some(will.clone())));
                 }

@@ -288,10 +288,12 @@ impl Live {
         held: Box<Held>,
         size: usize,
     ) {
-        if !link.may_send(cx, size) {
+        let unanswered = held.id == 0;
+        if !link.may_send(cx, size) || unanswered && link.must_ask() {
             cx.count(Counted::Unvalidated);
             // A message of QoS 0 obtains no answer: REGISTER of its topic does.
-            let can_ask = held.id == 0
+            let can_ask = unanswered
+                && matches!(topic, PublishTopic::Normal(_))
                 && link.may_send(
                     cx,
                     link.path
@@ -376,10 +378,13 @@ impl Live {
             match self.topics.insert(name.clone(), false, max) {
                 Ok(id) => break id,
                 Err(Full) => {
+                    // The number itself stands for another topic from now on.
                     let oldest = self.topics.oldest()?;
-                    self.topics.remove(oldest);
                     front::gone(&mut changes, oldest);
                     cx.count(Counted::TopicsReused);
+                    if self.topics.replace(oldest, name.clone()) {
+                        break oldest;
+                    }
                 }
             }
         };
@@ -562,6 +567,24 @@ impl Live {
             self.session
                 .finish_batch(&mut nightjar_broker::Session::new_batch(), cx.now);
         }
+    }
+
+    /// The client is somewhere else: what is open is sent there at once.
+    pub fn resend_now(&mut self, link: &mut Link, cx: &mut Cx<'_>) {
+        let now = cx.now;
+        let retry = match &mut self.exchange {
+            Exchange::Register {
+                ticket: None,
+                retry,
+                ..
+            }
+            | Exchange::Publish { retry, .. }
+            | Exchange::Release { retry, .. } => retry,
+            _ => return,
+        };
+        *retry = Retry { tries: 0, due: now };
+        // The first try at this address: it cannot be the last one.
+        let _ = self.resend_due(link, cx);
     }
 
     /// Sends again what was not answered in time; after the last try the client is lost, or asleep again.

@@ -19,6 +19,8 @@ pub(super) struct Link {
     /// The validated path before, until the new one is validated.
     fallback: Option<Box<Path>>,
     validated: bool,
+    /// The client came here from another address: nothing is sent that brings no answer.
+    moved: bool,
     /// Octets heard from an address that is not validated.
     received: usize,
     /// Octets of messages sent there; answers, which are no larger than their questions, are not among them.
@@ -35,6 +37,7 @@ impl Link {
             back: false,
             fallback: None,
             validated,
+            moved: false,
             received: 0,
             sent: 0,
         }
@@ -62,16 +65,27 @@ impl Link {
             return;
         }
         cx.count(Counted::AddressChanges);
-        let same_address = self.path.peer.ip() == path.peer.ip();
+        let same_address = |old: &Path| old.peer.ip() == path.peer.ip();
         let old = std::mem::replace(&mut self.path, path.clone());
-        if same_address && self.validated {
+        if self.validated && same_address(&old) {
             return;
         }
         if self.validated {
             self.fallback = Some(Box::new(old));
         }
-        self.validated = path.peer.ip().is_loopback() || trusts(cx.settings(), path);
         (self.received, self.sent) = (0, 0);
+        // Back where it was before somebody else spoke for it.
+        self.validated =
+            self.fallback.as_deref().is_some_and(same_address) || trusts(cx.settings(), path);
+        self.moved = !self.validated;
+        if self.validated {
+            self.fallback = None;
+        }
+    }
+
+    /// Must a message that brings no answer wait until the client has answered from this address?
+    pub const fn must_ask(&self) -> bool {
+        !self.validated && self.moved
     }
 
     /// The client did not answer there: what is known of its address is what was known before.

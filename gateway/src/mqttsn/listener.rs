@@ -18,7 +18,7 @@ use super::counters::Counted;
 use super::gateway::{Gateway, Turn};
 use super::path::Path;
 use super::settings::Settings;
-use super::socket::{SocketSettings, bind, kernel_drops};
+use super::socket::{SocketSettings, bind, groups, kernel_drops};
 use crate::error::GatewayError;
 use crate::workers::Workers;
 
@@ -40,6 +40,7 @@ struct Bound {
     settings: Settings,
     place: SocketSettings,
     sockets: Vec<std::net::UdpSocket>,
+    groups: Vec<(SocketAddr, std::net::UdpSocket)>,
     address: SocketAddr,
 }
 
@@ -98,6 +99,7 @@ impl SnListeners {
             let address = sockets[0].local_addr().unwrap_or(place.bind);
             bound.push(Bound {
                 settings,
+                groups: groups(&place),
                 place,
                 sockets,
                 address,
@@ -159,21 +161,28 @@ impl BoundSnListeners {
             let gateway = Gateway::new(broker.clone(), bound.settings, bound.sockets.len());
             let (stop, stopped) = watch::channel(false);
             let mut tasks = Vec::new();
+            let failed = |error: io::Error| GatewayError::Setting {
+                key: format!("{key}.bind"),
+                reason: format!("the system does not let the socket be used: {error}"),
+            };
+            let mut all = Vec::with_capacity(bound.sockets.len());
             for (shard, socket) in bound.sockets.into_iter().enumerate() {
-                let failed = |error: io::Error| GatewayError::Setting {
-                    key: format!("{key}.bind"),
-                    reason: format!("the system does not let the socket be used: {error}"),
-                };
                 let state = UdpSocketState::new((&socket).into()).map_err(failed)?;
-                let socket = UdpSocket::from_std(socket).map_err(failed)?;
-                let worker = Worker {
+                all.push(Arc::new(Worker {
                     gateway: gateway.clone(),
                     shard,
-                    socket,
+                    socket: UdpSocket::from_std(socket).map_err(failed)?,
                     state,
                     place: bound.place.clone(),
-                    address: bound.address,
-                };
+                }));
+            }
+            for (group, socket) in bound.groups {
+                // Answers leave from our address, which is what the client looks for.
+                let worker = all[0].clone();
+                let socket = UdpSocket::from_std(socket).map_err(failed)?;
+                tasks.push(workers.spawn(worker.hear(group, socket, stopped.clone())));
+            }
+            for worker in all {
                 tasks.push(workers.spawn(worker.run(stopped.clone())));
             }
             entries.push(Entry {
@@ -192,11 +201,41 @@ struct Worker {
     socket: UdpSocket,
     state: UdpSocketState,
     place: SocketSettings,
-    address: SocketAddr,
 }
 
 impl Worker {
-    async fn run(self, mut stop: watch::Receiver<bool>) {
+    /// Serves a group: SEARCHGW, and nothing else.
+    async fn hear(
+        self: Arc<Self>,
+        group: SocketAddr,
+        socket: UdpSocket,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let mut buffer = vec![0; BUFFER];
+        let mut turn = Turn::default();
+        loop {
+            let received = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                received = socket.recv_from(&mut buffer) => received,
+            };
+            match received {
+                Ok((len, peer)) => {
+                    let from = Path::direct(peer, None);
+                    let now = Timestamp::now();
+                    let datagram = &buffer[..len];
+                    self.gateway
+                        .receive(now, self.shard, &mut turn, from, Some(group), datagram);
+                    self.flush(&mut turn).await;
+                }
+                Err(error) => {
+                    tracing::debug!(%group, "receive: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut buffers: Vec<Vec<u8>> = (0..BATCH).map(|_| vec![0; BUFFER]).collect();
         let mut turn = Turn::default();
         // The first is sent at once: who waits for a gateway has found one.
@@ -276,13 +315,15 @@ impl Worker {
             for (meta, buffer) in metas.iter().zip(buffers.iter()).take(count) {
                 metrics.add(Counter::BytesReceived, meta.len as u64);
                 let bytes = &buffer[..meta.len.min(buffer.len())];
-                let group = self.group(meta.dst_ip);
+                // What goes to a group comes by the group's own socket.
+                if meta.dst_ip.is_some_and(|to| self.is_group(to)) {
+                    continue;
+                }
                 // The kernel joins datagrams of one sender that have one size.
                 for datagram in bytes.chunks(meta.stride.max(1)) {
-                    let local = meta.dst_ip.filter(|_| group.is_none());
-                    let from = Path::direct(meta.addr, local);
+                    let from = Path::direct(meta.addr, meta.dst_ip);
                     self.gateway
-                        .receive(now, self.shard, turn, from, group, datagram);
+                        .receive(now, self.shard, turn, from, None, datagram);
                 }
             }
             self.gateway.finish(turn);
@@ -293,15 +334,10 @@ impl Worker {
         }
     }
 
-    /// The group that a datagram was sent to.
-    fn group(&self, to: Option<IpAddr>) -> Option<SocketAddr> {
-        let to = to?;
-        let known = self.place.groups.iter().find(|group| group.ip() == to);
-        match known {
-            Some(group) => Some(*group),
-            None if to.is_multicast() => Some(SocketAddr::new(to, self.address.port())),
-            None => None,
-        }
+    fn is_group(&self, to: IpAddr) -> bool {
+        to.is_multicast()
+            || to == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
+            || self.place.groups.iter().any(|group| group.ip() == to)
     }
 
     async fn flush(&self, turn: &mut Turn) {

@@ -85,6 +85,7 @@ pub(super) struct Waiting {
 }
 
 /// Which message.
+#[derive(Debug)]
 pub(super) enum Judging {
     Publish {
         message: BrokerMessage,
@@ -271,7 +272,10 @@ impl Live {
         if self.session.has_unsubmitted() {
             self.session.finish_batch(&mut Session::new_batch(), cx.now);
         }
-        let quiet = self.waiting.is_none() && self.answers.is_empty() && !self.session.owes();
+        let quiet = self.waiting.is_none()
+            && self.answers.is_empty()
+            && !self.session.owes()
+            && (self.exchange.is_blocked() || !self.session.has_in_flight());
         match &self.awake {
             Some(awake) if awake.flush => {
                 // An address that cannot be made to answer: the messages stay for the next time.

@@ -1,7 +1,8 @@
-//! UDP sockets of an MQTT-SN listener: bound together, one for each core, with multicast groups on the first.
+//! UDP sockets of an MQTT-SN listener: one for each core on one address, and one for each multicast group, which may have
+//! a port of its own.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -100,41 +101,79 @@ fn prepare(settings: &SocketSettings, socket: &Socket, first: bool) {
     if !first {
         return;
     }
-    for group in &settings.groups {
-        if let Err(error) = join(settings, socket, group.ip()) {
-            tracing::warn!(
-                "{key}.multicast: cannot join {}: {error}; SEARCHGW and ADVERTISE to it do not work",
-                group.ip()
-            );
-        }
+    let ttl = u32::from(settings.ttl);
+    let sends = match settings.bind.ip() {
+        IpAddr::V4(own) => socket
+            .set_multicast_ttl_v4(ttl)
+            .and_then(|()| socket.set_broadcast(true))
+            .and_then(|()| match own.is_unspecified() {
+                true => Ok(()),
+                false => socket.set_multicast_if_v4(&own),
+            }),
+        IpAddr::V6(own) => socket
+            .set_multicast_hops_v6(ttl)
+            .and_then(|()| socket.set_multicast_if_v6(interface_of(own))),
+    };
+    if let Err(error) = sends
+        && !settings.groups.is_empty()
+    {
+        tracing::warn!("{key}.multicast: ADVERTISE may not reach its groups: {error}");
     }
 }
 
-fn join(settings: &SocketSettings, socket: &Socket, group: IpAddr) -> io::Result<()> {
-    let ttl = u32::from(settings.ttl);
-    match (group, settings.bind.ip()) {
-        (IpAddr::V4(group), IpAddr::V4(own)) if group.is_multicast() => {
-            let interface = if own.is_unspecified() {
-                Ipv4Addr::UNSPECIFIED
-            } else {
-                own
-            };
-            socket.set_multicast_ttl_v4(ttl)?;
-            if !own.is_unspecified() {
-                socket.set_multicast_if_v4(&interface)?;
-            }
-            socket.join_multicast_v4(&group, &interface)
+/// The sockets that hear the groups, each with its group. One that cannot be had is a warning: who knows our address is
+/// served all the same.
+pub(super) fn groups(settings: &SocketSettings) -> Vec<(SocketAddr, UdpSocket)> {
+    let mut sockets = Vec::with_capacity(settings.groups.len());
+    for group in &settings.groups {
+        match hear(settings, *group) {
+            Ok(socket) => sockets.push((*group, socket)),
+            Err(error) => tracing::warn!(
+                "{}.multicast: cannot join {group}: {error}; SEARCHGW sent to it is not heard",
+                settings.key
+            ),
         }
-        (IpAddr::V6(group), IpAddr::V6(_)) if group.is_multicast() => {
-            socket.set_multicast_hops_v6(ttl)?;
-            socket.join_multicast_v6(&group, 0)
-        }
-        (IpAddr::V4(_), IpAddr::V4(_)) => socket.set_broadcast(true),
-        _ => Err(io::Error::new(
-            io::ErrorKind::AddrNotAvailable,
-            "it is of the other IP version than the listener",
-        )),
     }
+    sockets
+}
+
+/// A socket for one group. Several processes of a machine may hear one.
+fn hear(settings: &SocketSettings, group: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(group), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&group.into())?;
+    match (group.ip(), settings.bind.ip()) {
+        (IpAddr::V4(group), IpAddr::V4(own)) if group.is_multicast() => {
+            // The unspecified address is the interface of the default route.
+            socket.join_multicast_v4(&group, &own)?;
+        }
+        (IpAddr::V6(group), IpAddr::V6(own)) => {
+            socket.join_multicast_v6(&group, interface_of(own))?;
+        }
+        (IpAddr::V4(_), IpAddr::V4(_)) => {}
+        _ => {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrNotAvailable,
+                "it is of the other IP version than the listener",
+            ));
+        }
+    }
+    Ok(socket.into())
+}
+
+/// The interface that has an IPv6 address, by its index; 0 leaves the choice to the system.
+fn interface_of(own: Ipv6Addr) -> u32 {
+    let table = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    let own = format!("{:032x}", own.to_bits());
+    table
+        .lines()
+        .find_map(|line| {
+            let mut columns = line.split_whitespace();
+            (columns.next()? == own).then_some(())?;
+            u32::from_str_radix(columns.next()?, 16).ok()
+        })
+        .unwrap_or(0)
 }
 
 /// Datagrams that the kernel dropped because the sockets' buffers were full, by `/proc/net/udp`.

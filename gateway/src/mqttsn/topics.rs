@@ -87,6 +87,18 @@ impl Topics {
         Ok(id)
     }
 
+    /// Gives the id of one topic to another; false if even so there is no room.
+    pub fn replace(&mut self, id: u16, name: TopicName) -> bool {
+        self.remove(id);
+        match self.position(id) {
+            Err(at) if self.bytes + name.len() <= MAX_BYTES => {
+                self.put(at, id, name, false);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// As it was stored.
     pub fn restore(&mut self, id: u16, name: TopicName) {
         self.remove(id);

@@ -655,11 +655,18 @@ impl Live {
                     if silent {
                         cx.count(Counted::MinusOneRefused);
                     } else {
-                        link.answer(cx, puback(raw, msg_id, ReturnCode::NOT_SUPPORTED));
+                        link.answer(cx, puback(raw, msg_id, refusal(judged)));
                     }
                 }
             }
+            Judging::Subscribe { msg_id, .. } if judged.is_failure() => {
+                link.answer(cx, suback_refused(msg_id, refusal(judged)));
+            }
             Judging::Subscribe { .. } => self.subscribe(link, cx, what, judged.verdict),
+            Judging::WillTopic(_) if judged.is_failure() => {
+                let return_code = refusal(judged);
+                link.answer(cx, Message::WillTopicResp { return_code });
+            }
             Judging::WillTopic(will) => self.set_will_topic(link, cx, will, judged.verdict),
         }
         Ok(())
@@ -709,6 +716,15 @@ pub(super) fn will_action(will: &Will) -> Action<'_> {
         topic: will.message.topic(),
         qos: will.message.qos(),
         retain: will.message.retain(),
+    }
+}
+
+/// A source of rules that cannot be asked now may be asked later.
+pub(super) const fn refusal(judged: Judged) -> ReturnCode {
+    if judged.is_failure() {
+        ReturnCode::CONGESTION
+    } else {
+        ReturnCode::NOT_SUPPORTED
     }
 }
 
