@@ -7,6 +7,7 @@ mod doctor;
 mod flow;
 mod import;
 mod process;
+mod sensors;
 mod statements;
 mod store;
 mod users;

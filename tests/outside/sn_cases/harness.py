@@ -6,7 +6,6 @@ many cases share one broker and run at once.
 
 import contextlib
 import http.server
-import json
 import pathlib
 import socket
 import subprocess
@@ -263,10 +262,11 @@ class Desk:
         """All counters of the broker by their full names, labels included."""
         broker = broker or self.broker
         done = subprocess.run(
-            [self.binary, "ctl", "--config", str(broker.dir / "nightjar.toml"), "metrics", "--output", "json"],
+            [self.binary, "ctl", "--config", str(broker.dir / "nightjar.toml"), "metrics", "--prometheus"],
             capture_output=True, text=True, timeout=20, check=False, env=brokers.clean_environment())
         check(done.returncode == 0, f"ctl metrics: {done.returncode}: {done.stderr}")
-        return json.loads(done.stdout)
+        lines = [line.rpartition(" ") for line in done.stdout.splitlines() if line and not line.startswith("#")]
+        return {name: float(value) for name, _, value in lines}
 
 
 class Raw:

@@ -56,8 +56,7 @@ def the_buffer_is_bounded_in_bytes(t):
 @case("6.14-1")
 def drops_are_counted_with_a_reason(t):
     def dropped():
-        return sum(value for name, value in t.counters().items()
-                   if "drop" in name and isinstance(value, (int, float)))
+        return sum(value for name, value in t.counters().items() if "drop" in name)
 
     c = t.connected(listener="buffer", clean=False)
     c.subscribe(t.topic(), qos=1)

@@ -99,7 +99,7 @@ def malformed_datagrams_are_counted(t):
 
 def sum_of(t, word):
     """All counters whose name or labels hold the word, added up."""
-    return sum(value for name, value in t.counters().items() if word in name and isinstance(value, (int, float)))
+    return sum(value for name, value in t.counters().items() if word in name)
 
 
 @case("5.3.12-1", "5.3.14-1")
