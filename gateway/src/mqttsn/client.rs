@@ -370,7 +370,7 @@ impl Client {
                     Connected::Pending => return,
                     Connected::Refused(code) => self.refused(cx, code),
                     Connected::Open(session, present, info) => {
-                        self.connected(cx, session, present, info);
+                        self.connected(cx, *session, present, info);
                     }
                 },
                 Phase::Waking(waking) => match waking.poll(cx, &waker) {
@@ -380,7 +380,7 @@ impl Client {
                         cx.gateway.stranger(cx.now, cx.turn, &self.link.path);
                     }
                     Connected::Open(session, present, info) => {
-                        self.woken(cx, session, present, info);
+                        self.woken(cx, *session, present, info);
                     }
                 },
                 Phase::Live(live) => {
@@ -581,7 +581,7 @@ impl Client {
                 let seconds = live.awake.as_ref().map_or(0, |awake| awake.seconds);
                 let _ = self.park(cx, &mut live, seconds);
             }
-            Over::TakenOver => {
+            Over::Displaced => {
                 metrics.count(Counter::DisconnectsTakenOver);
                 live.session.abandon();
                 self.link.answer(cx, Message::Disconnect { duration: None });

@@ -104,7 +104,7 @@ pub(super) enum Connected {
     /// Nothing yet.
     Pending,
     /// The session, whether it was there before, and who has it.
-    Open(Session, bool, Arc<ClientInfo>),
+    Open(Box<Session>, bool, Arc<ClientInfo>),
     Refused(ReturnCode),
 }
 
@@ -373,7 +373,7 @@ impl Connecting {
                     };
                     return match (opened, &self.info) {
                         (Ok((session, present)), Some(info)) => {
-                            Connected::Open(session, present, info.clone())
+                            Connected::Open(Box::new(session), present, info.clone())
                         }
                         (Err(code), _) => Connected::Refused(match code {
                             ReasonCode::SessionTakenOver => ReturnCode::NOT_SUPPORTED,
@@ -477,7 +477,7 @@ impl Waking {
                     };
                     return match (opened, &self.info) {
                         (Ok((session, present)), Some(info)) => {
-                            Connected::Open(session, present, info.clone())
+                            Connected::Open(Box::new(session), present, info.clone())
                         }
                         _ => Connected::Refused(ReturnCode::NOT_SUPPORTED),
                     };

@@ -43,7 +43,7 @@ pub(super) enum Over {
     /// DISCONNECT with duration.
     Sleeps(u16),
     /// Another connection has the session.
-    TakenOver,
+    Displaced,
     /// The broker asks for the end.
     Closed(ReasonCode),
     /// What must be kept could not be.
@@ -258,7 +258,7 @@ impl Live {
     /// Does everything that can be done without a word of the client.
     pub fn pump(&mut self, link: &mut Link, cx: &mut Cx<'_>, waker: &Waker) -> Result<(), Over> {
         match self.session.take_signal() {
-            Some(Signal::TakenOver) => return Err(Over::TakenOver),
+            Some(Signal::TakenOver) => return Err(Over::Displaced),
             Some(Signal::Close(code)) => return Err(Over::Closed(code)),
             None => {}
         }
@@ -277,12 +277,11 @@ impl Live {
             && !self.session.owes()
             && (self.exchange.is_blocked() || !self.session.has_in_flight());
         match &self.awake {
-            Some(awake) if awake.flush => {
-                // An address that cannot be made to answer: the messages stay for the next time.
-                if quiet && (idle || self.exchange.is_blocked()) {
-                    return Err(Over::Flushed);
-                }
+            // An address that cannot be made to answer: the messages stay for the next time.
+            Some(awake) if awake.flush && quiet && (idle || self.exchange.is_blocked()) => {
+                return Err(Over::Flushed);
             }
+            Some(awake) if awake.flush => {}
             Some(_) if quiet && !self.releasing => return Err(Over::Published),
             _ => {}
         }

@@ -140,7 +140,9 @@ pub(super) fn groups(settings: &SocketSettings) -> Vec<(SocketAddr, UdpSocket)> 
 /// A socket for one group. Several processes of a machine may hear one.
 fn hear(settings: &SocketSettings, group: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(group), Type::DGRAM, Some(Protocol::UDP))?;
+    // The listener's own sockets may have the group's port, and other programs its address.
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&group.into())?;
     match (group.ip(), settings.bind.ip()) {
