@@ -77,6 +77,8 @@ pub struct Broker {
     store: Arc<dyn DurableStore>,
     clients: DashMap<Arc<str>, Arc<SessionHandle>, RandomState>,
     connected: AtomicUsize,
+    /// Subscriptions of all sessions, and those in shared groups among them.
+    subscriptions: [AtomicUsize; 2],
     metrics: Metrics,
     settings: ArcSwap<MqttSettings>,
     retained: ArcSwap<RetainedSettings>,
@@ -161,6 +163,7 @@ impl Broker {
             store: parts.store,
             clients: DashMap::with_hasher(RandomState::default()),
             connected: AtomicUsize::new(0),
+            subscriptions: Default::default(),
             metrics: Metrics::default(),
             settings: ArcSwap::from_pointee(parts.settings),
             retained: ArcSwap::from_pointee(parts.retained),
@@ -344,6 +347,31 @@ impl Broker {
     #[must_use]
     pub fn connected(&self) -> usize {
         self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Subscriptions on this node, and those in shared groups among them.
+    #[must_use]
+    pub fn subscriptions(&self) -> (usize, usize) {
+        let [all, shared] = &self.subscriptions;
+        (all.load(Ordering::Relaxed), shared.load(Ordering::Relaxed))
+    }
+
+    /// Counts a subscription that came into a session's table.
+    pub(crate) fn subscription_added(&self, filter: &TopicFilter) {
+        let [all, shared] = &self.subscriptions;
+        all.fetch_add(1, Ordering::Relaxed);
+        if filter.shared().is_some() {
+            shared.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a subscription that went out of a session's table.
+    pub(crate) fn subscription_removed(&self, filter: &TopicFilter) {
+        let [all, shared] = &self.subscriptions;
+        all.fetch_sub(1, Ordering::Relaxed);
+        if filter.shared().is_some() {
+            shared.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Sessions on this node, connected or not.
@@ -546,6 +574,9 @@ impl Broker {
     fn restore_routes(&self, handle: &Arc<SessionHandle>, subs: &[(TopicFilter, Subscription)]) {
         for (filter, sub) in subs {
             let old = handle.with_subs(|table| table.insert(filter.clone(), *sub));
+            if old.is_none() {
+                self.subscription_added(filter);
+            }
             if old != Some(*sub) {
                 self.route_subscription(handle, filter, *sub, old);
             }
@@ -608,6 +639,7 @@ impl Broker {
     fn end_handle(&self, handle: &Arc<SessionHandle>) {
         let queued = handle.close();
         for (filter, sub) in handle.with_subs(std::mem::take).take() {
+            self.subscription_removed(&filter);
             self.unroute_subscription(handle, &filter, sub);
         }
         let mut batch = PublishBatch::default();
@@ -721,6 +753,16 @@ impl Broker {
     pub(crate) fn keep_retained(&self, message: &Message) -> Ticket {
         let entry = RetainedEntry::Set(self.as_retained(message));
         if message.topic().starts_with("$SYS/") {
+            self.sys.lock().apply(entry);
+            return Ticket::DONE;
+        }
+        self.store.retain(entry)
+    }
+
+    /// Forgets the retained message of a topic; the ticket is done when that is committed.
+    pub fn forget_retained(&self, topic: &TopicName) -> Ticket {
+        let entry = RetainedEntry::Remove(topic.clone());
+        if topic.starts_with("$SYS/") {
             self.sys.lock().apply(entry);
             return Ticket::DONE;
         }

@@ -13,6 +13,7 @@ use nightjar_mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
 
 use crate::access::ClientInfo;
 use crate::delivery::Delivery;
+use crate::metrics::Counter;
 use crate::settings::{QueueLimits, QueuePolicy};
 use crate::subs::SubTable;
 use crate::subscription::Subscription;
@@ -53,6 +54,21 @@ impl DropReason {
         Self::Damaged,
     ];
 
+    /// Its counter.
+    #[must_use]
+    pub const fn counter(self) -> Counter {
+        match self {
+            Self::QueueFull => Counter::DroppedQueueFull,
+            Self::QueueFullQoS0 => Counter::DroppedQueueFullQoS0,
+            Self::Expired => Counter::DroppedExpired,
+            Self::TooLarge => Counter::DroppedTooLarge,
+            Self::SessionEnded => Counter::DroppedSessionEnded,
+            Self::Offline => Counter::DroppedOffline,
+            Self::Denied => Counter::DroppedDenied,
+            Self::Damaged => Counter::DroppedDamaged,
+        }
+    }
+
     /// The reason as metrics and lists name it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -64,6 +80,7 @@ impl DropReason {
             Self::SessionEnded => "session_ended",
             Self::Offline => "offline",
             Self::Denied => "denied",
+            Self::Damaged => "damaged",
             Self::Damaged => "damaged",
         }
     }

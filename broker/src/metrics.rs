@@ -189,19 +189,7 @@ impl Metrics {
 
     /// Counts dropped deliveries.
     pub fn dropped(&self, reason: DropReason, amount: u64) {
-        self.add(
-            match reason {
-                DropReason::QueueFull => Counter::DroppedQueueFull,
-                DropReason::QueueFullQoS0 => Counter::DroppedQueueFullQoS0,
-                DropReason::Expired => Counter::DroppedExpired,
-                DropReason::TooLarge => Counter::DroppedTooLarge,
-                DropReason::SessionEnded => Counter::DroppedSessionEnded,
-                DropReason::Offline => Counter::DroppedOffline,
-                DropReason::Denied => Counter::DroppedDenied,
-                DropReason::Damaged => Counter::DroppedDamaged,
-            },
-            amount,
-        );
+        self.add(reason.counter(), amount);
     }
 
     /// The sum over all threads.

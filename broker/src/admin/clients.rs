@@ -139,20 +139,4 @@ impl Broker {
         }
         Page::cut(rows, limit)
     }
-
-    /// Number of all subscriptions on this node, and of those in shared groups.
-    #[must_use]
-    pub fn subscription_counts(&self) -> (usize, usize) {
-        let (mut all, mut shared) = (0, 0);
-        for handle in self.clients() {
-            handle.with_subs(|subs| {
-                all += subs.len();
-                shared += subs
-                    .iter()
-                    .filter(|(filter, _)| filter.shared().is_some())
-                    .count();
-            });
-        }
-        (all, shared)
-    }
 }

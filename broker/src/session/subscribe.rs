@@ -6,6 +6,7 @@ use nightjar_mqtt::{QoS, ReasonCode, TopicFilter};
 
 use super::{Owed, OwedPacket, Session};
 use crate::delivery::Delivery;
+use crate::observe::Event;
 use crate::publish::PublishBatch;
 use crate::shard::{Enqueue, SessionEntry};
 use crate::subscription::{RetainHandling, Subscription};
@@ -34,6 +35,15 @@ impl Session {
             let old = self
                 .handle
                 .with_subs(|subs| subs.insert(filter.clone(), *sub));
+            if old.is_none() {
+                self.broker.subscription_added(filter);
+            }
+            self.broker.journal().record(
+                self.handle.client_id(),
+                Event::Subscribed,
+                format_args!("{filter} with QoS {}", sub.options.qos().bits()),
+                now,
+            );
             self.broker
                 .route_subscription(&self.handle, filter, *sub, old);
             let wanted = match sub.options.retain_handling() {
@@ -86,7 +96,14 @@ impl Session {
         let mut removed = Vec::new();
         for filter in filters {
             if let Some(sub) = self.handle.with_subs(|subs| subs.remove(&filter)) {
+                self.broker.subscription_removed(&filter);
                 self.broker.unroute_subscription(&self.handle, &filter, sub);
+                self.broker.journal().record(
+                    self.handle.client_id(),
+                    Event::Unsubscribed,
+                    &filter,
+                    Timestamp::now(),
+                );
                 codes.push(ReasonCode::Success);
                 removed.push(filter);
             } else {

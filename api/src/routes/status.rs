@@ -1,0 +1,98 @@
+//! Is the node there, and is it well?
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use nightjar_broker::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::App;
+use crate::error::{ApiError, CommonErrors};
+use crate::shared::when;
+
+/// How the node is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Status {
+    /// Its name.
+    node: String,
+    /// Version of the program.
+    version: String,
+    /// `running` or `stopping`.
+    state: String,
+    /// Does it serve clients?
+    ready: bool,
+    /// Seconds since the start.
+    uptime: u64,
+    /// When it was started.
+    started_at: Option<String>,
+    /// `sync`, `async` or `memory`.
+    durability: String,
+    /// Connected clients.
+    connections: usize,
+    /// Sessions, connected or not.
+    sessions: usize,
+    /// Retained messages.
+    retained: usize,
+    /// Alarms that are raised.
+    alarms: usize,
+}
+
+/// How the node is
+#[utoipa::path(get, path = "/status", tag = "node", responses((status = 200, body = Status), CommonErrors))]
+pub async fn status(State(shared): App) -> Json<Status> {
+    let broker = &shared.broker;
+    let stopping = shared.host.is_stopping();
+    Json(Status {
+        node: broker.node().to_string(),
+        version: shared.host.version().to_owned(),
+        state: if stopping { "stopping" } else { "running" }.to_owned(),
+        ready: !stopping,
+        uptime: Timestamp::now().since(broker.started()) / 1000,
+        started_at: when(broker.started()),
+        durability: shared.host.durability(),
+        connections: broker.connected(),
+        sessions: broker.sessions(),
+        retained: broker.store().retained_size().0,
+        alarms: broker.alarms().active_count(),
+    })
+}
+
+/// `GET /status`: for balancers, as text.
+pub async fn text(State(shared): App) -> Response {
+    let node = shared.broker.node();
+    if shared.host.is_stopping() {
+        let body = format!("Node {node} is stopping\nnightjar is not running\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
+    }
+    format!("Node {node} is started\nnightjar is running\n").into_response()
+}
+
+/// `GET /healthz`: the process answers.
+pub async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: it serves clients.
+pub async fn readyz(State(shared): App) -> Response {
+    if shared.host.is_stopping() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
+    "ready\n".into_response()
+}
+
+/// `GET /api/v1/openapi.json`.
+pub async fn openapi(State(shared): App) -> Response {
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/json"),
+    );
+    (headers, shared.openapi.clone()).into_response()
+}
+
+/// A known path, another method.
+pub async fn method_not_allowed() -> ApiError {
+    ApiError::method_not_allowed()
+}

@@ -1,0 +1,113 @@
+//! What all routes share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use nightjar_broker::{Broker, Timestamp};
+use tokio::sync::Semaphore;
+
+use crate::access::{AccessError, Accounts, Audit, Limiter, Tokens};
+use crate::error::ApiError;
+use crate::history::History;
+use crate::host::Host;
+use crate::process::Process;
+
+/// Walks over all clients at a time, so that lists never take more than one core.
+const WALKS: usize = 1;
+
+/// The state of the API of one node.
+pub struct Shared {
+    /// The broker.
+    pub broker: Arc<Broker>,
+    /// The node around it.
+    pub host: Arc<dyn Host>,
+    /// Accounts and keys.
+    pub accounts: Accounts,
+    /// Who changed what.
+    pub audit: Audit,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) tokens: Tokens,
+    pub(crate) limiter: Limiter,
+    pub(crate) history: History,
+    pub(crate) process: Process,
+    pub(crate) openapi: Bytes,
+    walks: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("data_dir", &self.data_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// The API of a node. The second is the admin's first password where one was made just now, to be shown once.
+    ///
+    /// # Errors
+    /// The accounts could not be read or made.
+    pub fn open(
+        broker: Arc<Broker>,
+        host: Arc<dyn Host>,
+        data_dir: &Path,
+    ) -> Result<(Arc<Self>, Option<String>), AccessError> {
+        let configured = host.settings().admin_password.is_some();
+        let (accounts, made) = Accounts::open(data_dir, configured)?;
+        let openapi = crate::routes::openapi()
+            .to_json()
+            .unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
+        let shared = Self {
+            history: History::new(),
+            process: Process::default(),
+            accounts,
+            audit: Audit::open(data_dir),
+            tokens: Tokens::default(),
+            limiter: Limiter::default(),
+            data_dir: data_dir.to_owned(),
+            openapi: openapi.into(),
+            walks: Arc::new(Semaphore::new(WALKS)),
+            broker,
+            host,
+        };
+        Ok((Arc::new(shared), made))
+    }
+
+    /// Does something that walks over all clients, off the workers and one at a time.
+    pub(crate) async fn walk<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let place = self.walks.clone().acquire_owned().await;
+        let shared = self.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work(&shared);
+            drop(place);
+            done
+        });
+        done.await
+            .map_err(|error| ApiError::internal(error.to_string()))
+    }
+
+    /// Does something that blocks, such as hashing a password.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.walk(work).await
+    }
+
+    /// Time passed: figures for the charts, what traces wrote. Called once a second.
+    pub async fn tick(self: &Arc<Self>, now: Timestamp) {
+        if self.history.is_due(now) {
+            let _ = self.walk(move |shared| shared.sample(now)).await;
+        }
+        crate::traces::tick(self, now).await;
+    }
+}
+
+/// A time as lists show it; `null` for one that is not known.
+pub(crate) fn when(at: Timestamp) -> Option<String> {
+    (at.0 > 0).then(|| at.to_rfc3339())
+}
