@@ -56,6 +56,7 @@ def run(nightjar, scratch, name, clients):
                  f"listeners.{name}.default.key_file={tls}/server.key"]
     command = [nightjar, "serve", "--set", f"node.data_dir={data}", "--set", "durability=memory"]
     sets += [f"listeners.{other}.default.enable=false" for other in ("tcp", "ws", "tls", "wss", "mqttsn") if other != name]
+    sets.append("api.enable=false")
     for one in sets:
         command += ["--set", one]
     broker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)

@@ -26,5 +26,6 @@ pub use host::{
     Ban, BanSubject, ConfigEntry, ConfigView, Host, HostError, HostFuture, ListenerView, NewUser,
     NodeSummary, Policies, Settings, TlsView, UserView,
 };
+pub use routes::trace_view;
 pub use server::{Server, ServerError};
 pub use shared::Shared;

@@ -75,7 +75,10 @@ impl Shared {
     }
 
     /// Does something that walks over all clients, off the workers and one at a time.
-    pub(crate) async fn walk<T: Send + 'static>(
+    ///
+    /// # Errors
+    /// It panicked.
+    pub async fn walk<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Result<T, ApiError> {
@@ -96,6 +99,23 @@ impl Shared {
         work: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Result<T, ApiError> {
         self.walk(work).await
+    }
+
+    /// `/metrics` as text.
+    #[must_use]
+    pub fn prometheus(&self) -> String {
+        crate::metrics::render(self)
+    }
+
+    /// Sets the password of `admin` and ends its tokens. Hashes: call it off the workers.
+    ///
+    /// # Errors
+    /// It is too short, set by the configuration, or could not be written.
+    pub fn set_admin_password(&self, password: &str) -> Result<(), ApiError> {
+        let configured = self.host.settings().admin_password.is_some();
+        self.accounts.set_password("admin", password, configured)?;
+        self.tokens.revoke_all_of("admin");
+        Ok(())
     }
 
     /// Time passed: figures for the charts, what traces wrote. Called once a second.

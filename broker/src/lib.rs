@@ -39,7 +39,7 @@ pub use handle::{
 pub use kept::Kept;
 pub use mesh::{Forward, Interest, Mesh};
 pub use message::{Message, MessageHead, MessageProperties};
-pub use metrics::{Counter, Metrics};
+pub use metrics::{Counter, Direction, Metrics, PacketTally};
 pub use publish::{Allowed, CachedTopic, PublishBatch, Published, Stall, TopicCache};
 pub use session::{AckPacket, Admission, Front, Session, SessionError, Transmit};
 pub use store::{Batches, DurableStore, EffectSink, MemoryStore, OpenReply, Submitted};

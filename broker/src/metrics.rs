@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use nightjar_mqtt::PacketType;
+
 use crate::handle::DropReason;
 
 macro_rules! counters {
@@ -127,8 +129,33 @@ counters! {
 const COUNTERS: usize = Counter::ALL.len();
 const SETS: usize = 32;
 
+/// Packets of one read or one write, by type, gathered before they are added: one addition for each type, not for each
+/// packet.
+#[derive(Debug, Default)]
+pub struct PacketTally([u32; 16]);
+
+impl PacketTally {
+    /// Counts a packet.
+    #[inline]
+    pub const fn count(&mut self, packet: PacketType) {
+        self.0[packet as usize] += 1;
+    }
+}
+
+/// Which way packets went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From clients.
+    Received = 0,
+    /// To clients.
+    Sent = 1,
+}
+
 #[repr(align(128))]
-struct Set([AtomicU64; COUNTERS]);
+struct Set {
+    counters: [AtomicU64; COUNTERS],
+    packets: [[AtomicU64; 16]; 2],
+}
 
 /// All counters.
 pub struct Metrics {
@@ -151,7 +178,10 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             sets: (0..SETS)
-                .map(|_| Set(std::array::from_fn(|_| AtomicU64::new(0))))
+                .map(|_| Set {
+                    counters: std::array::from_fn(|_| AtomicU64::new(0)),
+                    packets: Default::default(),
+                })
                 .collect(),
         }
     }
@@ -177,7 +207,8 @@ impl Metrics {
     #[inline]
     pub fn add(&self, counter: Counter, amount: u64) {
         if amount > 0 {
-            self.sets[set_of_thread()].0[counter as usize].fetch_add(amount, Ordering::Relaxed);
+            self.sets[set_of_thread()].counters[counter as usize]
+                .fetch_add(amount, Ordering::Relaxed);
         }
     }
 
@@ -185,6 +216,26 @@ impl Metrics {
     #[inline]
     pub fn count(&self, counter: Counter) {
         self.add(counter, 1);
+    }
+
+    /// Adds the packets of one read or one write.
+    #[inline]
+    pub fn add_packets(&self, direction: Direction, tally: &PacketTally) {
+        let set = &self.sets[set_of_thread()].packets[direction as usize];
+        for (counter, amount) in set.iter().zip(tally.0) {
+            if amount > 0 {
+                counter.fetch_add(u64::from(amount), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Packets of one type, all threads.
+    #[must_use]
+    pub fn packets(&self, direction: Direction, packet: PacketType) -> u64 {
+        self.sets
+            .iter()
+            .map(|set| set.packets[direction as usize][packet as usize].load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Counts dropped deliveries.
@@ -197,7 +248,7 @@ impl Metrics {
     pub fn get(&self, counter: Counter) -> u64 {
         self.sets
             .iter()
-            .map(|set| set.0[counter as usize].load(Ordering::Relaxed))
+            .map(|set| set.counters[counter as usize].load(Ordering::Relaxed))
             .sum()
     }
 }

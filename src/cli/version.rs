@@ -37,13 +37,11 @@ pub const KINDS: &[(&str, &str)] = &[
 /// Keys that are read and checked, and that this build does not act on: whoever sets one is told. A key here stands
 /// for all below it.
 const WITHOUT_EFFECT: &[&str] = &[
-    "api",
     "cluster",
     "limits.address",
     "limits.client",
     "limits.flapping",
     "limits.user",
-    "metrics",
 ];
 
 /// True if this build does not act on a key.

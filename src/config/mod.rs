@@ -29,7 +29,7 @@ pub use diff::diff;
 pub use error::{ConfigErrors, Origin, Problem};
 pub use model::Config;
 pub use rules::missing_features;
-pub use show::{explain, json_schema, print, reference};
+pub use show::{Entry, entries, explain, json_schema, print, reference};
 
 use layer::Layer;
 

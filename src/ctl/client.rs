@@ -41,6 +41,17 @@ impl Client {
         })
     }
 
+    /// Waits for as long as it takes: what is followed may be silent.
+    ///
+    /// # Errors
+    /// The system does not let it.
+    pub fn wait_for_ever(&self) -> Result<(), CtlError> {
+        let stream = self.stream.get_ref();
+        stream
+            .set_read_timeout(None)
+            .map_err(|error| CtlError::new(ErrorCode::Unreachable, error.to_string()))
+    }
+
     /// Asks for a verb. Columns and rows go to `each` as they come; the result is returned.
     ///
     /// # Errors

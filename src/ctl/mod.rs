@@ -5,10 +5,12 @@
 
 pub mod client;
 pub mod protocol;
+pub mod remote;
 pub mod server;
 
 pub use client::Client;
 pub use protocol::{CtlError, ErrorCode};
+pub use remote::Remote;
 pub use server::{CtlServer, CtlVerb, Registry, Rows, VerbFuture};
 
 /// Name of the socket inside `data_dir`.

@@ -7,12 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter};
-use tokio::net::unix::OwnedWriteHalf;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -94,9 +94,70 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// Answers one request line with all lines of its answer, for callers that take no stream.
+    pub async fn answer_all(&self, line: &[u8]) -> Vec<u8> {
+        let mut out = Bounded(Vec::new());
+        let mut rows = Rows { writer: &mut out };
+        let result = match serde_json::from_slice::<Request>(line) {
+            Ok(request) => match timeout(PATIENCE, self.answer(request, &mut rows)).await {
+                Ok(result) => result,
+                Err(_) => Err(
+                    CtlError::new(ErrorCode::Failed, "the verb did not end in time")
+                        .help("ask on the node itself: its socket can be followed"),
+                ),
+            },
+            Err(error) => Err(not_a_request(&error)),
+        };
+        let last = match result {
+            Ok(value) => Reply::End(value),
+            Err(error) => Reply::Error(error),
+        };
+        let Bounded(mut out) = out;
+        // A reply is plain data: it always becomes JSON.
+        out.extend(serde_json::to_vec(&last).unwrap_or_default());
+        out.push(b'\n');
+        out
+    }
+}
+
+fn not_a_request(error: &serde_json::Error) -> CtlError {
+    CtlError::new(ErrorCode::Usage, format!("not a request: {error}"))
+}
+
+/// Bytes of an answer that is not a stream.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// Gathers an answer, up to [`MAX_ANSWER`].
+struct Bounded(Vec<u8>);
+
+impl AsyncWrite for Bounded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.0.len() + bytes.len() > MAX_ANSWER {
+            return Poll::Ready(Err(io::Error::other(
+                "the list is too long for one answer; ask on the node itself",
+            )));
+        }
+        self.0.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
 /// Where a verb puts the entries of a list.
 pub struct Rows<'a> {
-    writer: &'a mut BufWriter<OwnedWriteHalf>,
+    writer: &'a mut (dyn AsyncWrite + Send + Unpin),
 }
 
 impl Rows<'_> {
@@ -228,10 +289,7 @@ async fn converse(stream: UnixStream, registry: &Registry) {
         };
         let result = match serde_json::from_slice::<Request>(&line) {
             Ok(request) => registry.answer(request, &mut rows).await,
-            Err(error) => Err(CtlError::new(
-                ErrorCode::Usage,
-                format!("not a request: {error}"),
-            )),
+            Err(error) => Err(not_a_request(&error)),
         };
         let last = match result {
             Ok(value) => Reply::End(value),

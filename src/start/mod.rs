@@ -4,6 +4,8 @@
 
 pub mod access;
 pub mod admin;
+mod alarms;
+mod api;
 mod memory;
 mod notify;
 mod reload;
@@ -17,7 +19,8 @@ use std::fs;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use nightjar_broker::access::BoxFuture;
@@ -37,7 +40,7 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::exit;
 use crate::config::model::{Config, LogFormat};
 use crate::config::{ConfigErrors, Loaded};
-use crate::ctl::{CtlServer, SOCKET};
+use crate::ctl::{CtlServer, Registry, SOCKET};
 
 use store::Store;
 
@@ -62,6 +65,15 @@ pub struct Node {
     pub sensors: SnListeners,
     /// Changes the log level at run time.
     log: reload::LogLevel,
+    /// The log filter in force.
+    level: Mutex<String>,
+    /// What the HTTP API has; there also while its port is closed.
+    pub api: OnceLock<Arc<nightjar_api::Shared>>,
+    /// The verbs of `ctl`, for those who ask by URL.
+    registry: OnceLock<Arc<Registry>>,
+    /// What certificates' files said.
+    certificates: api::Certificates,
+    stopping: AtomicBool,
     /// Checks passwords, whatever the authenticators are.
     hashing: access::Hashing,
 }
@@ -127,6 +139,13 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         ),
         kept,
     });
+    let server = match config.api.enable {
+        true => match nightjar_api::Server::bind(config.api.bind.get()).await {
+            Ok(server) => Some(server),
+            Err(error) => return exit::fail(exit::USAGE, error),
+        },
+        false => None,
+    };
     let bound = match Listeners::bind(settings::listeners(config), &status(&broker)) {
         Ok(bound) => bound,
         Err(error) => return exit::fail(exit::USAGE, error),
@@ -149,16 +168,19 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         Ok(sensors) => sensors,
         Err(error) => return exit::fail(exit::FAILED, error),
     };
-    let ready: Vec<(String, String)> = addresses
+    let mut ready: Vec<(String, String)> = addresses
         .iter()
         .map(|(name, address)| (name.to_string(), address.to_string()))
         .collect();
+    let api_address = server.as_ref().map(nightjar_api::Server::address);
+    ready.extend(api_address.map(|address| ("api".to_owned(), address.to_string())));
     if let Err(error) = write_listeners(&data_dir, &ready) {
         return exit::fail(
             exit::FAILED,
             format!("{}: {error}", data_dir.join("listeners.json").display()),
         );
     }
+    let level = loaded.config.log.level.clone();
     let node = Arc::new(Node {
         notify: notify::Notify::from_environment(),
         loaded: Mutex::new(loaded),
@@ -167,10 +189,23 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         listeners,
         sensors,
         log,
+        level: Mutex::new(level),
+        api: OnceLock::new(),
+        registry: OnceLock::new(),
+        certificates: api::Certificates::default(),
+        stopping: AtomicBool::new(false),
         hashing,
     });
-    let ctl = tokio::spawn(ctl.run(Arc::new(verbs::registry(&node))));
+    let (stop_api, api_stopped) = tokio::sync::watch::channel(false);
+    let http = match open_api(&node, &data_dir) {
+        Ok(shared) => server.map(|server| workers.spawn(server.run(shared, api_stopped))),
+        Err(error) => return exit::fail(exit::FAILED, error),
+    };
+    let registry = Arc::new(verbs::registry(&node));
+    let _ = node.registry.set(registry.clone());
+    let ctl = tokio::spawn(ctl.run(registry));
     let upkeep = workers.spawn(upkeep(node.clone()));
+    let look = workers.spawn(look(node.clone()));
     let line: String = ready
         .iter()
         .map(|(name, address)| format!(" {name}={address}"))
@@ -180,10 +215,16 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
     tracing::info!("ready after {} ms", begun.elapsed().as_millis());
     let code = until_stopped(&node).await;
     node.notify.stopping();
+    node.stopping.store(true, Ordering::Relaxed);
     stop(&node).await;
+    let _ = stop_api.send(true);
+    if let Some(http) = http {
+        let _ = http.await;
+    }
     // The last closes of connections are committed before the process ends.
     let _ = tokio::task::spawn_blocking(move || store.close()).await;
     upkeep.abort();
+    look.abort();
     ctl.abort();
     let _ = ctl.await;
     let _ = fs::remove_file(path);
@@ -232,6 +273,22 @@ async fn stop(node: &Node) {
     }
     // Last: sensors have their DISCONNECT by now.
     node.sensors.stop_all().await;
+}
+
+/// What operators look at: alarms, the points of charts, what traces wrote. Apart from [`upkeep`], because it waits for
+/// lists that are walked.
+async fn look(node: Arc<Node>) {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut watch = alarms::Watch::default();
+    loop {
+        every.tick().await;
+        let now = Timestamp::now();
+        watch.tick(&node, now);
+        if let Some(api) = node.api.get() {
+            api.tick(now).await;
+        }
+    }
 }
 
 /// What happens with time: wills, expiry, `$SYS`, memory levels.
@@ -289,7 +346,44 @@ fn status(broker: &Arc<Broker>) -> StatusSource {
     })
 }
 
+/// Opens what the HTTP API keeps; the admin's first password is shown where it was made.
+fn open_api(node: &Arc<Node>, data_dir: &Path) -> Result<Arc<nightjar_api::Shared>, String> {
+    let host = Arc::new(api::NodeHost(node.clone()));
+    let (shared, made) = nightjar_api::Shared::open(node.broker.clone(), host, data_dir)
+        .map_err(|error| error.to_string())?;
+    if let Some(password) = made {
+        eprintln!(
+            "the dashboard's user is admin, the password {password} (kept in {}; change it with \
+             `nightjar ctl admin passwd`)",
+            data_dir.join("admin-password").display()
+        );
+    }
+    let _ = node.api.set(shared.clone());
+    Ok(shared)
+}
+
 impl Node {
+    /// Is the node on its way out?
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The log filter in force.
+    pub fn log_level(&self) -> String {
+        self.level.lock().clone()
+    }
+
+    /// Puts another log filter in force.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn set_log_level(&self, level: &str) -> Result<(), String> {
+        (self.log)(level)?;
+        *self.level.lock() = level.to_owned();
+        tracing::info!("the log filter is now {level}");
+        Ok(())
+    }
+
     fn status(&self) -> serde_json::Value {
         let broker = &self.broker;
         let listeners: serde_json::Map<String, serde_json::Value> = self

@@ -43,7 +43,7 @@ impl Node {
                         errors.push(config::ConfigErrors(problems).to_string());
                     }
                 }
-                if let Err(error) = (self.log)(&fresh.config.log.level) {
+                if let Err(error) = self.set_log_level(&fresh.config.log.level) {
                     errors.push(format!("log.level: {error}"));
                 }
                 let mqtt = settings::mqtt(&fresh.config, &fresh.config.mqtt);

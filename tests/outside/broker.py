@@ -164,6 +164,7 @@ class Broker:
         text = f'[node]\nname = "test@127.0.0.1"\ndata_dir = "{self.data_dir}"\n'
         for transport in LISTENERS:
             text += f'[listeners.{transport}.default]\nbind = "127.0.0.1:0"\n'
+        text += '[api]\nbind = "127.0.0.1:0"\n'
         text += PROFILES[self.profile].replace("{dir}", str(self.dir)) + self.extra
         if "[listeners.mqttsn.default]" not in text:
             text += '[listeners.mqttsn.default]\nbind = "127.0.0.1:0"\n'

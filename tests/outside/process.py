@@ -89,6 +89,10 @@ class Wire:
         return self.packet().kind == wire.PINGRESP
 
 
+# The HTTP port has a fixed number by default.
+API = '[api]\nbind = "127.0.0.1:0"\n'
+
+
 @case
 def ready_line_and_listeners_json(binary):
     """All four transports are named in both, on ports that answer (`Broker.start` compares the two)."""
@@ -160,7 +164,7 @@ def refused(binary, extra, *told, before=""):
     """`serve` ends with 2 and says on stderr what to change; nothing is left running."""
     with tempfile.TemporaryDirectory() as folder:
         config = pathlib.Path(folder) / "nightjar.toml"
-        config.write_text(before + f'[node]\ndata_dir = "{folder}/data"\n' + extra)
+        config.write_text(before + f'[node]\ndata_dir = "{folder}/data"\n' + extra + API)
         code, out, err = run(binary, "serve", "--config", str(config))
         check(code == 2, f"exit code {code}: {err}")
         check("ready" not in out, "it said ready")
@@ -201,7 +205,7 @@ def check_says_the_same_without_starting(binary):
                           '[listeners.tls.default]\nbind = "127.0.0.1:0"\n'
                           '[listeners.ws.default]\nbind = "127.0.0.1:0"\n'
                           '[listeners.wss.default]\nbind = "127.0.0.1:0"\n'
-                          '[listeners.mqttsn.default]\nbind = "127.0.0.1:0"\n')
+                          '[listeners.mqttsn.default]\nbind = "127.0.0.1:0"\n' + API)
         code, _, err = run(binary, "check", "--config", str(config))
         check(code == 0, f"exit code {code}: {err}")
         config.write_text("[mqtt]\nmax_packet_sise = 1\n")

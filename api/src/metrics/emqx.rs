@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use nightjar_broker::Counter;
+use nightjar_broker::{Counter, Direction};
+use nightjar_mqtt::PacketType;
 
 use super::text::{Writer, escaped};
 use super::{disconnects, dropped};
@@ -68,9 +69,6 @@ pub fn render(w: &mut Writer, shared: &Shared) {
         ("bytes_sent", get(Counter::BytesSent)),
         ("packets_received", get(Counter::PacketsReceived)),
         ("packets_sent", get(Counter::PacketsSent)),
-        ("packets_connect_received", get(Counter::Connects)),
-        ("packets_publish_received", get(Counter::MessagesReceived)),
-        ("packets_publish_sent", get(Counter::MessagesSent)),
         ("packets_publish_auth_error", get(Counter::PublishDenied)),
         (
             "packets_subscribe_auth_error",
@@ -132,6 +130,19 @@ pub fn render(w: &mut Writer, shared: &Shared) {
         ),
     ] {
         write(name, "counter", value);
+    }
+    for direction in [Direction::Received, Direction::Sent] {
+        let way = match direction {
+            Direction::Received => "received",
+            Direction::Sent => "sent",
+        };
+        for packet in (1..=15).filter_map(PacketType::from_bits) {
+            if super::goes(direction, packet) {
+                let kind = packet.as_str().to_ascii_lowercase();
+                let count = broker.metrics().packets(direction, packet);
+                write(&format!("packets_{kind}_{way}"), "counter", count);
+            }
+        }
     }
     let figures = shared.process.figures();
     write("vm_used_memory", "gauge", figures.resident);

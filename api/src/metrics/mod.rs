@@ -8,7 +8,8 @@ mod text;
 
 pub use text::render;
 
-use nightjar_broker::{Broker, Counter};
+use nightjar_broker::{Broker, Counter, Direction};
+use nightjar_mqtt::PacketType;
 
 /// Deliveries dropped, all reasons, and messages that nobody wanted.
 pub fn dropped(broker: &Broker) -> u64 {
@@ -17,6 +18,17 @@ pub fn dropped(broker: &Broker) -> u64 {
         .map(|reason| broker.metrics().get(reason.counter()))
         .sum::<u64>();
     deliveries + broker.metrics().get(Counter::MessagesUnmatched)
+}
+
+/// Do packets of this type go this way?
+pub const fn goes(direction: Direction, packet: PacketType) -> bool {
+    use PacketType::{
+        Connack, Connect, Pingreq, Pingresp, Suback, Subscribe, Unsuback, Unsubscribe,
+    };
+    match direction {
+        Direction::Received => !matches!(packet, Connack | Suback | Unsuback | Pingresp),
+        Direction::Sent => !matches!(packet, Connect | Subscribe | Unsubscribe | Pingreq),
+    }
 }
 
 /// Connections of clients that ended, all reasons.

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use nightjar_broker::auth::Refusal;
 use nightjar_broker::observe::{BUCKETS_MS, HistogramView};
-use nightjar_broker::{Counter, DropReason, MemoryLevel, Timestamp};
+use nightjar_broker::{Counter, Direction, DropReason, MemoryLevel, Timestamp};
+use nightjar_mqtt::PacketType;
 
 use super::{DISCONNECTS, emqx};
 use crate::shared::Shared;
@@ -255,18 +256,26 @@ fn traffic(w: &mut Writer, shared: &Shared) {
     ] {
         w.single(name, "counter", help, get(counter));
     }
-    w.single(
-        "nightjar_packets_received_total",
-        "counter",
-        "Packets read from clients.",
-        get(Counter::PacketsReceived),
-    );
-    w.single(
-        "nightjar_packets_sent_total",
-        "counter",
-        "Packets written to clients.",
-        get(Counter::PacketsSent),
-    );
+    for (name, help, direction) in [
+        (
+            "nightjar_packets_received_total",
+            "Packets read from clients, by type.",
+            Direction::Received,
+        ),
+        (
+            "nightjar_packets_sent_total",
+            "Packets written to clients, by type.",
+            Direction::Sent,
+        ),
+    ] {
+        w.family(name, "counter", help);
+        for packet in (1..=15).filter_map(PacketType::from_bits) {
+            if super::goes(direction, packet) {
+                let count = broker.metrics().packets(direction, packet);
+                w.labelled(name, "type", &packet.as_str().to_ascii_lowercase(), count);
+            }
+        }
+    }
     w.family(
         "nightjar_deliveries_dropped_total",
         "counter",

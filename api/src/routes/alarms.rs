@@ -39,7 +39,7 @@ pub struct AlarmView {
 
 impl Shared {
     /// An alarm as lists show it.
-    pub(crate) fn alarm_view(&self, alarm: Alarm) -> AlarmView {
+    pub fn alarm_view(&self, alarm: Alarm) -> AlarmView {
         let until = alarm.deactivated_at.unwrap_or_else(Timestamp::now);
         AlarmView {
             duration: until.since(alarm.activated_at),

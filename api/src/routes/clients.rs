@@ -110,7 +110,7 @@ pub struct SubscriptionView {
 
 impl Shared {
     /// A session as lists show it.
-    pub(crate) fn client_view(&self, handle: &Arc<SessionHandle>) -> ClientView {
+    pub fn client_view(&self, handle: &Arc<SessionHandle>) -> ClientView {
         use std::sync::atomic::Ordering::Relaxed;
         let (info, facts) = handle.about();
         let queue = handle.queue_state();
@@ -165,7 +165,7 @@ impl Shared {
     }
 
     /// A subscription as lists show it.
-    pub(crate) fn subscription_view(&self, row: &SubscriptionRow) -> SubscriptionView {
+    pub fn subscription_view(&self, row: &SubscriptionRow) -> SubscriptionView {
         let options = row.sub.options;
         SubscriptionView {
             clientid: row.client_id.to_string(),
@@ -434,6 +434,16 @@ pub struct TimelineEntry {
     node: String,
 }
 
+impl std::fmt::Display for TimelineEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}: {}", self.at, self.event, self.text)?;
+        if self.count > 1 {
+            write!(f, " ({} times)", self.count)?;
+        }
+        Ok(())
+    }
+}
+
 /// What happened to a client lately, newest first; also one that is gone
 #[utoipa::path(get, path = "/clients/{clientid}/timeline", tag = "clients", params(("clientid" = String, Path)),
     responses((status = 200, body = Data<TimelineEntry>), CommonErrors))]
@@ -445,7 +455,7 @@ pub async fn timeline(State(shared): App, Path(id): Path<String>) -> Answer<Data
 
 impl Shared {
     /// Journal and drop ledger of a client, newest first.
-    pub(crate) fn timeline(&self, id: &str) -> Vec<TimelineEntry> {
+    pub fn timeline(&self, id: &str) -> Vec<TimelineEntry> {
         let node = self.broker.node().to_string();
         let events = self.broker.journal().of(id, 200).into_iter().map(|entry| {
             (

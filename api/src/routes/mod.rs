@@ -39,6 +39,8 @@ use utoipa_axum::routes;
 
 use crate::shared::Shared;
 
+pub use trace::view as trace_view;
+
 /// The state of every handler.
 pub type App = axum::extract::State<Arc<Shared>>;
 

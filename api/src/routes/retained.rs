@@ -90,7 +90,7 @@ pub async fn list(
 
 impl crate::shared::Shared {
     /// The first `limit` retained messages behind a topic, and whether there are more.
-    pub(crate) fn page_retained(
+    pub fn page_retained(
         &self,
         filter: &TopicFilter,
         after: Option<&str>,
@@ -118,6 +118,19 @@ impl crate::shared::Shared {
         (first.into_values().take(limit).collect(), more)
     }
 
+    /// The retained message of a topic with its payload.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn retained_full(&self, topic: &str) -> Result<RetainedFull, ApiError> {
+        let message = self.retained_of(topic)?;
+        Ok(RetainedFull {
+            head: view(&message),
+            payload: base64::engine::general_purpose::STANDARD.encode(message.payload()),
+            payload_text: String::from_utf8(message.payload().to_vec()).ok(),
+        })
+    }
+
     fn retained_of(&self, topic: &str) -> Result<Message, ApiError> {
         let name = TopicName::new(topic)
             .map_err(|error| ApiError::bad_request(format!("topic: {error}")))?;
@@ -137,12 +150,7 @@ pub async fn one(
     State(shared): App,
     Path(topic): Path<String>,
 ) -> Result<Answer<RetainedFull>, ApiError> {
-    let message = shared.retained_of(&topic)?;
-    Ok(Answer(RetainedFull {
-        head: view(&message),
-        payload: base64::engine::general_purpose::STANDARD.encode(message.payload()),
-        payload_text: String::from_utf8(message.payload().to_vec()).ok(),
-    }))
+    shared.retained_full(&topic).map(Answer)
 }
 
 /// Forget the retained message of a topic; `/` in it is written `%2F`

@@ -72,7 +72,9 @@ pub struct NewTrace {
     max_size: Option<u64>,
 }
 
-fn view(trace: &Trace) -> TraceView {
+/// A trace as lists show it.
+#[must_use]
+pub fn view(trace: &Trace) -> TraceView {
     TraceView {
         name: trace.name.clone(),
         kind: trace.subject.kind().to_owned(),

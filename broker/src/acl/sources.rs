@@ -176,6 +176,13 @@ impl AclSources {
         errors
     }
 
+    /// The names of the sources, in the order they are asked.
+    pub fn names(&self) -> Vec<String> {
+        let state = self.state.load();
+        let names = state.sources.iter().map(|source| source.name().to_owned());
+        names.collect()
+    }
+
     /// The settings in force.
     pub fn settings(&self) -> AclSettings {
         self.state.load().settings

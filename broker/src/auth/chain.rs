@@ -196,6 +196,13 @@ impl AuthChain {
         self.state.load().settings
     }
 
+    /// The names of the authenticators, in the order they are asked.
+    pub fn names(&self) -> Vec<String> {
+        let state = self.state.load();
+        let names = state.links.iter().map(|link| link.name().to_owned());
+        names.collect()
+    }
+
     /// Counters by reason.
     pub fn counters(&self) -> &AuthCounters {
         &self.counters

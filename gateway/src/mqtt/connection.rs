@@ -3,16 +3,21 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use nightjar_broker::access::{BoxFuture, ClientInfo, Exchange, ExchangeStep};
 use nightjar_broker::acl::AccessCache;
+use nightjar_broker::observe::Event;
 use nightjar_broker::settings::MqttSettings;
 use nightjar_broker::shard::CloseKind;
-use nightjar_broker::{Counter, MemoryLevel, Session, Signal, Timestamp, TopicCache};
+use nightjar_broker::{
+    AckPacket, Counter, Direction, MemoryLevel, PacketTally, Session, Signal, Timestamp,
+    TopicCache, Transmit,
+};
 use nightjar_mqtt::packet::{Disconnect, DisconnectProperties};
-use nightjar_mqtt::{Decoder, Packet, ProtocolVersion, ReasonCode};
+use nightjar_mqtt::{Decoder, Packet, PacketType, ProtocolVersion, ReasonCode};
 use tokio::time::{Instant, Sleep};
 
 use super::ListenerMqtt;
@@ -116,8 +121,23 @@ impl Connection {
     }
 
     async fn finish(mut self: Box<Self>, end: End) {
-        let metrics = self.session.broker().metrics();
-        metrics.count(end.counter);
+        let broker = self.session.broker();
+        broker.metrics().count(end.counter);
+        let (id, now) = (&self.terms.client_id, Timestamp::now());
+        let code = end
+            .tell
+            .map_or_else(String::new, |code| format!(" (0x{:02X})", code.code()));
+        broker.journal().record(
+            id,
+            Event::Disconnected,
+            format_args!("{}{code}", end.why),
+            now,
+        );
+        if broker.tracer().is_active() {
+            let peer = Some(self.terms.info.peer);
+            let text = format_args!("connection ended: {}{code}", end.why);
+            broker.tracer().line(id, peer, None, text, now);
+        }
         tracing::debug!(
             client_id = &*self.terms.client_id,
             peer = %self.terms.info.peer,
@@ -248,6 +268,11 @@ impl Connection {
                 .broker()
                 .metrics()
                 .add(Counter::BytesReceived, n as u64);
+            self.session
+                .handle()
+                .counts
+                .bytes_received
+                .fetch_add(n as u64, Ordering::Relaxed);
             self.take(&scratch[..n], now)?;
             Ok(true)
         })
@@ -329,6 +354,8 @@ impl Connection {
             .broker()
             .metrics()
             .add(Counter::BytesSent, at as u64);
+        let counts = &self.session.handle().counts;
+        counts.bytes_sent.fetch_add(at as u64, Ordering::Relaxed);
         Ok(at)
     }
 
@@ -341,12 +368,25 @@ impl Connection {
     ) -> Result<bool, End> {
         let mut packets = 0;
         let mut messages = 0;
+        let mut tally = PacketTally::default();
+        let traced = self.session.broker().tracer().is_active();
         let mut full = true;
         while buffer.len() < WRITE_BYTES {
             let Some(transmit) = self.session.next_transmit(now, cx.waker())? else {
                 full = false;
                 break;
             };
+            tally.count(packet_type(&transmit));
+            if let Transmit::Publish { delivery, .. } = &transmit
+                && messages == 0
+                && !delivery.retain
+            {
+                let waited = now.since(delivery.message.head().received_at);
+                self.session.broker().latencies().delivery.observe(waited);
+            }
+            if traced {
+                self.trace_sent(&transmit, now);
+            }
             messages += u64::from(self.encode(transmit, buffer, now)?);
             packets += 1;
         }
@@ -354,6 +394,12 @@ impl Connection {
             let metrics = self.session.broker().metrics();
             metrics.add(Counter::PacketsSent, packets);
             metrics.add(Counter::MessagesSent, messages);
+            metrics.add_packets(Direction::Sent, &tally);
+            let counts = &self.session.handle().counts;
+            counts.packets_sent.fetch_add(packets, Ordering::Relaxed);
+            if messages > 0 {
+                counts.sent.fetch_add(messages, Ordering::Relaxed);
+            }
         }
         Ok(full)
     }
@@ -422,6 +468,20 @@ impl Connection {
         decoder.lenient =
             self.terms.settings.leniency == nightjar_broker::settings::Leniency::Lenient;
         decoder
+    }
+}
+
+const fn packet_type(transmit: &Transmit) -> PacketType {
+    match transmit {
+        Transmit::Publish { .. } => PacketType::Publish,
+        Transmit::Suback { .. } => PacketType::Suback,
+        Transmit::Unsuback { .. } => PacketType::Unsuback,
+        Transmit::Ack { packet, .. } => match packet {
+            AckPacket::Puback => PacketType::Puback,
+            AckPacket::Pubrec => PacketType::Pubrec,
+            AckPacket::Pubrel => PacketType::Pubrel,
+            AckPacket::Pubcomp => PacketType::Pubcomp,
+        },
     }
 }
 

@@ -9,10 +9,15 @@ use nightjar_broker::access::{
 };
 use nightjar_broker::acl::{AccessCache, Check};
 use nightjar_broker::auth::Owner;
+use nightjar_broker::observe::Event;
 use nightjar_broker::settings::{Leniency, MqttSettings};
-use nightjar_broker::{Counter, MemoryLevel, OpenRequest, Session, Timestamp};
+use nightjar_broker::{
+    Counter, Direction, MemoryLevel, OpenRequest, PacketTally, Session, Timestamp,
+};
 use nightjar_mqtt::packet::{Auth, AuthProperties, Connack, Connect, peek_connect_version};
-use nightjar_mqtt::{Decoded, Decoder, Packet, ProtocolVersion, QoS, ReasonCode, TopicName};
+use nightjar_mqtt::{
+    Decoded, Decoder, Packet, PacketType, ProtocolVersion, QoS, ReasonCode, TopicName,
+};
 use tokio::time::timeout_at;
 
 use super::connection::{Connection, Terms};
@@ -107,6 +112,9 @@ pub async fn run(
     };
     metrics.count(Counter::Connects);
     metrics.count(Counter::PacketsReceived);
+    let mut tally = PacketTally::default();
+    tally.count(PacketType::Connect);
+    metrics.add_packets(Direction::Received, &tally);
     let rest = input.split_off(consumed);
     let decoder = Decoder::server(settings.max_packet_size.min(shared.limits.packet));
     let Ok(Decoded::Packet {
@@ -131,6 +139,12 @@ pub async fn run(
     match opened {
         Ok(connection) => {
             metrics.count(Counter::ConnectsAccepted);
+            let mut tally = PacketTally::default();
+            tally.count(PacketType::Connack);
+            metrics.add_packets(Direction::Sent, &tally);
+            let took = accepted.accepted_at.elapsed().as_millis();
+            let took = u64::try_from(took).unwrap_or(u64::MAX);
+            shared.broker.latencies().connect.observe(took);
             // The place among unfinished handshakes is free again when `accepted` is taken apart here.
             let (session, terms, output, rest) = connection;
             Some(Box::new(Connection::new(
@@ -153,6 +167,7 @@ pub async fn run(
                 Counter::ConnectsRefused
             });
             log(&accepted, Some(connect.client_id), &refusal);
+            observe_refused(&shared, &accepted, connect.client_id, &refusal);
             let max = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
             tell(&mut accepted.transport, version, max, &refusal).await;
             close(&mut accepted.transport).await;
@@ -163,6 +178,31 @@ pub async fn run(
 
 /// Time that authentication may take at least, however late CONNECT came: its own limits end it.
 const AUTH_GRACE: Duration = Duration::from_secs(30);
+
+/// Notes a refused CONNECT for the client's timeline and for traces.
+fn observe_refused(
+    shared: &Shared,
+    accepted: &Accepted<ListenerMqtt>,
+    client_id: &str,
+    refusal: &Refusal,
+) {
+    let now = Timestamp::now();
+    let code = refusal.code.code();
+    let text = format!("CONNECT refused: {} (0x{code:02X})", refusal.why);
+    let broker = &shared.broker;
+    if !client_id.is_empty() {
+        let whole = format_args!("{text}, from {}", accepted.peer);
+        broker
+            .journal()
+            .record(client_id, Event::Refused, whole, now);
+    }
+    if broker.tracer().is_active() {
+        let peer = Some(accepted.peer);
+        broker
+            .tracer()
+            .line(client_id, peer, None, format_args!("{text}"), now);
+    }
+}
 
 fn log(accepted: &Accepted<ListenerMqtt>, client_id: Option<&str>, refusal: &Refusal) {
     tracing::debug!(
@@ -358,6 +398,18 @@ async fn open(
         Some(cap) if v5 && (connect.keep_alive == 0 || connect.keep_alive > cap) => cap,
         _ => connect.keep_alive,
     };
+    session
+        .handle()
+        .update_facts(|facts| facts.keep_alive = keep_alive);
+    if broker.tracer().is_active() {
+        let text = format_args!(
+            "CONNECT accepted: version {:?}, clean start {}, keep alive {keep_alive} s, session present {present}",
+            connect.version, connect.clean_start
+        );
+        broker
+            .tracer()
+            .line(&client_id, Some(info.peer), None, text, now);
+    }
     let terms = Terms {
         version: connect.version,
         client_id: client_id.clone(),

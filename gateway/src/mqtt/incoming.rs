@@ -1,13 +1,14 @@
 //! What each packet of a connected client does.
 
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use nightjar_broker::access::BoxFuture;
 use nightjar_broker::acl::Judged;
 use nightjar_broker::shard::CloseKind;
-use nightjar_broker::{Counter, PublishBatch, Timestamp};
+use nightjar_broker::{Counter, Direction, PacketTally, PublishBatch, Timestamp};
 use nightjar_mqtt::packet::{Auth, AuthProperties, Disconnect, encode_pingresp};
-use nightjar_mqtt::{Decoded, Packet, ReasonCode, TopicFilter};
+use nightjar_mqtt::{Decoded, Packet, PacketType, ReasonCode, TopicFilter};
 
 use super::connection::Connection;
 use super::end::End;
@@ -35,6 +36,8 @@ impl Connection {
         let mut batch = PublishBatch::default();
         let mut at = 0;
         let (mut packets, mut messages) = (0, 0);
+        let mut tally = PacketTally::default();
+        let traced = self.session.broker().tracer().is_active();
         let mut result = Ok(());
         while at < bytes.len()
             && self.waiting.is_none()
@@ -46,6 +49,10 @@ impl Connection {
                 Ok(Decoded::Packet { packet, consumed }) => {
                     at += consumed;
                     packets += 1;
+                    tally.count(packet.packet_type());
+                    if traced {
+                        self.trace_received(&packet, now);
+                    }
                     if let Packet::Publish(publish) = &packet {
                         messages += 1;
                         result = self.on_publish(publish, &mut batch, now);
@@ -71,6 +78,14 @@ impl Connection {
         let metrics = self.session.broker().metrics();
         metrics.add(Counter::PacketsReceived, packets);
         metrics.add(Counter::MessagesReceived, messages);
+        metrics.add_packets(Direction::Received, &tally);
+        let counts = &self.session.handle().counts;
+        counts
+            .packets_received
+            .fetch_add(packets, Ordering::Relaxed);
+        if messages > 0 {
+            counts.received.fetch_add(messages, Ordering::Relaxed);
+        }
         result.map(|()| at)
     }
 
@@ -90,7 +105,11 @@ impl Connection {
             }
             Packet::Pingreq => {
                 encode_pingresp(&mut self.output);
-                self.session.broker().metrics().count(Counter::PacketsSent);
+                let metrics = self.session.broker().metrics();
+                metrics.count(Counter::PacketsSent);
+                let mut tally = PacketTally::default();
+                tally.count(PacketType::Pingresp);
+                metrics.add_packets(Direction::Sent, &tally);
             }
             Packet::Disconnect(disconnect) => return Err(self.on_disconnect(&disconnect)),
             Packet::Auth(auth) => return self.on_auth(&auth),

@@ -15,6 +15,7 @@ mod message;
 mod publish;
 mod scratch;
 mod subscribe;
+mod trace;
 
 pub(crate) use input::ClientIds;
 

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use nightjar_broker::access::{Action, Verdict};
 use nightjar_broker::acl::{Check, DenyAction, Judged};
+use nightjar_broker::observe::Event;
 use nightjar_broker::session::Admission;
 use nightjar_broker::settings::Leniency;
 use nightjar_broker::{Allowed, Counter, Message, PublishBatch, Timestamp};
@@ -87,6 +88,7 @@ impl Connection {
                         .broker()
                         .metrics()
                         .count(Counter::PublishDenied);
+                    self.note_denied("publish to", &topic, now);
                     return self.denied(publish, batch, now);
                 }
                 Check::Now(_) => {
@@ -208,6 +210,15 @@ impl Connection {
         self.refuse(publish, ReasonCode::NotAuthorized, batch, now)
     }
 
+    /// Notes what was not authorized, for the client's timeline.
+    pub(super) fn note_denied(&self, what: &str, topic: &str, now: Timestamp) {
+        let text = format_args!("not authorized to {what} {topic}");
+        self.session
+            .broker()
+            .journal()
+            .record(&self.terms.client_id, Event::Denied, text, now);
+    }
+
     fn check_deny_action(&self, topic: &str) -> Result<(), End> {
         if self.session.broker().acl().settings().deny_action == DenyAction::Disconnect {
             return Err(End::protocol(
@@ -247,6 +258,7 @@ impl Connection {
                 .publish(&message, route, id, Admission::Admitted, &mut batch)?;
         } else {
             broker.metrics().count(Counter::PublishDenied);
+            self.note_denied("publish to", &topic, now);
             self.check_deny_action(&topic)?;
             self.refuse_message(&message, id, ReasonCode::NotAuthorized, &mut batch)?;
         }

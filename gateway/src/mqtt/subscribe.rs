@@ -155,6 +155,7 @@ impl Connection {
         let metrics = self.session.broker().metrics();
         if !verdict.allowed() {
             metrics.count(Counter::SubscribeDenied);
+            self.note_denied("subscribe to", &asked.filter, Timestamp::now());
             waiting.codes.push(ReasonCode::NotAuthorized);
             return;
         }

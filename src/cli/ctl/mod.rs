@@ -7,6 +7,7 @@ mod acl;
 mod backup;
 mod ban;
 mod node;
+mod observe;
 mod users;
 
 use std::io::{BufRead, IsTerminal, Write};
@@ -19,13 +20,15 @@ use super::output::{Format, Output};
 use super::{ConfigArgs, exit};
 use crate::config;
 use crate::ctl::protocol::Reply;
-use crate::ctl::{Client, CtlError, SOCKET};
+use crate::ctl::{Client, CtlError, Remote, SOCKET};
 
 /// Ask and steer a running node.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     node: NodeArgs,
+    #[command(flatten)]
+    url: UrlArgs,
     /// Form of the answer
     #[arg(long, value_enum, default_value = "table", global = true)]
     output: Format,
@@ -50,6 +53,17 @@ struct NodeArgs {
     socket: Option<PathBuf>,
 }
 
+/// A node by its HTTP API.
+#[derive(Debug, Clone, Default, clap::Args)]
+struct UrlArgs {
+    /// HTTP API of the node, http://HOST:PORT, instead of its socket
+    #[arg(long, value_name = "URL", global = true)]
+    url: Option<String>,
+    /// Token of an admin, or KEY:SECRET of an API key
+    #[arg(long, value_name = "TOKEN", global = true)]
+    token: Option<String>,
+}
+
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     #[command(flatten)]
@@ -64,6 +78,7 @@ enum Command {
     Backup(backup::Command),
     /// Make the data directory of a stopped node from a backup
     Restore(backup::RestoreArgs),
+    Observe(observe::Command),
 }
 
 impl Command {
@@ -76,6 +91,7 @@ impl Command {
             Self::Backup(command) => command.ask(),
             // No node is asked: it must be stopped.
             Self::Restore(_) => return Err("a restore needs no node".to_owned()),
+            Self::Observe(command) => command.ask()?,
         })
     }
 }
@@ -89,6 +105,8 @@ pub struct Ask {
     destroys: Option<String>,
     /// Rows only say that it goes on.
     hides_rows: bool,
+    /// Its answer goes on.
+    follows: bool,
 }
 
 impl Ask {
@@ -99,7 +117,14 @@ impl Ask {
             args,
             destroys: None,
             hides_rows: false,
+            follows: false,
         }
+    }
+
+    /// Says that the answer goes on, line by line.
+    pub const fn follows(mut self, follows: bool) -> Self {
+        self.follows = follows;
+        self
     }
 
     /// Says what would be destroyed, as a question's end: "the retained message of a/b". A terminal is asked first;
@@ -206,18 +231,35 @@ pub fn run(args: &Args, before: &ConfigArgs) -> ExitCode {
         return exit::fail(exit::REFUSED, refusal);
     }
     let mut output = Output::new(args.output);
-    let result = Client::connect(&socket).and_then(|mut client| {
-        client.call(ask.verb, ask.args, |reply| match reply {
-            Reply::Columns(columns) => output.columns(columns),
-            Reply::Row(_) if ask.hides_rows => {}
-            Reply::Row(row) => {
-                if let Some(line) = output.row(row) {
-                    exit::print(&line);
-                }
+    // What is followed is shown as it comes: a table of it would never end.
+    let text = ask.follows && args.output == Format::Table;
+    let each = |reply| match reply {
+        Reply::Row(row) if text => {
+            let line = row.get("line").and_then(Value::as_str).unwrap_or_default();
+            exit::print(&format!("{line}\n"));
+        }
+        Reply::Columns(_) if text => {}
+        Reply::Row(_) if ask.hides_rows => {}
+        Reply::Columns(columns) => output.columns(columns),
+        Reply::Row(row) => {
+            if let Some(line) = output.row(row) {
+                exit::print(&line);
             }
-            Reply::End(_) | Reply::Error(_) => {}
-        })
-    });
+        }
+        Reply::End(_) | Reply::Error(_) => {}
+    };
+    let result = match &args.url.url {
+        Some(url) => {
+            let token = args.url.token.as_deref().unwrap_or_default();
+            Remote::new(url, token).and_then(|remote| remote.call(ask.verb, ask.args, each))
+        }
+        None => Client::connect(&socket).and_then(|mut client| {
+            if ask.follows {
+                client.wait_for_ever()?;
+            }
+            client.call(ask.verb, ask.args, each)
+        }),
+    };
     match result {
         Ok(end) => {
             // A reload applies what it can and names what it could not.

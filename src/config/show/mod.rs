@@ -1,10 +1,12 @@
 //! The configuration as text: the effective one, one key explained, the reference file, a JSON schema.
 
+mod entries;
 mod explain;
 mod json;
 mod print;
 mod reference;
 
+pub use entries::{Entry, entries};
 pub use explain::explain;
 pub use json::json_schema;
 pub use print::print;

@@ -5,6 +5,7 @@ mod args;
 mod backup;
 mod ban;
 mod node;
+mod observe;
 mod users;
 
 use std::sync::Arc;
@@ -20,5 +21,6 @@ pub fn registry(node: &Arc<Node>) -> Registry {
     acl::add(&mut registry, node);
     ban::add(&mut registry, node);
     backup::add(&mut registry, node);
+    observe::add(&mut registry, node);
     registry
 }
