@@ -81,7 +81,6 @@ impl DropReason {
             Self::Offline => "offline",
             Self::Denied => "denied",
             Self::Damaged => "damaged",
-            Self::Damaged => "damaged",
         }
     }
 }

@@ -78,6 +78,7 @@ enum Command {
     Backup(backup::Command),
     /// Make the data directory of a stopped node from a backup
     Restore(backup::RestoreArgs),
+    #[command(flatten)]
     Observe(observe::Command),
 }
 
