@@ -305,7 +305,7 @@ def retained_messages_are_shown_and_forgotten(api):
 @case
 def may_x_do_y(api):
     answer = api.call("POST", "/acl/test", {"username": "u", "action": "publish", "topic": "closed/a"}, status=200)
-    check(not answer["allowed"] and answer["result"] == "deny" and "acl.conf" in answer["reason"], f"{answer}")
+    check(not answer["allowed"] and answer["result"] == "deny" and "api-acl.conf" in answer["reason"], f"{answer}")
     answer = api.call("POST", "/acl/test", {"clientid": "c", "action": "subscribe", "topic": "open/#", "qos": 1}, status=200)
     check(answer["allowed"] and answer["result"].startswith("allow"), f"{answer}")
     api.call("POST", "/acl/test", {"action": "publish", "topic": "a/#"}, status=400)
@@ -777,9 +777,11 @@ bind = "127.0.0.1:0"
 max_connections = 2
 [metrics]
 emqx_names = true
+[mqtt]
+queue_qos0 = false
 [[acl.sources]]
 kind = "file"
-path = "{dir}/acl.conf"
+path = "{dir}/api-acl.conf"
 """
 
 ACL = """{{deny, all, publish, ["closed/#"]}}.
@@ -797,7 +799,7 @@ def main():
     wanted = [it for it in CASES if not options.cases or it.__name__ in options.cases]
     passed = failed = 0
     broker = Broker("nightjar", binary, extra="")
-    (broker.dir / "acl.conf").write_text(ACL.format())
+    (broker.dir / "api-acl.conf").write_text(ACL.format())
     broker.extra = EXTRA.replace("{dir}", str(broker.dir))
     try:
         broker.start()

@@ -42,7 +42,7 @@ impl Session {
                 self.handle.client_id(),
                 Event::Subscribed,
                 format_args!("{filter} with QoS {}", sub.options.qos().bits()),
-                now,
+                Timestamp::now(),
             );
             self.broker
                 .route_subscription(&self.handle, filter, *sub, old);
