@@ -155,7 +155,11 @@ impl Connection {
         let metrics = self.session.broker().metrics();
         if !verdict.allowed() {
             metrics.count(Counter::SubscribeDenied);
-            self.note_denied("subscribe to", &asked.filter, Timestamp::now());
+            self.note_denied(
+                "subscribe to",
+                &asked.filter,
+                nightjar_broker::Timestamp::now(),
+            );
             waiting.codes.push(ReasonCode::NotAuthorized);
             return;
         }

@@ -312,6 +312,13 @@ impl Gateway {
         self.sessions.load(Ordering::Relaxed)
     }
 
+    /// Identifiers of the clients it knows, in no order.
+    #[must_use]
+    pub fn client_ids(&self) -> Vec<Arc<str>> {
+        let ids = self.by_client.iter();
+        ids.map(|entry| entry.key().clone()).collect()
+    }
+
     /// What the listener knows of a client.
     #[must_use]
     pub fn client(&self, client_id: &str) -> Option<super::ClientStatus> {

@@ -1,6 +1,7 @@
 //! What the HTTP API asks of this node: [`nightjar_api::Host`] over [`Node`].
 
 mod listeners;
+mod sensors;
 
 use std::sync::Arc;
 
@@ -279,14 +280,16 @@ impl Host for NodeHost {
         fields
     }
 
-    fn extra_metrics(&self, _: &mut String) {}
-
-    fn mqttsn(&self, _: &str, _: Option<&str>) -> Option<Vec<Value>> {
-        None
+    fn extra_metrics(&self, out: &mut String) {
+        sensors::metrics(&self.0, out);
     }
 
-    fn mqttsn_client(&self, _: &str) -> Option<Value> {
-        None
+    fn mqttsn(&self, what: &str, client_id: Option<&str>) -> Option<Vec<Value>> {
+        sensors::list(&self.0, what, client_id)
+    }
+
+    fn mqttsn_client(&self, client_id: &str) -> Option<Value> {
+        sensors::client(&self.0, client_id)
     }
 
     fn ctl(&self, request: Vec<u8>) -> BoxFuture<'_, Vec<u8>> {

@@ -127,13 +127,25 @@ pub fn metrics(node: &Node, out: &mut String) {
     let all = node.sensors.status();
     if !all.is_empty() {
         let name = "nightjar_mqttsn_clients";
-        let _ = writeln!(out, "# HELP {name} Clients that a gateway knows.\n# TYPE {name} gauge");
+        let _ = writeln!(
+            out,
+            "# HELP {name} Clients that a gateway knows.\n# TYPE {name} gauge"
+        );
         for it in &all {
-            let _ = writeln!(out, "{name}{{listener=\"{}\"}} {}", it.name, it.gateway.sessions());
+            let _ = writeln!(
+                out,
+                "{name}{{listener=\"{}\"}} {}",
+                it.name,
+                it.gateway.sessions()
+            );
         }
         for what in Counted::ALL {
             let name = format!("nightjar_mqttsn_{}_total", what.name());
-            let _ = writeln!(out, "# HELP {name} MQTT-SN: {}.\n# TYPE {name} counter", what.name().replace('_', " "));
+            let _ = writeln!(
+                out,
+                "# HELP {name} MQTT-SN: {}.\n# TYPE {name} counter",
+                what.name().replace('_', " ")
+            );
             for it in &all {
                 let count = it.gateway.counters().get(*what);
                 let _ = writeln!(out, "{name}{{listener=\"{}\"}} {count}", it.name);
@@ -143,11 +155,26 @@ pub fn metrics(node: &Node, out: &mut String) {
     if let Store::Log(store) = &*node.store {
         let (memory, disk) = store.queue_bytes();
         for (name, help, value) in [
-            ("nightjar_store_queue_memory_bytes", "Bytes of queued messages in memory.", memory as u64),
-            ("nightjar_store_queue_disk_bytes", "Bytes of the files that hold the other queued messages.", disk),
-            ("nightjar_store_failed", "1 when the log cannot be written any more.", u64::from(store.has_failed())),
+            (
+                "nightjar_store_queue_memory_bytes",
+                "Bytes of queued messages in memory.",
+                memory as u64,
+            ),
+            (
+                "nightjar_store_queue_disk_bytes",
+                "Bytes of the files that hold the other queued messages.",
+                disk,
+            ),
+            (
+                "nightjar_store_failed",
+                "1 when the log cannot be written any more.",
+                u64::from(store.has_failed()),
+            ),
         ] {
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+            let _ = writeln!(
+                out,
+                "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}"
+            );
         }
     }
 }
