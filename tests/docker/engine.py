@@ -53,6 +53,7 @@ class Engine:
             raise Missing("no Docker daemon answers, and dockerd is not installed")
         if os.geteuid() != 0:
             raise Missing("no Docker daemon answers, and only root can start one")
+        self.network = network_state()
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="nightjar-docker-"))
         socket = self.dir / "docker.sock"
         self.env["DOCKER_HOST"] = f"unix://{socket}"
@@ -87,6 +88,8 @@ class Engine:
                 if place.startswith(str(self.dir)):
                     subprocess.run(["umount", "-l", place], check=False, capture_output=True)
             shutil.rmtree(self.dir, ignore_errors=True)
+            restore_network(self.network)
+            self.daemon = None
 
     # ---- commands ----
 
@@ -138,6 +141,25 @@ class Engine:
         """Builds an image and returns its size in bytes."""
         self.run("build", "-q", "-t", tag, *words, context, timeout=timeout)
         return int(self.out("image", "inspect", "-f", "{{.Size}}", tag))
+
+
+def network_state():
+    """What a Docker daemon changes on a machine: forwarding, the policy for it, and its bridge."""
+    policy = subprocess.run(["iptables", "-S", "FORWARD"], capture_output=True, text=True, check=False).stdout
+    return {
+        "forward": pathlib.Path("/proc/sys/net/ipv4/ip_forward").read_text(),
+        "accept": policy.startswith("-P FORWARD ACCEPT"),
+        "bridge": pathlib.Path("/sys/class/net/docker0").exists(),
+    }
+
+
+def restore_network(before):
+    if before["accept"]:
+        subprocess.run(["iptables", "-P", "FORWARD", "ACCEPT"], capture_output=True, check=False)
+    if not before["bridge"]:
+        subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True, check=False)
+    with contextlib.suppress(OSError):
+        pathlib.Path("/proc/sys/net/ipv4/ip_forward").write_text(before["forward"])
 
 
 def make_base(kept):
