@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # The broker killed with SIGKILL again and again under load, and its acknowledgements traced: nothing acknowledged is
 # lost. NIGHTJAR_KILLS sets how often (20; the record in benches/results has 100).
 add_part kill

@@ -35,7 +35,10 @@ from results import Results  # noqa: E402
 GRACE = 1
 # The topic of a message that marks the end of a reading.
 END = "end/of/reading"
+# So little memory for waiting messages that most of them wait on the disk.
 EXTRA = """
+[limits]
+queue_memory = "256KiB"
 [mqtt]
 max_queue_len = 1000000
 max_queue_bytes = "1GiB"
@@ -254,6 +257,7 @@ def loop(binary, durability, kills, seed, rate, keep=False, quiet=False):
         figures["received"] = sum(len(r) for r in history.received.values())
         figures["wills of killed clients"] = sum(1 for w in history.wills.values() if w.end == "killed")
         figures["reconnects"] = sum(getattr(c, "connection", 0) for c in clients)
+        figures["files of bodies"] = len(list((node.data_dir / "store" / "bodies").glob("*.bodies")))
         figures["slowest start, s"] = round(slowest, 2)
         return history.check(GRACE + 10.0), figures
     except (Gone, BrokerError, subprocess.TimeoutExpired) as e:
