@@ -44,6 +44,8 @@ impl Core {
         let own = &self.sessions[usize::from(group)].held;
         own.store(state.shard.held(), Ordering::Relaxed);
         let part = self.memory / self.sessions.len().max(1);
+        // What could not go then may have gone since.
+        state.kept = state.kept.min(state.shard.held());
         if state.shard.held() < (part / 2).max(state.kept + part / 4).max(1) {
             return;
         }
