@@ -84,7 +84,7 @@ pub struct End {
     pub events: Vec<Event>,
 }
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Way {
     Up(SocketAddr),
     Down(SocketAddr),
@@ -193,45 +193,44 @@ impl World {
         Timestamp(BEGIN + self.now)
     }
 
-    /// Puts a datagram on the wire.
+    /// Puts a datagram on the wire. Only those of lossy ends take numbers from the dice, so that the order in which the
+    /// broker serves its subscribers, which no seed decides, changes nothing for the others.
     fn fly(&mut self, lossy: bool, way: Way, datagram: Vec<u8>) {
-        let mut wire = Wire::GOOD;
-        let mut fate = None;
-        if lossy {
-            wire = self.wire.clone();
-            fate = wire
-                .fate
-                .and_then(|(number, fate)| (number == self.counted).then_some(fate));
-            self.counted += 1;
+        if !lossy {
+            self.note(&way, &datagram, "");
+            self.launch(Wire::GOOD.delay.0, way, datagram);
+            return;
         }
-        if fate == Some(Fate::Lost) || self.dice.chance(wire.lost_percent) {
+        let wire = self.wire.clone();
+        let fate = wire
+            .fate
+            .and_then(|(number, fate)| (number == self.counted).then_some(fate));
+        self.counted += 1;
+        let lost = self.dice.chance(wire.lost_percent);
+        if fate == Some(Fate::Lost) || lost {
             self.note(&way, &datagram, "lost");
             return;
         }
-        let copies = if fate == Some(Fate::Doubled) || self.dice.chance(wire.doubled_percent) {
-            2
-        } else {
-            1
-        };
+        let doubled = self.dice.chance(wire.doubled_percent);
         let (low, high) = wire.delay;
-        for copy in 0..copies {
-            let mut delay = self.dice.between(low, high);
-            if let Some(Fate::Late(more)) = fate {
-                delay += more;
-            }
-            self.note(&way, &datagram, if copy == 0 { "" } else { "again" });
-            let way = match way {
-                Way::Up(peer) => Way::Up(peer),
-                Way::Down(peer) => Way::Down(peer),
-            };
-            self.sent += 1;
-            self.flying.push(Reverse((
-                self.now + delay,
-                self.sent,
-                way,
-                datagram.clone(),
-            )));
+        let mut delay = self.dice.between(low, high);
+        if let Some(Fate::Late(more)) = fate {
+            delay += more;
         }
+        self.note(&way, &datagram, "");
+        if fate == Some(Fate::Doubled) || doubled {
+            let other = self.dice.between(low, high);
+            self.note(&way, &datagram, "again");
+            self.launch(other, way, datagram.clone());
+        }
+        self.launch(delay, way, datagram);
+    }
+
+    fn launch(&mut self, delay: u64, way: Way, datagram: Vec<u8>) {
+        self.sent += 1;
+        let arrives = self.now + delay;
+        self.flying
+            .push(Reverse((arrives, self.sent, way, datagram)));
     }
 
     fn note(&mut self, way: &Way, datagram: &[u8], what: &str) {
