@@ -16,6 +16,8 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -366,6 +368,42 @@ def anonymous_clients_stay_out_unless_asked_for(stage):
     with stage.box("closed") as box:
         client = box.client("stranger", rc=None)
         check(client.connack.rc == 0x87, client.connack)
+
+
+def http(box, path, body=None, token=None):
+    """(status, content type, body) of a request to the dashboard's port."""
+    request = urllib.request.Request(f"http://127.0.0.1:{box.ports[18083]}{path}", headers={"accept": "*/*"})
+    if body is not None:
+        request.data = json.dumps(body).encode()
+        request.add_header("content-type", "application/json")
+    if token:
+        request.add_header("authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.headers.get("content-type", ""), answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers.get("content-type", ""), error.read()
+
+
+@each_variant
+def dashboard_api_and_metrics_answer(stage, variant):
+    """On 18083: the page, /status, /metrics without a token; the API with the password that was made at first start."""
+    with stage.box(f"http-{variant}", *OPEN, variant=variant) as box, tempfile.TemporaryDirectory() as folder:
+        status, kind, body = http(box, "/")
+        check(status == 200 and "text/html" in kind and b"Nightjar" in body, f"{status} {kind} {body[:200]}")
+        status, _, body = http(box, "/status")
+        check(status == 200 and b"is running" in body, f"{status} {body}")
+        status, _, body = http(box, "/metrics")
+        check(status == 200 and b"nightjar_" in body, f"{status} {body[:200]}")
+        check(http(box, "/api/v1/clients")[0] == 401, "the API answers without a token")
+        stage.engine.run("cp", f"{box.name}:/var/lib/nightjar/data/admin-password", f"{folder}/password")
+        password = pathlib.Path(folder, "password").read_text().strip()
+        status, _, body = http(box, "/api/v1/login", {"username": "admin", "password": password})
+        check(status == 200, f"login: {status} {body}")
+        token = json.loads(body)["token"]
+        with box.client("seen-by-the-api"):
+            _, _, body = http(box, "/api/v1/clients", token=token)
+            check([row["clientid"] for row in json.loads(body)["data"]] == ["seen-by-the-api"], body)
 
 
 def readme_lines():

@@ -8,6 +8,7 @@ The files are used as they are but for ports, names and folders, which `lay_out`
 
 import argparse
 import contextlib
+import http.client
 import os
 import pathlib
 import random
@@ -312,6 +313,18 @@ def messages_pass_both_ways_and_large(stage):
             check(client.publish(topic, body) == 0, "publish")
             got = client.message()
             check(got.payload == body, f"port {port}: {len(got.payload)} bytes came back")
+
+
+@case(*BOTH)
+def the_dashboard_is_reached(stage):
+    """Its page and the API on 18083; without a login the API says no, whoever asks."""
+    for path, status, part in (("/", 200, b"Nightjar"), ("/status", 200, b"is running"), ("/api/v1/clients", 401, b"code")):
+        connection = http.client.HTTPConnection("127.0.0.1", stage.proxy.ports[18083], timeout=10)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        check(answer.status == status and part in body, f"{path}: {answer.status} {body[:200]}")
 
 
 @case(*BOTH)
