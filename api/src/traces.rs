@@ -124,8 +124,13 @@ impl Shared {
             file.take(most).read_to_end(&mut bytes)?;
             Ok(bytes)
         };
-        let mut bytes =
-            read().map_err(|error| ApiError::internal(format!("{}: {error}", path.display())))?;
+        let mut bytes = read().map_err(|error| match error.kind() {
+            // Removed since it was found.
+            std::io::ErrorKind::NotFound => {
+                ApiError::not_found(format!("there is no trace {:?}", trace.name))
+            }
+            _ => ApiError::internal(format!("{}: {error}", path.display())),
+        })?;
         if let Err(error) = std::str::from_utf8(&bytes)
             && error.error_len().is_none()
         {

@@ -4,7 +4,8 @@
 //!
 //! - unset: cargo warns and the plain page of `src/plain.html` is embedded;
 //! - `skip`: the plain page is embedded without trying (linters, documentation, tests that open no page);
-//! - `require`: the build fails (packages and images).
+//! - `require`: the build fails (packages and images);
+//! - a folder with an `index.html`: what `npm run build` made elsewhere (a build stage with Node) is embedded.
 //!
 //! Cargo's sources are not written to: `web/` is copied to OUT_DIR, and what was installed and built there is kept
 //! while lock file and sources stay the same.
@@ -53,7 +54,13 @@ fn main() {
                 None
             }
         },
-        other => panic!("NIGHTJAR_UI={other}: expected \"skip\", \"require\" or nothing"),
+        folder if Path::new(folder).join("index.html").is_file() => {
+            println!("cargo::rerun-if-changed={folder}");
+            Some(PathBuf::from(folder))
+        }
+        other => panic!(
+            "NIGHTJAR_UI={other}: expected \"skip\", \"require\", nothing, or the absolute path of a folder with the built dashboard's index.html"
+        ),
     };
     let files = match &built {
         Some(dist) => {

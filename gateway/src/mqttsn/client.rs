@@ -60,6 +60,8 @@ pub(super) struct Client {
     taken: Option<Box<super::uplink::Taken>>,
     /// Its sleep is on the way to its record.
     parking: Option<Ticket>,
+    /// Topic ids it had when it fell asleep.
+    asleep_ids: Option<u16>,
     /// DISCONNECT is owed when the sleep is kept.
     parting: Option<Ticket>,
     pub waker: Option<Waker>,
@@ -79,6 +81,7 @@ impl Client {
             air: Air::Unknown,
             taken: None,
             parking: None,
+            asleep_ids: None,
             parting: None,
             waker: None,
             timer: 0,
@@ -103,6 +106,35 @@ impl Client {
             Phase::Live(live) if live.awake.is_none() => super::State::Active,
             Phase::Live(_) | Phase::Waking(_) => super::State::Awake,
             Phase::Asleep { .. } => super::State::Asleep,
+        }
+    }
+
+    /// Its sleep, for lists.
+    pub const fn sleep(&self) -> Option<super::Sleep> {
+        match &self.phase {
+            Phase::Asleep { seconds, lost_at } => Some(super::Sleep {
+                seconds: *seconds,
+                lost_at: *lost_at,
+            }),
+            _ => None,
+        }
+    }
+
+    /// The number of its topic ids, for lists.
+    pub fn topic_ids(&self) -> Option<usize> {
+        match &self.phase {
+            Phase::Live(live) => Some(live.topics.iter().count()),
+            Phase::Asleep { .. } | Phase::Waking(_) => self.asleep_ids.map(usize::from),
+            Phase::Gone | Phase::Connecting(_) => None,
+        }
+    }
+
+    /// Looks at its topic ids while it is connected.
+    pub fn each_topic(&self, mut look: impl FnMut(u16, &str)) {
+        if let Phase::Live(live) = &self.phase {
+            for (id, name) in live.topics.iter() {
+                look(id, name.as_str());
+            }
         }
     }
 
@@ -611,6 +643,7 @@ impl Client {
     /// The session goes into its record for so many seconds.
     fn park(&mut self, cx: &Cx<'_>, live: &mut Live, seconds: u32) -> Ticket {
         self.air = Air::Known(live.before_sleep());
+        self.asleep_ids = u16::try_from(live.topics.iter().count()).ok();
         let expiry = if live.clean {
             seconds
         } else {

@@ -41,6 +41,8 @@
 //! gateway.finish(&mut turn);
 //! let sent: Vec<&[u8]> = turn.output().iter().map(|(_, datagram)| datagram).collect();
 //! assert_eq!(sent, [[3, 0x05, 0]]);
+//! let clients = gateway.clients();
+//! assert_eq!((&*clients[0].client_id, clients[0].state), ("s", nightjar_gateway::mqttsn::State::Active));
 //! # Ok::<(), std::net::AddrParseError>(())
 //! ```
 
@@ -61,6 +63,7 @@ mod socket;
 mod stray;
 mod topics;
 mod uplink;
+mod view;
 mod wheel;
 
 use std::net::SocketAddr;
@@ -72,6 +75,7 @@ pub use path::{Output, Path};
 pub use predefined::{Predefined, PredefinedTopic};
 pub use settings::{AddressChange, Auth, Settings};
 pub use socket::SocketSettings;
+pub use view::{ClientView, Sleep, TopicView};
 
 /// The states of a client (MQTT-SN section 6.14, figure 4). One that is lost or disconnected is not known any more; its
 /// session waits in its record.

@@ -50,6 +50,12 @@ impl Predefined {
         table
     }
 
+    /// All of them, those with a pattern first.
+    #[must_use]
+    pub fn entries(&self) -> &[PredefinedTopic] {
+        &self.entries
+    }
+
     /// The topic name that an id stands for, for this client.
     #[must_use]
     pub fn topic(&self, client_id: &str, id: u16) -> Option<Cow<'_, str>> {

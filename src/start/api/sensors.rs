@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use nightjar_gateway::mqttsn::{Counted, State};
+use nightjar_broker::Timestamp;
+use nightjar_gateway::mqttsn::{ClientView, Counted, SnListenerStatus, State};
 use serde_json::{Value, json};
 
 use crate::start::Node;
@@ -23,21 +24,21 @@ pub fn list(node: &Node, what: &str, client_id: Option<&str>) -> Option<Vec<Valu
     match what {
         "gateways" => Some(gateways(node)),
         "sleepers" => Some(sleepers(node, client_id)),
-        "topics" => Some(topics(node)),
+        "topics" => Some(topics(node, client_id)),
         _ => None,
     }
 }
 
 fn gateways(node: &Node) -> Vec<Value> {
     let status = node.sensors.status().into_iter();
-    let view = |listener: nightjar_gateway::mqttsn::SnListenerStatus| {
+    let view = |listener: SnListenerStatus| {
         let gateway = &listener.gateway;
-        let asleep = gateway
-            .client_ids()
-            .iter()
-            .filter_map(|id| gateway.client(id))
+        let asleep: Vec<_> = gateway
+            .clients()
+            .into_iter()
             .filter(|client| client.state == State::Asleep)
-            .count();
+            .collect();
+        let buffered: usize = asleep.iter().map(|client| kept(node, client)).sum();
         let counters: serde_json::Map<String, Value> = Counted::ALL
             .iter()
             .map(|what| (what.name().to_owned(), gateway.counters().get(*what).into()))
@@ -49,7 +50,8 @@ fn gateways(node: &Node) -> Vec<Value> {
             "running": listener.running,
             "clients": gateway.sessions(),
             "max_clients": gateway.settings().max_sessions,
-            "asleep": asleep,
+            "asleep": asleep.len(),
+            "buffered": buffered,
             "kernel_drops": listener.kernel_drops(),
             "counters": counters,
         })
@@ -57,52 +59,57 @@ fn gateways(node: &Node) -> Vec<Value> {
     status.map(view).collect()
 }
 
+/// Messages that wait in the record of a sleeper.
+fn kept(node: &Node, client: &ClientView) -> usize {
+    let store = node.broker.store();
+    store.queue_len(&client.client_id).map_or(0, |kept| kept.0)
+}
+
 fn sleepers(node: &Node, only: Option<&str>) -> Vec<Value> {
+    let now = Timestamp::now();
     let mut rows = Vec::new();
     for listener in node.sensors.status() {
-        for id in listener.gateway.client_ids() {
-            if only.is_some_and(|only| only != &*id) {
+        let most = listener.gateway.settings().queue.max_len;
+        for client in listener.gateway.clients() {
+            let wanted = only.is_none_or(|only| *client.client_id == *only);
+            if !wanted || !matches!(client.state, State::Asleep | State::Awake) {
                 continue;
             }
-            let Some(client) = listener.gateway.client(&id) else {
-                continue;
-            };
-            if !matches!(client.state, State::Asleep | State::Awake) {
-                continue;
-            }
-            let handle = node.broker.client(&id);
-            let facts = handle.as_ref().map(|handle| handle.about().1);
-            let queue = handle.as_ref().map(|handle| handle.queue_state());
-            let kept = node.broker.store().queue_len(&id).map_or(0, |kept| kept.0);
+            let queue = node.broker.client(&client.client_id);
+            let queue = queue.map_or(0, |handle| handle.queue_state().len);
+            // Until it is lost; negative when it should be already.
+            let wakes_in = client.sleep.map(|sleep| {
+                let seconds = |ms: u64| i64::try_from(ms / 1000).unwrap_or(i64::MAX);
+                seconds(sleep.lost_at.since(now)) - seconds(now.since(sleep.lost_at))
+            });
             rows.push(json!({
-                "clientid": &*id,
+                "clientid": &*client.client_id,
                 "listener": &*listener.name,
                 "state": word(client.state),
                 "peer": client.peer.to_string(),
-                "asleep_since": facts
-                    .map(|facts| facts.disconnected_at)
-                    .filter(|at| at.0 > 0)
-                    .map(nightjar_broker::Timestamp::to_rfc3339),
-                "buffered": queue.map_or(0, |queue| queue.len).max(kept),
-                "buffer_max": queue.map(|queue| queue.max_len),
+                "asleep_since": client.sleep.map(|sleep| sleep.since().to_rfc3339()),
+                "duration": client.sleep.map(|sleep| sleep.seconds),
+                "wakes_in": wakes_in,
+                "buffered": queue.max(kept(node, &client)),
+                "buffer_max": most,
+                "topic_ids": client.topic_ids,
             }));
         }
     }
     rows
 }
 
-/// Topic ids that are known without REGISTER.
-fn topics(node: &Node) -> Vec<Value> {
-    let loaded = node.loaded.lock();
+/// Predefined topics, and the ids of connected clients.
+fn topics(node: &Node, only: Option<&str>) -> Vec<Value> {
     let mut rows = Vec::new();
-    for (name, listener) in loaded.config.listeners.datagrams() {
-        for entry in &listener.predefined {
+    for listener in node.sensors.status() {
+        for topic in listener.gateway.topic_ids(only) {
             rows.push(json!({
-                "listener": format!("mqttsn:{name}"),
-                "clientid": entry.clients,
-                "id": entry.id,
-                "topic": entry.topic,
-                "kind": "predefined",
+                "listener": &*listener.name,
+                "clientid": topic.client_id.as_deref(),
+                "id": topic.id,
+                "topic": topic.topic,
+                "kind": if topic.predefined { "predefined" } else { "normal" },
             }));
         }
     }

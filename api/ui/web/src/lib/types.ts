@@ -172,7 +172,7 @@ export interface Sleeper {
   wakes_in: number | null;
   buffered: number;
   buffer_max: number;
-  topic_ids: number;
+  topic_ids: number | null;
 }
 
 export interface SnTopic {
