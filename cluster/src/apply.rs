@@ -19,37 +19,47 @@ use crate::writer::Batch;
 pub(crate) fn run(core: &Arc<Core>, batches: &Receiver<Batch>) {
     let mut scratch = Scratch::default();
     while let Ok(batch) = batches.recv() {
-        let groups = core.groups;
-        let done = if batch.group < groups.sessions {
-            sessions(core, batch, &mut scratch)
-        } else {
-            others(core, batch)
-        };
-        for completion in done {
+        for (completion, _) in apply_batch(core, batch, &mut scratch) {
             completion.complete(Ok(()));
         }
     }
 }
 
+/// Completions, and whether a subscription waits on each.
+type Done = Vec<(Arc<Completion>, bool)>;
+
+/// Applies the committed entries of one group; whoever waits for them is still to be told.
+pub(crate) fn apply_batch(core: &Core, batch: Batch, scratch: &mut Scratch) -> Done {
+    if batch.group < core.groups.sessions {
+        sessions(core, batch, scratch)
+    } else {
+        others(core, batch)
+    }
+}
+
 #[derive(Default)]
-struct Scratch {
+pub(crate) struct Scratch {
     effects: Vec<Effect>,
     ready: Vec<u32>,
     wakers: Vec<Waker>,
 }
 
-fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Vec<Arc<Completion>> {
+fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Done {
     let group = &core.sessions[usize::from(batch.group)];
     let now = Timestamp::now();
     let sink = core.sink.read().clone();
     let mut done = Vec::with_capacity(batch.submissions.len());
     let mut messages = 0;
     let mut expired = Vec::new();
+    let (leads, here) = (core.leads(), core.number());
     {
         let mut guard = group.state.lock();
         let state = &mut *guard;
         for mut submission in batch.submissions {
-            messages += submission.work.messages();
+            if batch.own {
+                messages += submission.work.messages();
+            }
+            let subscribes = submission.work.subscribes();
             let entries = match &mut submission.work {
                 Work::Session(entries) => std::mem::take(entries),
                 Work::Cut(to) => {
@@ -70,17 +80,28 @@ fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Vec<Arc<Complet
                 _ => Vec::new(),
             };
             for entry in entries {
-                core.forget_opening(batch.group, &entry);
+                if batch.own {
+                    core.forget_opening(batch.group, &entry);
+                }
+                core.note_entry(batch.group, &entry);
+                let elsewhere = match &entry {
+                    SessionEntry::Open(open) if open.node != here => Some(open.client_id.clone()),
+                    _ => None,
+                };
                 if matches!(entry, SessionEntry::Tick { .. }) {
                     group.ticking.store(false, Ordering::Release);
                 }
                 let reply = state.shard.apply(entry, &mut scratch.effects);
                 if let Reply::Opened(opened) = reply {
+                    if let (Some(client_id), Some(sink)) = (&elsewhere, &sink) {
+                        sink.moved(client_id, opened.epoch);
+                    }
                     submission.answer(*opened);
                 }
-                carry_out(sink.as_deref(), batch.group, state, scratch);
+                let mut share = |effect| core.share_of(batch.group, leads, effect);
+                carry_out(sink.as_deref(), batch.group, state, scratch, &mut share);
             }
-            done.extend(submission.done);
+            done.extend(submission.done.map(|done| (done, subscribes)));
         }
         if let Some(index) = batch.index {
             state.applied = index;
@@ -148,6 +169,7 @@ fn carry_out(
     group: u16,
     state: &mut SessionState,
     scratch: &mut Scratch,
+    share: &mut dyn FnMut(Effect) -> Option<Effect>,
 ) {
     for effect in scratch.effects.drain(..) {
         match effect {
@@ -161,7 +183,7 @@ fn carry_out(
                     state.streams.end(*slot);
                     state.pressed.remove(slot);
                 }
-                if let Some(sink) = sink {
+                if let (Some(sink), Some(effect)) = (sink, share(effect)) {
                     sink.effect(group, effect);
                 }
             }
@@ -169,13 +191,13 @@ fn carry_out(
     }
 }
 
-fn others(core: &Core, batch: Batch) -> Vec<Arc<Completion>> {
+fn others(core: &Core, batch: Batch) -> Done {
     let mut done = Vec::with_capacity(batch.submissions.len());
     let take = |submissions: Vec<Submission>, mut one: Box<dyn FnMut(Work) + '_>| {
         let mut done = Vec::with_capacity(submissions.len());
         for submission in submissions {
             one(submission.work);
-            done.extend(submission.done);
+            done.extend(submission.done.map(|done| (done, false)));
         }
         done
     };
@@ -229,7 +251,9 @@ fn others(core: &Core, batch: Batch) -> Vec<Arc<Completion>> {
                         group.ticking.store(false, Ordering::Release);
                     }
                     state.0.apply(entry);
-                    group.unapplied.fetch_sub(1, Ordering::AcqRel);
+                    if batch.own {
+                        group.unapplied.fetch_sub(1, Ordering::AcqRel);
+                    }
                 }
                 Work::Cut(to) => {
                     let index = batch.index.unwrap_or(state.1);

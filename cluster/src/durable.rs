@@ -11,6 +11,7 @@ use nightjar_broker::{
 };
 use nightjar_mqtt::ReasonCode;
 
+use crate::member::Member;
 use crate::meta::MetaEntry;
 use crate::pending::{Submission, Work};
 use crate::store::NodeStore;
@@ -75,7 +76,7 @@ impl DurableStore for NodeStore {
         });
         // One lock for all of them: the writer takes them together, into one batch of the log.
         let mut pending = self.core.pending.lock();
-        if pending.failed || pending.stop {
+        if pending.refuses() {
             drop(pending);
             for (shard, _, submission) in submissions {
                 self.core.refused(shard, &submission);
@@ -100,7 +101,21 @@ impl DurableStore for NodeStore {
         group.state.lock().shard.would_reject(entry, ahead)
     }
 
-    fn open(&self, open: Open) -> (Ticket, OpenReply) {
+    fn is_serving(&self) -> bool {
+        self.core.member.as_ref().is_none_or(Member::serves)
+    }
+
+    fn is_owner(&self, client_id: &str, epoch: u64) -> bool {
+        let Some(member) = &self.core.member else {
+            return true; // The broker compares the epochs of one node itself.
+        };
+        let group = &self.core.sessions[usize::from(self.shard_of(client_id))];
+        let connection = group.state.lock().shard.connection(client_id);
+        connection == Some((epoch, member.number()))
+    }
+
+    fn open(&self, mut open: Open) -> (Ticket, OpenReply) {
+        open.node = self.core.number();
         let reply = OpenReply::default();
         let shard = self.shard_of(&open.client_id);
         let group = &self.core.sessions[usize::from(shard)];
@@ -209,6 +224,18 @@ impl DurableStore for NodeStore {
     }
 
     fn retained_barrier(&self) -> Ticket {
+        if self.core.member.is_some() {
+            // An entry of its own: applied here after everything that was acknowledged anywhere.
+            let done = Completion::new(1);
+            self.core.push(
+                self.core.groups.meta(),
+                Submission {
+                    done: Some(done.clone()),
+                    ..Submission::of(Work::Barrier)
+                },
+            );
+            return Ticket::on(done);
+        }
         let busy: Vec<u16> = (0..self.core.groups.retained)
             .filter(|number| {
                 let group = &self.core.retained[usize::from(*number)];
@@ -275,6 +302,9 @@ impl DurableStore for NodeStore {
     }
 
     fn tick(&self, now: Timestamp) {
+        if !self.core.leads() {
+            return; // Time passes where consensus is led.
+        }
         for (number, group) in self.core.sessions.iter().enumerate() {
             let due = group.state.lock().shard.is_due(now);
             if due && !group.ticking.swap(true, Ordering::AcqRel) {

@@ -107,6 +107,20 @@ pub enum Error {
         /// Why.
         source: CodecError,
     },
+    /// A directory of a node in a cluster, opened as that of a node alone.
+    #[error("{} is that of a node in a cluster; start it with cluster.cookie, or give this node an empty data directory", dir.display())]
+    Member {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// This node left its cluster for good.
+    #[error("{} is that of a node that left cluster {cluster}: its number is not used again. Remove the directory and let the node join anew", dir.display())]
+    Left {
+        /// The data directory.
+        dir: PathBuf,
+        /// Id of the cluster.
+        cluster: String,
+    },
     /// The log engine refused.
     #[error("the log: {0}")]
     Log(String),

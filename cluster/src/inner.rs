@@ -18,6 +18,7 @@ use crate::bodies::Bodies;
 use crate::config::Durability;
 use crate::error::Error;
 use crate::log::Groups;
+use crate::member::Member;
 use crate::meta::Meta;
 use crate::pending::{Pending, Submission, Work};
 
@@ -95,6 +96,8 @@ pub(crate) struct Core {
     pub snapshots: Vec<AtomicU64>,
     /// Bytes appended since the last snapshots.
     pub written: AtomicU64,
+    /// This node is one of a cluster.
+    pub member: Option<Member>,
 }
 
 impl Core {
@@ -104,7 +107,7 @@ impl Core {
         submission.work.encode(&mut bytes);
         let wake = {
             let mut pending = self.pending.lock();
-            if pending.failed || pending.stop {
+            if pending.refuses() {
                 drop(pending);
                 self.refused(group, &submission);
                 submission.refuse(ReasonCode::ServerUnavailable);

@@ -37,6 +37,16 @@ impl Work {
         }
     }
 
+    /// Does it add subscriptions?
+    pub fn subscribes(&self) -> bool {
+        match self {
+            Self::Session(entries) => entries
+                .iter()
+                .any(|entry| matches!(entry, SessionEntry::Subscribe { .. })),
+            _ => false,
+        }
+    }
+
     /// Messages for queues in it.
     pub fn messages(&self) -> usize {
         match self {
@@ -78,6 +88,16 @@ pub(crate) struct Submission {
 }
 
 impl Submission {
+    /// Work on which nobody waits.
+    pub const fn of(work: Work) -> Self {
+        Self {
+            work,
+            done: None,
+            open: None,
+            keep: false,
+        }
+    }
+
     pub fn refuse(self, code: ReasonCode) {
         if let Some(done) = self.done {
             done.complete(Err(code));
@@ -107,6 +127,8 @@ pub(crate) struct Pending {
     pub stop: bool,
     /// A sync failed: nothing is taken any more.
     pub failed: bool,
+    /// This node may not act for its cluster: nothing is taken for now.
+    pub fenced: bool,
 }
 
 impl Pending {
@@ -116,7 +138,13 @@ impl Pending {
             touched: Vec::new(),
             stop: false,
             failed: false,
+            fenced: false,
         }
+    }
+
+    /// Is nothing taken any more, or for now?
+    pub const fn refuses(&self) -> bool {
+        self.failed || self.stop || self.fenced
     }
 
     /// Adds a submission whose entries were encoded into `bytes`. True if the writer may have to be woken.

@@ -144,7 +144,7 @@ pub(crate) fn open<F: FileSystem + 'static>(
 }
 
 /// Reads every file of the log before the engine does. Its bytes.
-fn look_over(
+pub(crate) fn look_over(
     dir: &Path,
     relaxed: bool,
     accept: bool,

@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::inner::{Core, RetainedGroup, SessionGroup, SessionState};
 use crate::keeper::{Keeper, Order};
 use crate::log::GroupLog;
+use crate::member::MemberIdentity;
 use crate::meta::MetaEntry;
 use crate::pending::{Pending, Submission, Work};
 use crate::recover::{self, Recovered};
@@ -30,20 +31,20 @@ use crate::writer::Writer;
 /// opens, and [`Self::close`] it at the end: the broker holds the store and the store the broker.
 pub struct NodeStore {
     pub(crate) core: Arc<Core>,
-    recovered: Recovered,
-    grace: u32,
-    dir: PathBuf,
-    orders: SyncSender<Order>,
-    threads: Mutex<Threads>,
-    lock: Mutex<Option<crate::dir::DataDir>>,
+    pub(crate) recovered: Recovered,
+    pub(crate) grace: u32,
+    pub(crate) dir: PathBuf,
+    pub(crate) orders: SyncSender<Order>,
+    pub(crate) threads: Mutex<Threads>,
+    pub(crate) lock: Mutex<Option<crate::dir::DataDir>>,
 }
 
 #[derive(Default)]
-struct Threads {
-    writer: Option<JoinHandle<()>>,
-    appliers: Vec<JoinHandle<()>>,
-    loader: Option<JoinHandle<()>>,
-    keeper: Option<JoinHandle<()>>,
+pub(crate) struct Threads {
+    pub writer: Option<JoinHandle<()>>,
+    pub appliers: Vec<JoinHandle<()>>,
+    pub keeper: Option<JoinHandle<()>>,
+    pub loader: Option<JoinHandle<()>>,
 }
 
 impl std::fmt::Debug for NodeStore {
@@ -71,6 +72,11 @@ impl NodeStore {
         config: &StoreConfig,
         disk: &Disk<F>,
     ) -> Result<Self, Error> {
+        if MemberIdentity::read(&config.dir)?.is_some() {
+            return Err(Error::Member {
+                dir: config.dir.clone(),
+            });
+        }
         let state = recover::open(config, disk)?;
         let groups = state.groups;
         let last = state.last.clone();
@@ -119,6 +125,7 @@ impl NodeStore {
             synced: last.iter().map(|last| AtomicU64::new(*last)).collect(),
             snapshots: state.snapshots.into_iter().map(AtomicU64::new).collect(),
             written: AtomicU64::new(state.recovered.log_bytes),
+            member: None,
         });
         let mut threads = Threads::default();
         let spawn = |name: String, run: Box<dyn FnOnce() + Send>| {
@@ -423,7 +430,7 @@ fn park_anew(session: &Restored, now: Timestamp) -> SessionEntry {
     })
 }
 
-fn owed(duty: u64, what: &Duty) -> Effect {
+pub(crate) fn owed(duty: u64, what: &Duty) -> Effect {
     match what {
         Duty::Will { client_id, message } => Effect::Will {
             client_id: client_id.clone(),

@@ -20,6 +20,8 @@ pub(crate) struct Batch {
     /// Index of the entry; `None` if there was nothing to write (barriers).
     pub index: Option<u64>,
     pub submissions: Vec<Submission>,
+    /// Submitted on this node, in this life of it: what was counted for it here is taken back.
+    pub own: bool,
 }
 
 /// With `durability = "async"`: so often the log is synced.
@@ -129,6 +131,7 @@ impl Writer {
                 group,
                 index,
                 submissions: pending.submissions,
+                own: true,
             };
             let applier = &self.appliers[usize::from(group) % self.appliers.len()];
             if applier.send(batch).is_err() {

@@ -37,7 +37,10 @@ pub const KINDS: &[(&str, &str)] = &[
 /// Keys that are read and checked, and that this build does not act on: whoever sets one is told. A key here stands
 /// for all below it.
 const WITHOUT_EFFECT: &[&str] = &[
-    "cluster",
+    "cluster.etcd",
+    "cluster.gossip_bind",
+    "cluster.k8s",
+    "cluster.mcast",
     "limits.address",
     "limits.client",
     "limits.flapping",
@@ -49,7 +52,7 @@ pub fn without_effect(key: &str) -> bool {
     WITHOUT_EFFECT.iter().any(|above| {
         key.strip_prefix(above)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    }) && key != "cluster.shards"
+    })
 }
 
 /// What an operator should know of keys that are set without effect.

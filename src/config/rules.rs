@@ -5,8 +5,8 @@ use figment::value::Value;
 use super::error::Problem;
 use super::layer::Layer;
 use super::model::{
-    AclSource, Authenticator, CertAsUsername, Config, Discovery, HttpAuth, ProxyProtocol, SnAuth,
-    StreamListener, Tls, Verify,
+    AclSource, Authenticator, CertAsUsername, Config, Discovery, DnsRecord, Durability, HttpAuth,
+    ProxyProtocol, SnAuth, StreamListener, Tls, Verify,
 };
 use super::read::join;
 use super::schema::{self, Node};
@@ -471,6 +471,7 @@ fn cluster(rules: &mut Rules<'_>, config: &Config) {
             "set all three, or none and a cookie",
         );
     }
+    not_in_this_build(rules, config);
     let cookie = cluster
         .cookie
         .as_ref()
@@ -480,6 +481,44 @@ fn cluster(rules: &mut Rules<'_>, config: &Config) {
         "cluster.cookie",
         "an empty cookie protects nothing",
         "use a long random text, the same on all nodes",
+    );
+}
+
+/// What a cluster needs and this build does not have: better refused than half done.
+fn not_in_this_build(rules: &mut Rules<'_>, config: &Config) {
+    let cluster = &config.cluster;
+    if !cluster.opens_links() {
+        return;
+    }
+    rules.require(
+        cluster.tls.cert_file.is_none()
+            || cluster.tls.key_file.is_none()
+            || cluster.tls.ca_file.is_none(),
+        "cluster.tls.cert_file",
+        "this build has no TLS on links between nodes",
+        "use cluster.cookie, on a network where nobody else may read along",
+    );
+    let found = !matches!(
+        cluster.discovery,
+        Discovery::Mcast | Discovery::Etcd | Discovery::K8s
+    );
+    rules.require(
+        found,
+        "cluster.discovery",
+        "this build finds nodes by manual, static and dns",
+        "for Kubernetes use discovery = \"dns\" with the name of the headless service",
+    );
+    rules.require(
+        cluster.discovery != Discovery::Dns || cluster.dns.record == DnsRecord::A,
+        "cluster.dns.record",
+        "this build asks for addresses only",
+        "use record = \"a\"; the port is that of cluster.bind",
+    );
+    rules.require(
+        config.durability == Durability::Sync,
+        "durability",
+        "nodes of a cluster vote on what stands in their logs, so each must be synced",
+        "use durability = \"sync\", or no cluster.cookie",
     );
 }
 

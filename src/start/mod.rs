@@ -27,6 +27,7 @@ use nightjar_broker::access::BoxFuture;
 use nightjar_broker::acl::AclSources;
 use nightjar_broker::auth::{AuthChain, Timer};
 use nightjar_broker::{Broker, Kept, MemoryLevel, Parts, Signal, Timestamp};
+use nightjar_cluster::{ClusterNode, Phase};
 use nightjar_gateway::mqtt::{ConnectLimits, ListenerMqtt, MqttFrontend};
 use nightjar_gateway::mqttsn::SnListeners;
 use nightjar_gateway::websocket::handshake::{StatusAnswer, StatusSource};
@@ -74,6 +75,8 @@ pub struct Node {
     /// What certificates' files said.
     certificates: api::Certificates,
     stopping: AtomicBool,
+    /// Its place in a cluster.
+    cluster: Option<Arc<ClusterNode>>,
     /// Checks passwords, whatever the authenticators are.
     hashing: access::Hashing,
 }
@@ -154,7 +157,9 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         Ok(sensors) => sensors,
         Err(error) => return exit::fail(exit::USAGE, error),
     };
-    store.start(&broker);
+    if let Err(error) = store.start(&broker).await {
+        return exit::fail(exit::FAILED, error);
+    }
     let mut addresses = bound.addresses();
     addresses.extend(sensors.addresses());
     warnings(&loaded);
@@ -181,11 +186,13 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         );
     }
     let level = loaded.config.log.level.clone();
+    let cluster = store.cluster();
     let node = Arc::new(Node {
         notify: notify::Notify::from_environment(),
         loaded: Mutex::new(loaded),
         broker,
         store: store.clone(),
+        cluster: cluster.clone(),
         listeners,
         sensors,
         log,
@@ -210,16 +217,29 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         .iter()
         .map(|(name, address)| format!(" {name}={address}"))
         .collect();
-    println!("nightjar ready:{line}");
-    node.notify.ready();
-    tracing::info!("ready after {} ms", begun.elapsed().as_millis());
-    let code = until_stopped(&node).await;
+    let ready = async {
+        if let Some(cluster) = &cluster {
+            // Until then clients are told that the server is unavailable.
+            cluster.until(Phase::Serving).await;
+        }
+        println!("nightjar ready:{line}");
+        node.notify.ready();
+        tracing::info!("ready after {} ms", begun.elapsed().as_millis());
+        std::future::pending().await
+    };
+    let code = tokio::select! {
+        code = until_stopped(&node) => code,
+        code = ready => code,
+    };
     node.notify.stopping();
     node.stopping.store(true, Ordering::Relaxed);
     stop(&node).await;
     let _ = stop_api.send(true);
     if let Some(http) = http {
         let _ = http.await;
+    }
+    if let Some(cluster) = &cluster {
+        cluster.stop().await;
     }
     // The last closes of connections are committed before the process ends.
     let _ = tokio::task::spawn_blocking(move || store.close()).await;
@@ -339,9 +359,9 @@ async fn upkeep(node: Arc<Node>) {
 }
 
 fn status(broker: &Arc<Broker>) -> StatusSource {
-    let node = broker.node().clone();
+    let (node, broker) = (broker.node().clone(), broker.clone());
     Arc::new(move || StatusAnswer {
-        healthy: true,
+        healthy: broker.store().is_serving(),
         text: format!("Node {node} is started\nnightjar is running\n"),
     })
 }
@@ -406,8 +426,8 @@ impl Node {
         json!({
             "node": &**broker.node(),
             "version": env!("CARGO_PKG_VERSION"),
-            "ready": true,
-            "state": "running",
+            "ready": broker.store().is_serving(),
+            "state": self.cluster.as_ref().map_or("running", |it| it.phase().name()),
             "uptime": Timestamp::now().since(broker.started()) / 1000,
             "durability": self.loaded.lock().config.durability,
             "connections": broker.connected(),
@@ -462,10 +482,18 @@ fn warnings(loaded: &Loaded) {
     }
 }
 
+/// The level as asked for; consensus, which tells each attempt to reach a node, speaks only if it is named.
+fn filter_of(level: &str) -> String {
+    if level.contains("openraft") {
+        return level.to_owned();
+    }
+    format!("{level},openraft=error")
+}
+
 /// Starts the log on stderr or to `log.file`; its level can change later.
 fn start_log(config: &Config) -> Result<reload::LogLevel, String> {
-    let filter =
-        EnvFilter::try_new(&config.log.level).map_err(|error| format!("log.level: {error}"))?;
+    let filter = EnvFilter::try_new(filter_of(&config.log.level))
+        .map_err(|error| format!("log.level: {error}"))?;
     let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
     let writer: tracing_subscriber::fmt::writer::BoxMakeWriter = match &config.log.file {
         None => tracing_subscriber::fmt::writer::BoxMakeWriter::new(std::io::stderr),
@@ -489,7 +517,7 @@ fn start_log(config: &Config) -> Result<reload::LogLevel, String> {
         LogFormat::Json => registry.with(text.json()).init(),
     }
     Ok(Box::new(move |level: &str| {
-        let filter = EnvFilter::try_new(level).map_err(|error| error.to_string())?;
+        let filter = EnvFilter::try_new(filter_of(level)).map_err(|error| error.to_string())?;
         handle.reload(filter).map_err(|error| error.to_string())
     }))
 }

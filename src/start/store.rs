@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use nightjar_broker::meta::{MemoryMeta, MetaStore};
 use nightjar_broker::{Broker, DurableStore, MemoryStore};
-use nightjar_cluster::{self as cluster, NodeStore, StoreConfig};
+use nightjar_cluster::{self as cluster, ClusterNode, ClusterSettings, NodeStore, StoreConfig};
 
-use crate::config::model::{Config, Durability, Recovery};
+use crate::config::model::{Config, Discovery, Durability, Recovery};
 
 /// The store of a node.
 pub enum Store {
@@ -14,6 +14,8 @@ pub enum Store {
     Memory(Arc<MemoryStore>),
     /// `durability = "sync"` and `"async"`: a log in `data_dir/store`.
     Log(Arc<NodeStore>),
+    /// The same as one of a cluster: `cluster.cookie` is set.
+    Cluster(Arc<NodeStore>, Arc<ClusterNode>),
 }
 
 impl Store {
@@ -42,6 +44,11 @@ impl Store {
         settings.session_groups = config.cluster.shards;
         settings.will_restart_grace =
             u32::try_from(config.node.will_restart_grace.get().as_secs()).unwrap_or(u32::MAX);
+        if config.cluster.opens_links() {
+            return ClusterNode::open(&settings, of_cluster(config))
+                .map(|(store, node)| Self::Cluster(store, node))
+                .map_err(|error| error.to_string());
+        }
         NodeStore::open(&settings)
             .map(|store| Self::Log(Arc::new(store)))
             .map_err(|error| error.to_string())
@@ -51,7 +58,7 @@ impl Store {
     pub fn shared(&self) -> Arc<dyn DurableStore> {
         match self {
             Self::Memory(store) => store.clone(),
-            Self::Log(store) => store.clone(),
+            Self::Log(store) | Self::Cluster(store, _) => store.clone(),
         }
     }
 
@@ -59,22 +66,67 @@ impl Store {
     pub fn meta(&self) -> Arc<dyn MetaStore> {
         match self {
             Self::Memory(_) => Arc::new(MemoryMeta::default()),
-            Self::Log(store) => store.clone(),
+            Self::Log(store) | Self::Cluster(store, _) => store.clone(),
         }
     }
 
-    /// Gives it the broker; sessions of an earlier run are routable when this returns.
-    pub fn start(&self, broker: &Arc<Broker>) {
+    /// The node's place in its cluster.
+    pub fn cluster(&self) -> Option<Arc<ClusterNode>> {
+        match self {
+            Self::Cluster(_, node) => Some(node.clone()),
+            _ => None,
+        }
+    }
+
+    /// Gives it the broker; sessions of an earlier run are routable when this returns, in a cluster when the node
+    /// serves.
+    ///
+    /// # Errors
+    /// `cluster.bind` cannot be bound, or the log of the cluster cannot be opened.
+    pub async fn start(&self, broker: &Arc<Broker>) -> Result<(), String> {
         match self {
             Self::Memory(store) => store.set_sink(broker.clone()),
             Self::Log(store) => store.start(broker.clone()),
+            Self::Cluster(_, node) => {
+                broker.set_mesh(node.clone());
+                let started = node.start(broker.clone()).await;
+                let address = started.map_err(|error| error.to_string())?;
+                tracing::info!(%address, "links between nodes are open");
+            }
         }
+        Ok(())
     }
 
     /// Writes what is still to be written and lets go of the directory.
     pub fn close(&self) {
-        if let Self::Log(store) = self {
+        if let Self::Log(store) | Self::Cluster(store, _) = self {
             store.close();
         }
+    }
+}
+
+/// The settings of `[cluster]` as the cluster crate takes them.
+fn of_cluster(config: &Config) -> ClusterSettings {
+    let cluster = &config.cluster;
+    let port = cluster.bind.get().port();
+    let dns = cluster.dns.name.clone();
+    ClusterSettings {
+        name: cluster.name.clone(),
+        node: config.node.name.to_string(),
+        bind: cluster.bind.get(),
+        advertise: cluster.advertise.clone(),
+        cookie: cluster
+            .cookie
+            .as_ref()
+            .map(|cookie| cookie.expose().to_owned())
+            .unwrap_or_default(),
+        seeds: cluster.seeds.clone(),
+        dns: dns
+            .filter(|_| cluster.discovery == Discovery::Dns)
+            .map(|name| (name, port)),
+        expect: cluster.expect,
+        replicas: usize::from(cluster.replicas),
+        autoclean: cluster.autoclean.get().map(|time| time.get()),
+        log_limit: 256 << 20,
     }
 }

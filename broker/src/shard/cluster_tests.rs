@@ -116,6 +116,31 @@ fn a_node_that_is_gone_ends_its_connections_alone_in_an_order_all_replicas_share
 }
 
 #[test]
+fn no_epoch_is_given_twice_in_a_cluster_so_that_late_entries_of_ended_sessions_meet_nobody() {
+    let mut shard = SessionShard::default();
+    let (first, _) = apply(&mut shard, open("c", 1, 0, None));
+    let first = first.unwrap().epoch;
+    let close = |epoch| {
+        SessionEntry::Close(super::Close {
+            client_id: "c".into(),
+            epoch,
+            kind: CloseKind::Normal,
+            expiry: None,
+            now: Timestamp(1500),
+        })
+    };
+    apply(&mut shard, close(first));
+    let mut bytes = Vec::new();
+    shard.encode(&mut bytes);
+    let mut shard = SessionShard::decode(&bytes).unwrap();
+    let (second, _) = apply(&mut shard, open("c", 2, 60, None));
+    let second = second.unwrap().epoch;
+    assert!(second > first);
+    apply(&mut shard, close(first));
+    assert_eq!(shard.connection("c"), Some((second, 2)), "a late close of the first");
+}
+
+#[test]
 fn wills_that_are_due_together_get_the_same_numbers_on_every_replica() {
     let build = |order: &[&str]| {
         let mut shard = SessionShard::default();

@@ -99,6 +99,8 @@ pub struct SessionShard {
     pub(super) clock: Timestamp,
     pub(super) duties: BTreeMap<u64, Duty>,
     pub(super) next_duty: u64,
+    /// The last epoch given to a connection of a cluster's node: in a shard none is given twice.
+    pub(super) epochs: u64,
     /// Sum of what the records hold in memory.
     pub(super) held: usize,
 }
@@ -389,6 +391,13 @@ impl SessionShard {
                 open.window,
             )),
         };
+        let epoch = if open.node == 0 {
+            last_epoch + 1
+        } else {
+            // What an ended session's connection left on its way from another node must not meet a later one.
+            self.epochs = self.epochs.max(last_epoch) + 1;
+            self.epochs
+        };
         let record = self.slots[slot as usize]
             .as_deref_mut()
             .expect("the slot was just found or filled");
@@ -425,7 +434,7 @@ impl SessionShard {
         if record.connected {
             record.note_sent();
         }
-        record.epoch = last_epoch + 1;
+        record.epoch = epoch;
         record.connected = true;
         record.node = open.node;
         record.transient = !present && open.expiry == 0;

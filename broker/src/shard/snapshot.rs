@@ -311,6 +311,9 @@ impl SessionShard {
                 }
             }
         }
+        if self.epochs > 0 {
+            enc.u64(self.epochs);
+        }
         let mut out = Encoder(out);
         out.u8(if bodies.places { WITH_PLACES } else { FORMAT });
         out.len(bodies.numbers.len());
@@ -379,6 +382,9 @@ impl SessionShard {
                 _ => return Err(CodecError::Invalid("duty")),
             };
             shard.duties.insert(number, duty);
+        }
+        if !from.is_empty() {
+            shard.epochs = from.u64("epoch")?;
         }
         if from.is_empty() {
             Ok(shard)

@@ -6,6 +6,7 @@
 mod acl;
 mod backup;
 mod ban;
+mod cluster;
 mod node;
 mod observe;
 mod users;
@@ -80,6 +81,8 @@ enum Command {
     Restore(backup::RestoreArgs),
     #[command(flatten)]
     Observe(observe::Command),
+    #[command(flatten)]
+    Cluster(cluster::Command),
 }
 
 impl Command {
@@ -93,6 +96,7 @@ impl Command {
             // No node is asked: it must be stopped.
             Self::Restore(_) => return Err("a restore needs no node".to_owned()),
             Self::Observe(command) => command.ask()?,
+            Self::Cluster(command) => command.ask(),
         })
     }
 }

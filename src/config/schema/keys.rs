@@ -826,7 +826,7 @@ pub(super) const CLUSTER: &[Key] = &[
         Unset("\"a long random text\""),
         "Secret that all nodes share; protects links and gossip.",
     ),
-    now(
+    restart(
         "autoclean",
         Off(&Duration),
         Is("\"5m\""),

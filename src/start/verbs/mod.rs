@@ -4,6 +4,7 @@ mod acl;
 mod args;
 mod backup;
 mod ban;
+mod cluster;
 mod node;
 mod observe;
 mod users;
@@ -22,5 +23,6 @@ pub fn registry(node: &Arc<Node>) -> Registry {
     ban::add(&mut registry, node);
     backup::add(&mut registry, node);
     observe::add(&mut registry, node);
+    cluster::add(&mut registry, node);
     registry
 }

@@ -1,0 +1,255 @@
+//! How a link begins: both sides say who they are and prove that they hold the cookie, without sending it.
+
+use std::io;
+use std::time::Duration;
+
+use ring::hmac;
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::frame::{Seal, same};
+use super::{Hello, VERSIONS};
+
+const MAGIC: &[u8; 4] = b"NJLK";
+/// The largest message before a node has proved itself.
+const MAX: usize = 4096;
+/// How long a handshake may take.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+/// Clocks of nodes may differ by so many milliseconds: entries carry the time of the node that made them.
+const CLOCKS: u64 = 10_000;
+
+/// The shared secret.
+#[derive(Clone)]
+pub(crate) struct Cookie(hmac::Key);
+
+impl Cookie {
+    pub fn new(secret: &str) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()))
+    }
+
+    fn derive(&self, what: &str, hellos: &[&[u8]; 2]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(what.as_bytes());
+        for hello in hellos {
+            context.update(&(hello.len() as u64).to_le_bytes());
+            context.update(hello);
+        }
+        let mut out = [0; 32];
+        out.copy_from_slice(context.sign().as_ref());
+        out
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+enum Step {
+    /// The one who dialed.
+    Hello(Hello),
+    /// The other one, with its proof.
+    Challenge(Hello, [u8; 32]),
+    /// The proof of the one who dialed.
+    Proof([u8; 32]),
+    /// The link is up.
+    Welcome,
+    /// It will not be, because of this.
+    Refuse(String),
+}
+
+/// Why there is no link.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// This side refuses.
+    #[error("refused here: {0}")]
+    Here(String),
+    /// The other side refuses.
+    #[error("refused there: {0}")]
+    There(String),
+    /// The other side is this process.
+    #[error("it is this node itself")]
+    Myself,
+}
+
+/// A link that is up.
+pub(super) struct Opened {
+    pub remote: Hello,
+    pub sealing: Seal,
+    pub opening: Seal,
+}
+
+async fn send(stream: &mut TcpStream, step: &Step) -> Result<Vec<u8>, HandshakeError> {
+    let body = postcard::to_allocvec(step).map_err(io::Error::other)?;
+    let mut out = MAGIC.to_vec();
+    out.extend_from_slice(&VERSIONS.0.to_le_bytes());
+    out.extend_from_slice(&VERSIONS.1.to_le_bytes());
+    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    out.extend_from_slice(&body);
+    stream.write_all(&out).await?;
+    Ok(body)
+}
+
+async fn receive(stream: &mut TcpStream) -> Result<(Step, Vec<u8>), HandshakeError> {
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await?;
+    if head[..4] != MAGIC[..] {
+        return Err(HandshakeError::Here(
+            "what came is not the beginning of a link between nodes".to_owned(),
+        ));
+    }
+    let (min, max) = (
+        u16::from_le_bytes([head[4], head[5]]),
+        u16::from_le_bytes([head[6], head[7]]),
+    );
+    if max < VERSIONS.0 || min > VERSIONS.1 {
+        return Err(HandshakeError::Here(format!(
+            "the other node speaks versions {min} to {max} of the link protocol, this one {} to {}; upgrade one step at \
+             a time",
+            VERSIONS.0, VERSIONS.1
+        )));
+    }
+    let len = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
+    if len > MAX {
+        return Err(HandshakeError::Here(format!("a greeting of {len} bytes")));
+    }
+    let mut body = vec![0; len];
+    stream.read_exact(&mut body).await?;
+    let step = postcard::from_bytes(&body)
+        .map_err(|_| HandshakeError::Here("a greeting that cannot be read".to_owned()))?;
+    if let Step::Refuse(reason) = step {
+        return Err(HandshakeError::There(reason));
+    }
+    Ok((step, body))
+}
+
+async fn refuse(stream: &mut TcpStream, error: HandshakeError) -> HandshakeError {
+    if let HandshakeError::Here(reason) = &error {
+        // The reason is worth trying; the connection ends whether it arrives or not.
+        let _ = send(stream, &Step::Refuse(reason.clone())).await;
+    }
+    error
+}
+
+const COOKIE: &str = "cluster.cookie differs: the two nodes do not hold the same cookie";
+
+/// May these two be linked?
+fn check(mine: &Hello, theirs: &Hello) -> Result<(), HandshakeError> {
+    let no = |reason: String| Err(HandshakeError::Here(reason));
+    if mine.instance == theirs.instance {
+        return Err(HandshakeError::Myself);
+    }
+    if mine.cluster != theirs.cluster {
+        return no(format!(
+            "cluster.name differs: {:?} here, {:?} at node {:?}",
+            mine.cluster, theirs.cluster, theirs.node
+        ));
+    }
+    if mine.node == theirs.node {
+        return no(format!(
+            "node.name {:?} is that of two nodes; each needs its own",
+            mine.node
+        ));
+    }
+    if !mine.cluster_id.is_empty()
+        && !theirs.cluster_id.is_empty()
+        && mine.cluster_id != theirs.cluster_id
+    {
+        return no(format!(
+            "node {:?} belongs to another cluster ({}, here {}); a node changes its cluster with an empty data directory",
+            theirs.node, theirs.cluster_id, mine.cluster_id
+        ));
+    }
+    if mine.time.abs_diff(theirs.time) > CLOCKS {
+        return no(format!(
+            "the clocks of {:?} and {:?} differ by {} s; at most {} s are allowed, synchronize them",
+            mine.node,
+            theirs.node,
+            mine.time.abs_diff(theirs.time) / 1000,
+            CLOCKS / 1000
+        ));
+    }
+    Ok(())
+}
+
+fn fresh(mut hello: Hello) -> Result<Hello, HandshakeError> {
+    SystemRandom::new()
+        .fill(&mut hello.nonce)
+        .map_err(|_| io::Error::other("no random numbers"))?;
+    Ok(hello)
+}
+
+/// The side that dialed.
+pub(super) async fn dial(
+    stream: &mut TcpStream,
+    cookie: &Cookie,
+    hello: Hello,
+) -> Result<Opened, HandshakeError> {
+    let mine = fresh(hello)?;
+    let first = send(stream, &Step::Hello(mine.clone())).await?;
+    let (step, _) = receive(stream).await?;
+    let Step::Challenge(theirs, proof) = step else {
+        return Err(HandshakeError::Here("a greeting out of turn".to_owned()));
+    };
+    let second = postcard::to_allocvec(&theirs).map_err(io::Error::other)?;
+    let hellos = [&first[..], &second[..]];
+    let checked = if same(&cookie.derive("accept", &hellos), &proof) {
+        check(&mine, &theirs)
+    } else {
+        Err(HandshakeError::Here(COOKIE.to_owned()))
+    };
+    if let Err(error) = checked {
+        return Err(refuse(stream, error).await);
+    }
+    send(stream, &Step::Proof(cookie.derive("dial", &hellos))).await?;
+    match receive(stream).await? {
+        (Step::Welcome, _) => Ok(Opened {
+            remote: theirs,
+            sealing: Seal::new(&cookie.derive("from dialer", &hellos)),
+            opening: Seal::new(&cookie.derive("from accepter", &hellos)),
+        }),
+        _ => Err(HandshakeError::Here("a greeting out of turn".to_owned())),
+    }
+}
+
+/// The side that accepted.
+pub(super) async fn accept(
+    stream: &mut TcpStream,
+    cookie: &Cookie,
+    hello: Hello,
+) -> Result<Opened, HandshakeError> {
+    match accepting(stream, cookie, hello).await {
+        Err(error) => Err(refuse(stream, error).await),
+        opened => opened,
+    }
+}
+
+async fn accepting(
+    stream: &mut TcpStream,
+    cookie: &Cookie,
+    hello: Hello,
+) -> Result<Opened, HandshakeError> {
+    let out_of_turn = || HandshakeError::Here("a greeting out of turn".to_owned());
+    let (step, first) = receive(stream).await?;
+    let Step::Hello(theirs) = step else {
+        return Err(out_of_turn());
+    };
+    let mine = fresh(hello)?;
+    let second = postcard::to_allocvec(&mine).map_err(io::Error::other)?;
+    let hellos = [&first[..], &second[..]];
+    let proof = cookie.derive("accept", &hellos);
+    send(stream, &Step::Challenge(mine.clone(), proof)).await?;
+    let (Step::Proof(proof), _) = receive(stream).await? else {
+        return Err(out_of_turn());
+    };
+    if !same(&cookie.derive("dial", &hellos), &proof) {
+        return Err(HandshakeError::Here(COOKIE.to_owned()));
+    }
+    check(&mine, &theirs)?;
+    send(stream, &Step::Welcome).await?;
+    Ok(Opened {
+        remote: theirs,
+        sealing: Seal::new(&cookie.derive("from accepter", &hellos)),
+        opening: Seal::new(&cookie.derive("from dialer", &hellos)),
+    })
+}

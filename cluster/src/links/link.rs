@@ -1,0 +1,268 @@
+//! A link that this node dials and keeps.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::handshake::{self, HandshakeError};
+use super::{Hello, Links, kind};
+
+/// Bytes that may wait to be sent before what may be dropped is dropped.
+const CROWDED: usize = 16 << 20;
+/// Written at once.
+const GATHER: usize = 128 << 10;
+/// So often a silent link says something.
+const PING: Duration = Duration::from_secs(1);
+/// A link that hears nothing for so long is broken.
+pub(super) const SILENCE: Duration = Duration::from_secs(5);
+/// Pauses between attempts, shortest and longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Why a request has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LinkError {
+    /// There is no link to the node.
+    #[error("no link to the node")]
+    Down,
+    /// It did not answer in time.
+    #[error("no answer in time")]
+    Timeout,
+}
+
+struct Up {
+    remote: Hello,
+    out: mpsc::UnboundedSender<(u8, Bytes)>,
+}
+
+/// A link.
+pub(crate) struct Link {
+    pub address: String,
+    up: Mutex<Option<Up>>,
+    error: Mutex<Option<String>>,
+    queued: Arc<AtomicUsize>,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Bytes>>>,
+    next: AtomicU64,
+    stopped: AtomicBool,
+    wake: Notify,
+}
+
+impl Link {
+    pub(super) fn new(address: &str) -> Arc<Self> {
+        Arc::new(Self {
+            address: address.to_owned(),
+            up: Mutex::new(None),
+            error: Mutex::new(None),
+            queued: Arc::default(),
+            waiting: Mutex::default(),
+            next: AtomicU64::new(1),
+            stopped: AtomicBool::new(false),
+            wake: Notify::new(),
+        })
+    }
+
+    /// Who is at the other end; `None` while it is down.
+    pub fn remote(&self) -> Option<Hello> {
+        self.up.lock().as_ref().map(|up| up.remote.clone())
+    }
+
+    /// Is it up, to this node?
+    pub fn is_to(&self, number: u64) -> bool {
+        let up = self.up.lock();
+        up.as_ref().is_some_and(|up| up.remote.number == number)
+    }
+
+    /// Why it is down.
+    pub fn error(&self) -> Option<String> {
+        self.error.lock().clone()
+    }
+
+    /// Bytes that wait to be sent.
+    pub fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Does so much wait that what may be dropped should be?
+    pub fn is_crowded(&self) -> bool {
+        self.queued() > CROWDED
+    }
+
+    /// Sends a frame; false if the link is down.
+    pub fn send(&self, kind: u8, body: Bytes) -> bool {
+        let up = self.up.lock();
+        let Some(up) = up.as_ref() else { return false };
+        let len = body.len();
+        self.queued.fetch_add(len, Ordering::Relaxed);
+        up.out.send((kind, body)).is_ok()
+    }
+
+    /// Asks and waits for the answer.
+    pub async fn request(&self, body: &[u8], patience: Duration) -> Result<Bytes, LinkError> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        self.waiting.lock().insert(id, answer);
+        let mut frame = Vec::with_capacity(8 + body.len());
+        frame.extend_from_slice(&id.to_le_bytes());
+        frame.extend_from_slice(body);
+        if !self.send(kind::REQUEST, Bytes::from(frame)) {
+            self.waiting.lock().remove(&id);
+            return Err(LinkError::Down);
+        }
+        match timeout(patience, answered).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(LinkError::Down),
+            Err(_) => {
+                self.waiting.lock().remove(&id);
+                Err(LinkError::Timeout)
+            }
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn renew(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Dials, keeps the link up, dials again.
+    pub(super) async fn run(self: Arc<Self>, links: Arc<Links>) {
+        let mut pause = RETRY.0;
+        while !self.stopped.load(Ordering::Acquire) {
+            match self.once(&links).await {
+                Ok(()) => pause = RETRY.0,
+                Err(HandshakeError::Myself) => {
+                    // It will be so until the process ends.
+                    *self.error.lock() = Some(HandshakeError::Myself.to_string());
+                    return;
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    if !matches!(error, HandshakeError::Io(_)) {
+                        links.count_refused();
+                    }
+                    let mut last = self.error.lock();
+                    if last.as_ref() != Some(&text) {
+                        tracing::warn!(address = %self.address, error = %text, "no link to a node");
+                    }
+                    *last = Some(text);
+                    drop(last);
+                    pause = (pause * 2).min(RETRY.1);
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.wake.notified() => {}
+            }
+        }
+    }
+
+    async fn once(self: &Arc<Self>, links: &Arc<Links>) -> Result<(), HandshakeError> {
+        let connect = async {
+            let mut stream = TcpStream::connect(&self.address).await?;
+            stream.set_nodelay(true)?;
+            let opened = handshake::dial(&mut stream, &links.cookie, links.local.hello()).await?;
+            Ok::<_, HandshakeError>((stream, opened))
+        };
+        let (stream, opened) = timeout(handshake::TIMEOUT, connect)
+            .await
+            .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+        let remote = opened.remote;
+        let (reading, mut writing) = stream.into_split();
+        let (out, mut frames) = mpsc::unbounded_channel::<(u8, Bytes)>();
+        self.queued.store(0, Ordering::Relaxed);
+        *self.error.lock() = None;
+        *self.up.lock() = Some(Up {
+            remote: remote.clone(),
+            out,
+        });
+        tracing::info!(node = %remote.node, number = remote.number, address = %self.address, "linked");
+        links.local.connected(self, &remote);
+        let queued = self.queued.clone();
+        let mut sealing = opened.sealing;
+        let write = async move {
+            let mut buffer = Vec::new();
+            let mut pinged = Instant::now();
+            loop {
+                let left = PING.saturating_sub(pinged.elapsed());
+                let first = match timeout(left, frames.recv()).await {
+                    Ok(Some(frame)) => frame,
+                    Ok(None) => return Ok(()),
+                    Err(_) => (kind::PING, Bytes::new()),
+                };
+                buffer.clear();
+                if pinged.elapsed() >= PING {
+                    // Also between frames that nobody answers.
+                    pinged = Instant::now();
+                    if first.0 != kind::PING {
+                        sealing.put(&mut buffer, kind::PING, &[]);
+                    }
+                }
+                let mut next = Some(first);
+                while let Some((kind, body)) = next {
+                    sealing.put(&mut buffer, kind, &body);
+                    let _ = queued.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |have| {
+                        Some(have.saturating_sub(body.len()))
+                    });
+                    next = if buffer.len() < GATHER {
+                        frames.try_recv().ok()
+                    } else {
+                        None
+                    };
+                }
+                writing.write_all(&buffer).await?;
+            }
+        };
+        let mut opening = opened.opening;
+        let read = async {
+            let mut reading = BufReader::with_capacity(64 << 10, reading);
+            loop {
+                let (kind, body) = timeout(SILENCE, opening.take(&mut reading))
+                    .await
+                    .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+                self.take_reply(links, &remote, kind, &body);
+            }
+        };
+        let result: Result<(), std::io::Error> = tokio::select! {
+            result = write => result,
+            result = read => result,
+            () = self.wake.notified() => Ok(()),
+        };
+        *self.up.lock() = None;
+        self.waiting.lock().clear();
+        if let Err(error) = &result {
+            tracing::warn!(node = %remote.node, address = %self.address, %error, "the link is down");
+            *self.error.lock() = Some(error.to_string());
+            if error.kind() == std::io::ErrorKind::InvalidData {
+                links.count_refused();
+            }
+        }
+        Ok(())
+    }
+
+    fn take_reply(&self, links: &Links, remote: &Hello, kind: u8, body: &Bytes) {
+        match kind {
+            kind::PONG => {}
+            kind::RESPONSE => {
+                let Some(id) = body.first_chunk::<8>().map(|id| u64::from_le_bytes(*id)) else {
+                    return;
+                };
+                let answer = self.waiting.lock().remove(&id);
+                if let Some(answer) = answer {
+                    // Whoever asked may have given up.
+                    let _ = answer.send(body.slice(8..));
+                }
+            }
+            kind => links.local.replied(remote, kind, body),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Links that other nodes dial.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+
+use super::handshake::{self, HandshakeError};
+use super::link::SILENCE;
+use super::{Links, kind};
+
+/// Handshakes at once.
+const HANDSHAKES: usize = 64;
+/// Requests of one link at once.
+const REQUESTS: usize = 256;
+
+/// Sends back on a link that another node dialed.
+#[derive(Debug, Clone)]
+pub(crate) struct Answers(mpsc::UnboundedSender<(u8, Vec<u8>)>);
+
+impl Answers {
+    /// Sends a frame; lost if the link is down.
+    pub fn send(&self, kind: u8, body: Vec<u8>) {
+        // The other side asks again on its next link.
+        let _ = self.0.send((kind, body));
+    }
+}
+
+/// Accepts links until dropped.
+pub(crate) async fn listen(listener: TcpListener, links: Arc<Links>) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a link cannot be accepted");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+            links.count_refused();
+            continue;
+        };
+        let links = links.clone();
+        tokio::spawn(async move {
+            match serve(stream, &links, permit).await {
+                Err(HandshakeError::Myself) | Ok(()) => {}
+                Err(error) => {
+                    let counts = !matches!(&error, HandshakeError::Io(error)
+                        if error.kind() != io::ErrorKind::InvalidData);
+                    if counts {
+                        links.count_refused();
+                        log_refusal(peer, &error);
+                    }
+                }
+            }
+        });
+    }
+}
+
+fn log_refusal(peer: SocketAddr, error: &HandshakeError) {
+    tracing::warn!(%peer, %error, "a link was refused");
+}
+
+async fn serve(
+    mut stream: TcpStream,
+    links: &Arc<Links>,
+    permit: tokio::sync::OwnedSemaphorePermit,
+) -> Result<(), HandshakeError> {
+    stream.set_nodelay(true)?;
+    let mut identity = links.identity.subscribe();
+    let hello = links.local.hello();
+    let accepted = timeout(
+        handshake::TIMEOUT,
+        handshake::accept(&mut stream, &links.cookie, hello),
+    );
+    let opened = accepted
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    drop(permit);
+    let remote = opened.remote;
+    links.local.accepted(&remote);
+    let (reading, mut writing) = stream.into_split();
+    let (out, mut frames) = mpsc::unbounded_channel::<(u8, Vec<u8>)>();
+    let answers = Answers(out);
+    let mut sealing = opened.sealing;
+    let write = async move {
+        let mut buffer = Vec::new();
+        while let Some(first) = frames.recv().await {
+            buffer.clear();
+            let mut next = Some(first);
+            while let Some((kind, body)) = next {
+                sealing.put(&mut buffer, kind, &body);
+                next = if buffer.len() < 64 << 10 {
+                    frames.try_recv().ok()
+                } else {
+                    None
+                };
+            }
+            writing.write_all(&buffer).await?;
+        }
+        Ok(())
+    };
+    let mut opening = opened.opening;
+    let permits = Arc::new(Semaphore::new(REQUESTS));
+    let read = async {
+        let mut reading = BufReader::with_capacity(64 << 10, reading);
+        loop {
+            let (kind, body) = timeout(SILENCE, opening.take(&mut reading))
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            match kind {
+                kind::PING => answers.send(kind::PONG, Vec::new()),
+                kind::REQUEST => {
+                    let Some(id) = body.first_chunk::<8>().copied() else {
+                        return Err(io::Error::from(io::ErrorKind::InvalidData));
+                    };
+                    let permit = permits.clone().acquire_owned().await;
+                    let (answers, local) = (answers.clone(), links.local.clone());
+                    let answer = local.request(remote.clone(), body.slice(8..));
+                    tokio::spawn(async move {
+                        let mut out = id.to_vec();
+                        out.extend_from_slice(&answer.await);
+                        answers.send(kind::RESPONSE, out);
+                        drop(permit);
+                    });
+                }
+                kind => links.local.received(&remote, kind, body, &answers),
+            }
+        }
+    };
+    let result: io::Result<()> = tokio::select! {
+        result = write => result,
+        result = read => result,
+        _ = identity.changed() => Ok(()),
+    };
+    Ok(result?)
+}

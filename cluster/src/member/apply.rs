@@ -1,0 +1,346 @@
+//! Applying what the cluster committed to the groups of this node.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use nightjar_broker::shard::{CloseKind, Decoder, Effect, RetainedEntry, SessionEntry, Streams};
+
+use super::{Change, Event, Member, NodeEntry, parts};
+use crate::apply::{Scratch, apply_batch};
+use crate::inner::Core;
+use crate::meta::MetaEntry;
+use crate::pending::{Submission, Work};
+use crate::raft::{Proposal, State};
+use crate::store::owed;
+use crate::writer::Batch;
+
+fn bad(error: impl std::fmt::Display) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("an entry of the cluster's log cannot be read: {error}"),
+    )
+}
+
+impl Core {
+    /// Applies one proposal that is committed at `index`.
+    pub fn apply_proposal(&self, index: u64, proposal: &Proposal) -> io::Result<()> {
+        let Some(member) = &self.member else {
+            return Ok(());
+        };
+        let mut scratch = Scratch::default();
+        if proposal.origin == 0 {
+            for part in parts::parts(&proposal.body) {
+                let (group, bytes) = part.ok_or_else(|| bad("cut off"))?;
+                if group == parts::NODES {
+                    let entry = postcard::from_bytes(bytes).map_err(bad)?;
+                    self.apply_nodes(member, index, entry, &mut scratch);
+                }
+            }
+            return Ok(());
+        }
+        let turn = member.nodes.write().take_turn(
+            proposal.origin,
+            proposal.incarnation,
+            proposal.sequence,
+        );
+        if !turn {
+            return Ok(());
+        }
+        let own = if proposal.origin == member.number() {
+            member.flight.lock().take(proposal)
+        } else {
+            None
+        };
+        let mut subscribed = false;
+        match own {
+            Some(submissions) => {
+                for (group, submissions) in submissions {
+                    self.apply_group(index, group, submissions, true, &mut scratch);
+                }
+                self.wake.notify_one();
+            }
+            None => {
+                for part in parts::parts(&proposal.body) {
+                    let (group, bytes) = part.ok_or_else(|| bad("cut off"))?;
+                    let submissions = self.decode_part(group, bytes)?;
+                    subscribed |= submissions.iter().any(|it| it.work.subscribes());
+                    self.apply_group(index, group, submissions, false, &mut scratch);
+                }
+            }
+        }
+        if subscribed {
+            let origin = proposal.origin;
+            member.tell(Event::Subscribed { origin, index });
+        }
+        Ok(())
+    }
+
+    fn decode_part(&self, group: u16, bytes: &[u8]) -> io::Result<Vec<Submission>> {
+        let mut from = Decoder(bytes);
+        from.format().map_err(bad)?;
+        let mut works = Vec::new();
+        if group < self.groups.sessions {
+            let mut entries = Vec::new();
+            while !from.is_empty() {
+                entries.push(SessionEntry::decode(&mut from).map_err(bad)?);
+            }
+            works.push(Work::Session(entries));
+        } else if group < self.groups.meta() {
+            while !from.is_empty() {
+                works.push(Work::Retained(
+                    RetainedEntry::decode(&mut from).map_err(bad)?,
+                ));
+            }
+        } else if group == self.groups.meta() {
+            while !from.is_empty() {
+                works.push(Work::Meta(MetaEntry::decode(&mut from).map_err(bad)?));
+            }
+        } else {
+            return Err(bad(format!("there is no group {group}")));
+        }
+        Ok(works.into_iter().map(Submission::of).collect())
+    }
+
+    fn apply_group(
+        &self,
+        index: u64,
+        group: u16,
+        submissions: Vec<Submission>,
+        own: bool,
+        scratch: &mut Scratch,
+    ) {
+        let batch = Batch {
+            group,
+            index: Some(index),
+            submissions,
+            own,
+        };
+        for (done, subscribes) in apply_batch(self, batch, scratch) {
+            match &self.member {
+                // SUBACK waits for the other nodes.
+                Some(member) if subscribes => member.hold(index, done),
+                _ => done.complete(Ok(())),
+            }
+        }
+    }
+
+    fn apply_nodes(&self, member: &Member, index: u64, entry: NodeEntry, scratch: &mut Scratch) {
+        let here = member.number();
+        let before = member.nodes.read().clone();
+        let change = member.nodes.write().apply(entry);
+        let (gone, kind, now) = match &change {
+            Change::None => return,
+            Change::Added => (None, CloseKind::Abnormal, None),
+            Change::Up {
+                number,
+                ended,
+                grace,
+                now,
+                ..
+            } => (
+                ended.then_some(*number),
+                CloseKind::Restart(*grace),
+                Some(*now),
+            ),
+            Change::Down { number, now, .. } => (Some(*number), CloseKind::Abnormal, Some(*now)),
+            Change::Removed { number, ended } => {
+                (ended.then_some(*number), CloseKind::Abnormal, None)
+            }
+        };
+        if let Some(node) = gone {
+            member.forget_other(node);
+            if node == here && member.flight.lock().incarnation != 0 {
+                self.fence();
+                member.tell(Event::Fenced);
+            }
+            for group in 0..self.groups.sessions {
+                let now = now.unwrap_or_else(|| {
+                    // The time of the shard itself, which all replicas agree on.
+                    self.sessions[usize::from(group)].state.lock().shard.clock()
+                });
+                let work = Work::Session(vec![SessionEntry::NodeGone { node, kind, now }]);
+                self.apply_group(index, group, vec![Submission::of(work)], false, scratch);
+            }
+        }
+        match change {
+            Change::Up { number, nonce, .. }
+                if number == here && nonce == member.nonce.load(Ordering::Acquire) =>
+            {
+                let incarnation = member
+                    .nodes
+                    .read()
+                    .nodes
+                    .get(&here)
+                    .map_or(0, |node| node.incarnation);
+                self.settle_sessions(member, None);
+                self.admit(incarnation);
+            }
+            _ => self.settle_sessions(member, Some(&before)),
+        }
+        member.release_held();
+        member.tell(Event::Nodes(change));
+    }
+
+    /// Sees to it that sessions without a connection are routed on one node. With `before`, only where that changed.
+    fn settle_sessions(&self, member: &Member, before: Option<&super::Nodes>) {
+        let Some(sink) = self.sink.read().clone() else {
+            return;
+        };
+        let here = member.number();
+        let nodes = member.nodes.read().clone();
+        for group in &self.sessions {
+            let restored: Vec<_> = group.state.lock().shard.restored().collect();
+            for session in restored {
+                let home = nodes.home(session.node);
+                if before.is_some_and(|before| before.home(session.node) == home) {
+                    continue;
+                }
+                if session.connected {
+                    if session.node != here {
+                        sink.moved(&session.client_id, session.epoch);
+                    }
+                } else if home == here {
+                    sink.restore(session);
+                } else {
+                    sink.moved(&session.client_id, session.epoch);
+                }
+            }
+        }
+        sink.settled();
+    }
+
+    /// This node leads, or does no more. What earlier leaders began is done again.
+    pub fn lead(&self, leads: bool) {
+        let Some(member) = &self.member else { return };
+        if member.leading.swap(leads, Ordering::AcqRel) == leads {
+            return;
+        }
+        member.doing.lock().clear();
+        if leads {
+            self.take_duties();
+        }
+    }
+
+    /// Begins what shards still owe.
+    pub fn take_duties(&self) {
+        let (Some(member), Some(sink)) = (&self.member, self.sink.read().clone()) else {
+            return;
+        };
+        for (number, group) in self.sessions.iter().enumerate() {
+            let number = number as u16;
+            let state = group.state.lock();
+            for (duty, what) in state.shard.duties() {
+                if member.begin_duty(number, duty) {
+                    sink.effect(number, owed(duty, what));
+                }
+            }
+        }
+        sink.settled();
+    }
+
+    /// What an effect means on this node; `None`: nothing. One node does what is to be done once.
+    pub fn share_of(&self, group: u16, leads: bool, effect: Effect) -> Option<Effect> {
+        let Some(member) = &self.member else {
+            return Some(effect);
+        };
+        match effect {
+            Effect::Will { duty, .. } => {
+                (leads && member.begin_duty(group, duty)).then_some(effect)
+            }
+            Effect::Dropped { .. } => leads.then_some(effect),
+            Effect::Ended {
+                client_id,
+                epoch,
+                slot,
+                shared,
+                duty,
+                undelivered,
+            } => {
+                let does = leads && duty.is_none_or(|duty| member.begin_duty(group, duty));
+                Some(Effect::Ended {
+                    client_id,
+                    epoch,
+                    slot,
+                    shared: if does { shared } else { Vec::new() },
+                    duty: duty.filter(|_| does),
+                    undelivered: if leads { undelivered } else { 0 },
+                })
+            }
+            effect => Some(effect),
+        }
+    }
+
+    /// Looks at an entry before it is applied: what ends begun duties.
+    pub fn note_entry(&self, group: u16, entry: &SessionEntry) {
+        if let (Some(member), SessionEntry::Fulfilled { duties }) = (&self.member, entry) {
+            member.end_duties(group, duties);
+        }
+    }
+
+    /// Puts the state of a snapshot in the place of what is here: this node was too far behind for the log.
+    pub fn install(&self, state: State) -> io::Result<()> {
+        let Some(member) = &self.member else {
+            return Ok(());
+        };
+        if state.sessions.len() != self.sessions.len()
+            || state.retained.len() != self.retained.len()
+        {
+            return Err(bad(
+                "the snapshot has another number of groups than this node (cluster.shards)",
+            ));
+        }
+        // Connections of this node stand on a state that is gone.
+        if member.serves() {
+            self.fence();
+            member.tell(Event::Fenced);
+        }
+        let sink = self.sink.read().clone();
+        for (number, (group, shard)) in self.sessions.iter().zip(state.sessions).enumerate() {
+            let number = number as u16;
+            let mut now = group.state.lock();
+            if let Some(sink) = &sink {
+                for filter in now.shard.routes() {
+                    sink.effect(number, Effect::RouteRemoved(filter));
+                }
+                for filter in shard.routes() {
+                    sink.effect(number, Effect::RouteAdded(filter));
+                }
+            }
+            now.shard = shard;
+            now.streams = Streams::default();
+            now.pressed.clear();
+            group.pressed.store(0, Ordering::Release);
+        }
+        for (group, shard) in self.retained.iter().zip(state.retained) {
+            group.state.write().0 = shard;
+        }
+        let told: Vec<(String, Option<Vec<u8>>)> = {
+            let mut meta = self.meta.write();
+            let (old, new) = (&meta.0.0, &state.meta.0);
+            let gone = old.keys().filter(|key| !new.contains_key(*key));
+            let told = gone
+                .map(|key| (key.clone(), None))
+                .chain(
+                    new.iter()
+                        .filter(|(key, value)| old.get(*key) != Some(*value))
+                        .map(|(key, value)| (key.clone(), Some(value.clone()))),
+                )
+                .collect();
+            meta.0 = state.meta;
+            told
+        };
+        for watcher in &*self.watchers.read() {
+            for (key, value) in &told {
+                watcher.changed(key, value.as_deref());
+            }
+        }
+        *member.nodes.write() = state.nodes;
+        self.settle_sessions(member, None);
+        member.doing.lock().clear();
+        if member.leads() {
+            self.take_duties();
+        }
+        member.tell(Event::Nodes(Change::Added));
+        Ok(())
+    }
+}

@@ -1,0 +1,231 @@
+//! A store that is one node of a cluster: what connections submit becomes proposals of this node, and what the
+//! cluster committed, whoever proposed it, is applied here.
+//!
+//! The state of every group is on every node, in the order of one log. So a session's queue is pumped by the node its
+//! client is connected to, from its own copy; retained messages are read where they are asked for; and a proposal's
+//! answers are made by the node that proposed it, when it applies it.
+
+mod apply;
+mod flight;
+mod nodes;
+mod open;
+pub(crate) mod parts;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use nightjar_broker::Completion;
+use nightjar_mqtt::ReasonCode;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, mpsc};
+
+pub(crate) use flight::Flight;
+pub(crate) use nodes::{Change, NodeEntry, Nodes};
+pub(crate) use open::{Identity as MemberIdentity, Opened, raft_dir, write_mark};
+
+use crate::inner::Core;
+
+/// What the node's tasks are told of.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The nodes changed.
+    Nodes(Change),
+    /// A subscription of another node's client is applied here.
+    Subscribed { origin: u64, index: u64 },
+    /// This node may not serve: its incarnation ended, or it was too far behind.
+    Fenced,
+}
+
+/// A SUBACK that waits until every node has applied its subscription.
+struct Held {
+    index: u64,
+    done: Arc<Completion>,
+}
+
+/// What a store has more when its node is one of a cluster.
+pub(crate) struct Member {
+    /// Number of this node; 0 until it has one.
+    pub number: AtomicU64,
+    /// It leads consensus.
+    pub leading: AtomicBool,
+    /// Clients may connect: it is up and its lease holds.
+    pub serving: AtomicBool,
+    pub nodes: RwLock<Nodes>,
+    /// The incarnation that this process asked for, by its nonce: what the log says of earlier ones is history.
+    pub nonce: AtomicU64,
+    pub flight: Mutex<Flight>,
+    /// Proposals wait to be sent.
+    pub ready: Notify,
+    /// Index of the last entry applied.
+    pub applied: AtomicU64,
+    /// What other nodes said they applied.
+    others: Mutex<BTreeMap<u64, u64>>,
+    held: Mutex<Vec<Held>>,
+    /// Duties that this node, leading, has begun.
+    doing: Mutex<HashSet<(u16, u64)>>,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+impl Member {
+    pub fn new(nodes: Nodes, number: u64, events: mpsc::UnboundedSender<Event>) -> Self {
+        Self {
+            number: AtomicU64::new(number),
+            leading: AtomicBool::new(false),
+            serving: AtomicBool::new(false),
+            nodes: RwLock::new(nodes),
+            nonce: AtomicU64::new(0),
+            flight: Mutex::default(),
+            ready: Notify::new(),
+            applied: AtomicU64::new(0),
+            others: Mutex::default(),
+            held: Mutex::default(),
+            doing: Mutex::default(),
+            events,
+        }
+    }
+
+    pub fn number(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
+    }
+
+    pub fn leads(&self) -> bool {
+        self.leading.load(Ordering::Acquire)
+    }
+
+    pub fn serves(&self) -> bool {
+        self.serving.load(Ordering::Acquire)
+    }
+
+    pub fn tell(&self, event: Event) {
+        // At the end of the process nobody listens.
+        let _ = self.events.send(event);
+    }
+
+    /// A SUBACK waits until all nodes that are up have applied `index`.
+    fn hold(&self, index: u64, done: Arc<Completion>) {
+        self.held.lock().push(Held { index, done });
+        self.release_held();
+    }
+
+    /// Another node has applied up to `index`.
+    pub fn note_other(&self, node: u64, index: u64) {
+        {
+            let mut others = self.others.lock();
+            let have = others.entry(node).or_default();
+            *have = (*have).max(index);
+        }
+        self.release_held();
+    }
+
+    pub fn release_held(&self) {
+        let here = self.number();
+        let reached = {
+            let nodes = self.nodes.read();
+            let others = self.others.lock();
+            nodes
+                .up()
+                .filter(|node| *node != here)
+                .map(|node| others.get(&node).copied().unwrap_or(0))
+                .min()
+                .unwrap_or(u64::MAX)
+        };
+        let mut done = Vec::new();
+        self.held.lock().retain(|held| {
+            let wait = held.index > reached;
+            if !wait {
+                done.push(held.done.clone());
+            }
+            wait
+        });
+        for done in done {
+            done.complete(Ok(()));
+        }
+    }
+
+    /// SUBACKs that wait.
+    pub fn held(&self) -> usize {
+        self.held.lock().len()
+    }
+
+    /// A node's earlier word of what it applied means nothing for its next life.
+    fn forget_other(&self, node: u64) {
+        self.others.lock().remove(&node);
+    }
+
+    /// Begins a duty unless it was begun before; true if it is to be done.
+    fn begin_duty(&self, group: u16, duty: u64) -> bool {
+        self.doing.lock().insert((group, duty))
+    }
+
+    fn end_duties(&self, group: u16, duties: &[u64]) {
+        let mut doing = self.doing.lock();
+        for duty in duties {
+            doing.remove(&(group, *duty));
+        }
+    }
+}
+
+impl Core {
+    /// Number of this node in its cluster; 0 if it is none of one.
+    pub fn number(&self) -> u64 {
+        self.member.as_ref().map_or(0, Member::number)
+    }
+
+    /// Is what entries ask of a node (publish a will, let time pass) this node's business?
+    pub fn leads(&self) -> bool {
+        self.member.as_ref().is_none_or(Member::leads)
+    }
+
+    /// This node may take no more: everything that waits fails, and nothing new is taken until [`Self::admit`].
+    pub fn fence(&self) {
+        let Some(member) = &self.member else { return };
+        member.serving.store(false, Ordering::Release);
+        let round = {
+            let mut pending = self.pending.lock();
+            pending.fenced = true;
+            pending.take()
+        };
+        let in_flight = member.flight.lock().clear();
+        let waiting = round
+            .into_iter()
+            .map(|(group, pending)| (group, pending.submissions))
+            .chain(in_flight);
+        for (group, submissions) in waiting {
+            for submission in submissions {
+                self.refused(group, &submission);
+                submission.refuse(ReasonCode::ServerUnavailable);
+            }
+        }
+        let held = std::mem::take(&mut *member.held.lock());
+        for held in held {
+            held.done.complete(Err(ReasonCode::ServerUnavailable));
+        }
+        self.wake.notify_all();
+    }
+
+    /// This incarnation of the node is up: what is submitted from here on is proposed.
+    fn admit(&self, incarnation: u64) {
+        let Some(member) = &self.member else { return };
+        member.flight.lock().begin(incarnation);
+        self.pending.lock().fenced = false;
+        self.wake.notify_all();
+    }
+
+    /// Is nothing of this node on its way?
+    pub fn is_idle(&self) -> bool {
+        let pending = self.pending.lock();
+        let flies = self
+            .member
+            .as_ref()
+            .is_some_and(|member| member.flight.lock().first().is_some());
+        pending.is_empty() && !flies
+    }
+
+    /// Everything before and with `index` is applied.
+    pub fn note_applied(&self, index: u64) {
+        if let Some(member) = &self.member {
+            member.applied.store(index, Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! The tasks of a node.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use nightjar_broker::Timestamp;
+use nightjar_mqtt::ReasonCode;
+use tokio::sync::mpsc;
+
+use super::requests::{Reply, Request};
+use super::{ClusterNode, LEASE, Phase, RENEW, random};
+use crate::links::{Link, kind};
+use crate::member::{Change, Event};
+use crate::raft::Proposal;
+
+/// The pulse of a node.
+const TICK: Duration = Duration::from_millis(100);
+/// A proposal that is not applied after so long is sent again.
+const RESEND: Duration = Duration::from_secs(2);
+/// A request about this node's own life may take so long.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Forms, joins, registers, renews the lease, leads.
+pub(super) async fn drive(node: Arc<ClusterNode>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut count = 0u64;
+    loop {
+        ticks.tick().await;
+        if count % 5 == 0 {
+            node.dial_all().await;
+        }
+        if count % 10 == 0 {
+            node.log.note_mark();
+            if let Some(links) = node.links() {
+                for link in links.all() {
+                    node.tell_applied(&link);
+                }
+            }
+        }
+        count += 1;
+        match node.phase() {
+            Phase::Left => continue,
+            Phase::Alone => node.form_or_join().await,
+            Phase::Starting | Phase::Serving => {
+                node.watch_leader();
+                node.keep_lease();
+                node.lead();
+            }
+        }
+    }
+}
+
+impl ClusterNode {
+    /// Is the lease over, does it have to be renewed, may the node serve?
+    fn keep_lease(self: &Arc<Self>) {
+        let member = self.member();
+        let number = member.number();
+        let now = Instant::now();
+        let up = member.flight.lock().incarnation;
+        let mut lease = self.lease.lock();
+        if up != 0 && lease.until.is_some_and(|until| until <= now) {
+            drop(lease);
+            self.set_problem("the lease of this node is over: no majority confirmed it in time");
+            self.fence();
+            return;
+        }
+        if up == 0 {
+            self.set_phase(Phase::Starting);
+            let due = lease
+                .asked
+                .is_none_or(|asked| asked + Duration::from_millis(500) <= now);
+            if !due || self.leaving.load(Ordering::Acquire) {
+                return;
+            }
+            lease.asked = Some(now);
+            if lease.nonce == 0 {
+                lease.nonce = random();
+            }
+            member.nonce.store(lease.nonce, Ordering::Release);
+            let request = Request::Register {
+                number,
+                nonce: lease.nonce,
+                address: self.own_address(),
+                grace: self.store.grace,
+                now: Timestamp::now().0,
+            };
+            drop(lease);
+            let node = self.clone();
+            tokio::spawn(async move {
+                match node.ask_leader(request, PATIENCE).await {
+                    // Counted from when it was asked for: the leader counts from when it heard of it.
+                    Ok(Reply::Ok) => {
+                        let mut lease = node.lease.lock();
+                        lease.until = lease.until.max(Some(now + LEASE));
+                    }
+                    Ok(Reply::Refused(what)) => node.set_problem(what),
+                    Ok(other) => node.set_problem(format!("not up yet: {other:?}")),
+                    Err(what) => node.set_problem(what),
+                }
+            });
+            return;
+        }
+        let due = lease.renewed.is_none_or(|renewed| renewed + RENEW <= now);
+        if due {
+            lease.renewed = Some(now);
+            drop(lease);
+            let node = self.clone();
+            tokio::spawn(async move {
+                let request = Request::Lease {
+                    number,
+                    incarnation: up,
+                };
+                match node.ask_leader(request, LEASE).await {
+                    Ok(Reply::Ok) => {
+                        let mut lease = node.lease.lock();
+                        lease.until = lease.until.max(Some(now + LEASE));
+                    }
+                    Ok(Reply::Expired) => {
+                        if node.member().flight.lock().incarnation == up {
+                            node.set_problem("the cluster took this node for dead");
+                            node.fence();
+                        }
+                    }
+                    // Asked again soon; the lease says how long that may go on.
+                    Ok(_) | Err(_) => {}
+                }
+            });
+        } else {
+            drop(lease);
+        }
+        let holds = self.lease.lock().until.is_some_and(|until| until > now);
+        if holds && !member.serves() && self.routes.knows_all(number, &member.nodes.read()) {
+            member.serving.store(true, Ordering::Release);
+            *self.problem.lock() = None;
+            tracing::info!(number, incarnation = up, "this node serves in the cluster");
+            self.set_phase(Phase::Serving);
+        }
+    }
+
+    /// This node may not act for the cluster: nothing is acknowledged, clients go elsewhere.
+    pub(super) fn fence(&self) {
+        self.core().fence();
+        self.routes.fence();
+        self.forwards.fence();
+        {
+            let mut lease = self.lease.lock();
+            lease.until = None;
+            lease.nonce = 0;
+            lease.renewed = None;
+        }
+        if let Some(broker) = self.broker() {
+            broker.close_all(ReasonCode::ServerUnavailable);
+        }
+        if self.phase() == Phase::Serving {
+            self.set_phase(Phase::Starting);
+        }
+    }
+
+    /// Follows who leads.
+    fn watch_leader(&self) {
+        let number = self.member().number();
+        let leads = number != 0 && self.leader() == Some(number);
+        if leads != self.member().leads() {
+            {
+                let mut leases = self.leases.lock();
+                leases.heard.clear();
+                leases.since = leads.then(Instant::now);
+            }
+            if leads {
+                tracing::info!("this node leads the cluster");
+            }
+            self.core().lead(leads);
+        }
+    }
+
+    /// The node stops: others need not wait for its lease.
+    pub(super) async fn goodbye(self: &ClusterNode) {
+        self.leaving.store(true, Ordering::Release);
+        let member = self.member();
+        let incarnation = member.flight.lock().incarnation;
+        let number = member.number();
+        let Some(leader) = self.leader().filter(|_| incarnation != 0) else {
+            return;
+        };
+        let request = Request::Down {
+            number,
+            incarnation,
+        };
+        if leader == number {
+            let entry = crate::member::NodeEntry::Down {
+                number,
+                incarnation,
+                now: Timestamp::now().0,
+            };
+            // If it does not succeed the lease ends by itself.
+            let _ = tokio::time::timeout(PATIENCE, self.commit(&entry)).await;
+        } else if let Some(link) = self.links().and_then(|links| links.to(leader)) {
+            let _ = self.ask(&link, &request, PATIENCE).await;
+        }
+    }
+
+    /// Tells a node how far this one has applied the log.
+    pub(super) fn tell_applied(&self, link: &Link) {
+        let applied = self.member().applied.load(Ordering::Acquire);
+        link.send(
+            kind::APPLIED,
+            Bytes::copy_from_slice(&applied.to_le_bytes()),
+        );
+    }
+
+    /// A proposal of another node, for this one as the leader.
+    pub(super) fn take_proposal(&self, proposal: Proposal) {
+        if let Some(raft) = self.raft() {
+            let queue = self.proposals.get_or_init(|| inbox(raft));
+            // Whoever sent it sends it again if it gets lost.
+            let _ = queue.send(proposal);
+        }
+    }
+}
+
+/// Proposals of other nodes, in the order in which they came.
+fn inbox(raft: crate::raft::Raft) -> mpsc::UnboundedSender<Proposal> {
+    let (sender, mut proposals) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(proposal) = proposals.recv().await {
+            if raft.client_write_ff(proposal, None).await.is_err() {
+                return;
+            }
+        }
+    });
+    sender
+}
+
+/// Sends this node's proposals to the leader, and again to the next one.
+pub(super) async fn propose(node: Arc<ClusterNode>) {
+    let member = node.member();
+    let mut target = None;
+    let mut sent = 0;
+    let mut stuck: (u64, Instant) = (0, Instant::now());
+    let mut incarnation = 0;
+    loop {
+        let _ = tokio::time::timeout(Duration::from_millis(100), member.ready.notified()).await;
+        let (now_incarnation, first) = {
+            let flight = member.flight.lock();
+            (flight.incarnation, flight.first())
+        };
+        let Some(first) = first else {
+            stuck = (0, Instant::now());
+            continue;
+        };
+        if now_incarnation != incarnation {
+            incarnation = now_incarnation;
+            sent = 0;
+        }
+        let leader = node.leader();
+        if leader != target {
+            target = leader;
+            sent = 0;
+        }
+        if stuck.0 != first {
+            stuck = (first, Instant::now());
+        } else if stuck.1.elapsed() >= RESEND {
+            stuck.1 = Instant::now();
+            sent = 0;
+        }
+        let (Some(leader), Some(raft)) = (leader, node.raft()) else {
+            continue;
+        };
+        let proposals = member.flight.lock().behind(sent);
+        for proposal in proposals {
+            let sequence = proposal.sequence;
+            let gone = if leader == member.number() {
+                raft.client_write_ff(proposal, None).await.is_ok()
+            } else {
+                match (
+                    node.links().and_then(|links| links.to(leader)),
+                    postcard::to_allocvec(&proposal),
+                ) {
+                    (Some(link), Ok(body)) => link.send(kind::PROPOSE, body.into()),
+                    _ => false,
+                }
+            };
+            if !gone {
+                sent = 0;
+                break;
+            }
+            sent = sequence;
+        }
+    }
+}
+
+/// What the state machine tells.
+pub(super) async fn events(node: Arc<ClusterNode>, mut events: mpsc::UnboundedReceiver<Event>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Fenced => node.fence_after_change(),
+            Event::Subscribed { origin, index } => {
+                if let Some(link) = node.links().and_then(|links| links.to(origin)) {
+                    link.send(kind::APPLIED, Bytes::copy_from_slice(&index.to_le_bytes()));
+                }
+            }
+            Event::Nodes(change) => node.changed(change),
+        }
+    }
+}
+
+impl ClusterNode {
+    /// This node's incarnation was ended by the cluster; a new one may have begun since.
+    fn fence_after_change(&self) {
+        let again = self.member().flight.lock().incarnation != 0;
+        if again {
+            // The entry that ended the last incarnation began the next: the store did its part already.
+            if let Some(broker) = self.broker() {
+                broker.close_all(ReasonCode::ServerUnavailable);
+            }
+            return;
+        }
+        self.set_problem("the cluster took this node for dead");
+        self.fence();
+    }
+
+    fn changed(&self, change: Change) {
+        let member = self.member();
+        let here = member.number();
+        let (gone, incarnation) = match &change {
+            Change::Up { number, .. }
+                if *number == here && member.flight.lock().incarnation != 0 =>
+            {
+                let incarnation = member.flight.lock().incarnation;
+                if let Some(links) = self.links() {
+                    self.routes.begin(links, incarnation);
+                }
+                (None, 0)
+            }
+            Change::Up { number, .. } if *number != here => {
+                let nodes = member.nodes.read();
+                let now = nodes.nodes.get(number).map_or(0, |node| node.incarnation);
+                (Some(*number), now.saturating_sub(1))
+            }
+            Change::Down {
+                number,
+                incarnation,
+                ..
+            } => (Some(*number), *incarnation),
+            Change::Removed { number, .. } => (Some(*number), u64::MAX),
+            Change::Up { .. } | Change::Added | Change::None => (None, 0),
+        };
+        if let (Some(number), Some(broker)) = (gone.filter(|it| *it != here), self.broker()) {
+            self.routes.forget(&broker, number, incarnation);
+            let (groups, done) = self.forwards.forget(number);
+            let ticket = broker.hand_back_forwards(groups);
+            tokio::spawn(async move {
+                // The publishers of what goes to another member wait for that one.
+                let result = ticket.wait().await;
+                for done in done {
+                    done.complete(result);
+                }
+            });
+        }
+        if matches!(&change, Change::Removed { number, .. } if *number == here) {
+            self.left();
+        }
+        self.routes.settle(here, &member.nodes.read());
+        member.release_held();
+        member.ready.notify_one();
+    }
+}

@@ -1,0 +1,314 @@
+//! What nodes ask of each other, and the answers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use openraft::ReadPolicy;
+use serde::{Deserialize, Serialize};
+
+use super::{ClusterNode, Phase};
+use crate::links::{Answer, Answers, Hello, Link, Local, kind};
+use crate::member::{NodeEntry, parts};
+use crate::raft::{Proposal, Rpc, answer};
+
+/// A request. Its encoding begins with a byte that says whether consensus is meant: its answers are its own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// A number for a new node.
+    Join {
+        name: String,
+        address: String,
+        nonce: u64,
+        groups: (u16, u16),
+    },
+    /// A new incarnation.
+    Register {
+        number: u64,
+        nonce: u64,
+        address: String,
+        grace: u32,
+        now: u64,
+    },
+    /// The lease goes on.
+    Lease { number: u64, incarnation: u64 },
+    /// The node stops.
+    Down { number: u64, incarnation: u64 },
+    /// The node leaves for good.
+    Leave { number: u64 },
+    /// A node that is down is removed for good, by name or number.
+    ForceLeave { node: String },
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Reply {
+    Ok,
+    Joined {
+        number: u64,
+        cluster: String,
+    },
+    /// Ask the leader.
+    NotLeader,
+    /// There is no such incarnation any more.
+    Expired,
+    /// No, and why.
+    Refused(String),
+    /// Not now.
+    Later(String),
+}
+
+/// Addresses of nodes that dialed, at most.
+const HEARD: usize = 256;
+
+const RAFT: u8 = 0;
+const NODE: u8 = 1;
+
+/// The request that carries a message of consensus.
+pub(crate) fn raft_request(rpc: &Rpc) -> Result<Vec<u8>, String> {
+    postcard::to_extend(rpc, vec![RAFT]).map_err(|error| error.to_string())
+}
+
+impl ClusterNode {
+    /// Asks the leader, which may be this node.
+    pub(super) async fn ask_leader(
+        self: &Arc<Self>,
+        request: Request,
+        patience: Duration,
+    ) -> Result<Reply, String> {
+        let leader = self.leader().ok_or_else(|| {
+            "there is no leader: no majority of the voters is reachable".to_owned()
+        })?;
+        if leader == self.member().number() {
+            return Ok(self.serve(request).await);
+        }
+        let link = self
+            .links()
+            .and_then(|links| links.to(leader))
+            .ok_or_else(|| format!("there is no link to the leader, node {leader}"))?;
+        self.ask(&link, &request, patience).await
+    }
+
+    pub(super) async fn ask(
+        &self,
+        link: &Link,
+        request: &Request,
+        patience: Duration,
+    ) -> Result<Reply, String> {
+        let body = postcard::to_extend(request, vec![NODE]).map_err(|error| error.to_string())?;
+        let answer = link
+            .request(&body, patience)
+            .await
+            .map_err(|error| format!("{}: {error}", link.address))?;
+        postcard::from_bytes(&answer).map_err(|error| error.to_string())
+    }
+
+    /// Number of the leader that this node knows.
+    pub(super) fn leader(&self) -> Option<u64> {
+        let raft = self.raft()?;
+        openraft::async_runtime::watch::WatchReceiver::borrow_watched(&raft.metrics())
+            .current_leader
+    }
+
+    /// Commits an entry about nodes.
+    pub(super) async fn commit(&self, entry: &NodeEntry) -> Result<(), String> {
+        let raft = self
+            .raft()
+            .ok_or_else(|| "consensus does not run".to_owned())?;
+        let proposal = Proposal {
+            origin: 0,
+            incarnation: 0,
+            sequence: 0,
+            body: parts::of_nodes(entry),
+        };
+        raft.client_write(proposal)
+            .await
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    }
+
+    pub(super) async fn serve(self: &Arc<Self>, request: Request) -> Reply {
+        let leads = self.leader() == Some(self.member().number()) && self.member().number() != 0;
+        if !leads {
+            return Reply::NotLeader;
+        }
+        let done = |result: Result<(), String>| match result {
+            Ok(()) => Reply::Ok,
+            Err(what) => Reply::Later(what),
+        };
+        match request {
+            Request::Join {
+                name,
+                address,
+                nonce,
+                groups,
+            } => self.admit_node(name, address, nonce, groups).await,
+            Request::Register {
+                number,
+                nonce,
+                address,
+                grace,
+                now,
+            } => {
+                if !self.member().nodes.read().nodes.contains_key(&number) {
+                    return Reply::Refused(format!(
+                        "node {number} was removed from the cluster; it comes back with an empty data directory, under a \
+                         new number"
+                    ));
+                }
+                let received = Instant::now();
+                let entry = NodeEntry::Up {
+                    number,
+                    nonce,
+                    address,
+                    grace,
+                    now,
+                };
+                let result = self.commit(&entry).await;
+                if result.is_ok() {
+                    self.leases.lock().heard.insert(number, received);
+                }
+                done(result)
+            }
+            Request::Lease {
+                number,
+                incarnation,
+            } => self.renew_lease(number, incarnation).await,
+            Request::Down {
+                number,
+                incarnation,
+            } => {
+                let now = nightjar_broker::Timestamp::now().0;
+                let entry = NodeEntry::Down {
+                    number,
+                    incarnation,
+                    now,
+                };
+                done(self.commit(&entry).await)
+            }
+            Request::Leave { number } => self.remove_node(number).await,
+            Request::ForceLeave { node } => self.force_leave(&node).await,
+        }
+    }
+
+    async fn renew_lease(&self, number: u64, incarnation: u64) -> Reply {
+        let received = Instant::now();
+        let holds = {
+            let nodes = self.member().nodes.read();
+            nodes
+                .nodes
+                .get(&number)
+                .is_some_and(|node| node.up && node.incarnation == incarnation)
+        };
+        if !holds {
+            return Reply::Expired;
+        }
+        let Some(raft) = self.raft() else {
+            return Reply::NotLeader;
+        };
+        // A leader that was deposed grants nothing: a majority must still follow it after the request came.
+        if let Err(error) = raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            return Reply::Later(error.to_string());
+        }
+        self.leases.lock().heard.insert(number, received);
+        Reply::Ok
+    }
+}
+
+impl Local for ClusterNode {
+    fn hello(&self) -> Hello {
+        self.make_hello()
+    }
+
+    fn connected(&self, link: &Arc<Link>, remote: &Hello) {
+        if remote.number != 0 {
+            self.routes.connected(link);
+            self.forwards.connected(link, remote.number);
+            self.tell_applied(link);
+        }
+        self.member().ready.notify_one();
+    }
+
+    fn accepted(&self, remote: &Hello) {
+        let mut heard = self.heard.lock();
+        if heard.len() < HEARD || heard.contains_key(&remote.address) {
+            heard.insert(remote.address.clone(), Instant::now());
+        }
+    }
+
+    fn replied(&self, remote: &Hello, kind: u8, body: &[u8]) {
+        let member = self.member();
+        match kind {
+            kind::ROUTES_ACK => {
+                self.routes
+                    .acked(member.number(), remote.number, body, &member.nodes.read());
+            }
+            kind::FORWARD_ACK => self.forwards.acked(remote.number, body),
+            _ => {}
+        }
+    }
+
+    fn request(self: Arc<Self>, from: Hello, body: Bytes) -> Answer {
+        Box::pin(async move {
+            let refused = |what: String| {
+                let said: Result<(), String> = Err(what);
+                postcard::to_allocvec(&said).unwrap_or_default()
+            };
+            match body.split_first() {
+                Some((&RAFT, rpc)) => {
+                    let Some(raft) = self.raft() else {
+                        return refused("this node is in no cluster yet".to_owned());
+                    };
+                    match postcard::from_bytes(rpc) {
+                        Ok(rpc) => answer(&raft, &self.incoming, rpc).await,
+                        Err(error) => refused(error.to_string()),
+                    }
+                }
+                Some((&NODE, request)) => {
+                    let reply = match postcard::from_bytes(request) {
+                        Ok(request) => self.serve(request).await,
+                        Err(error) => Reply::Refused(format!(
+                            "a request of node {:?} cannot be read: {error}",
+                            from.node
+                        )),
+                    };
+                    postcard::to_allocvec(&reply).unwrap_or_default()
+                }
+                _ => refused("an empty request".to_owned()),
+            }
+        })
+    }
+
+    fn received(&self, from: &Hello, kind: u8, body: Bytes, answers: &Answers) {
+        if from.number == 0 || self.phase() == Phase::Left {
+            return;
+        }
+        let Some(broker) = self.broker() else { return };
+        let good = match kind {
+            kind::PROPOSE => match postcard::from_bytes::<Proposal>(&body) {
+                Ok(proposal) => {
+                    self.take_proposal(proposal);
+                    true
+                }
+                Err(_) => false,
+            },
+            kind::ROUTES => self.routes.received(&broker, from.number, &body, answers),
+            kind::FORWARD | kind::FORWARD_QOS0 => {
+                self.forwards
+                    .received(&broker, from.number, kind, &body, answers)
+            }
+            kind::APPLIED => match body.first_chunk::<8>() {
+                Some(index) => {
+                    let index = u64::from_le_bytes(*index);
+                    self.member().note_other(from.number, index);
+                    true
+                }
+                None => false,
+            },
+            _ => false,
+        };
+        if !good {
+            tracing::warn!(node = %from.node, kind, "a frame that cannot be read");
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! The log of consensus on raft-engine: one thread appends what waits as one batch, with one sync.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::{LogState, OptionalSend, RaftLogReader};
+use parking_lot::Mutex;
+use protobuf::well_known_types::BytesValue;
+use raft_engine::{Command, Config, Engine, LogBatch, MessageExt, ReadableSize, RecoveryMode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+
+use super::{Entry, LogId, Types, Vote};
+use crate::error::Error;
+use crate::member::write_mark;
+
+const REGION: u64 = 1;
+const VOTE: &[u8] = b"vote";
+const COMMITTED: &[u8] = b"committed";
+const PURGED: &[u8] = b"purged";
+
+/// Bytes of an entry's index before it.
+const HEAD: usize = 8;
+/// Entries that are kept in memory for followers that keep up, in bytes.
+const CACHE: usize = 16 << 20;
+/// Entries handed out at once, in bytes: what fits one message to a follower well.
+const PIECE: usize = 2 << 20;
+
+struct RawEntry;
+
+impl MessageExt for RawEntry {
+    type Entry = BytesValue;
+
+    fn index(entry: &BytesValue) -> u64 {
+        entry
+            .value
+            .get(..HEAD)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map_or(0, u64::from_le_bytes)
+    }
+}
+
+enum Order {
+    Append(Vec<BytesValue>, IOFlushed<Types>),
+    Put(
+        &'static [u8],
+        Vec<u8>,
+        Option<oneshot::Sender<io::Result<()>>>,
+    ),
+    Purge(u64, Vec<u8>),
+}
+
+/// The end of the log, which followers and the state machine ask for most.
+#[derive(Default)]
+struct Tail {
+    entries: VecDeque<(Entry, usize)>,
+    bytes: usize,
+    /// Last entry; `None` if everything is purged.
+    last: Option<LogId>,
+    purged: Option<LogId>,
+}
+
+impl Tail {
+    fn cut_after(&mut self, index: Option<u64>) {
+        while let Some((entry, size)) = self.entries.back() {
+            if index.is_some_and(|index| entry.log_id.index <= index) {
+                break;
+            }
+            self.bytes -= size;
+            self.entries.pop_back();
+        }
+    }
+
+    fn first(&self) -> Option<u64> {
+        self.entries.front().map(|(entry, _)| entry.log_id.index)
+    }
+}
+
+struct Shared {
+    engine: Engine,
+    tail: Mutex<Tail>,
+    /// Index + 1 of the last entry that is on the disk.
+    flushed: AtomicU64,
+    /// Bytes appended since the last purge.
+    written: AtomicU64,
+    /// The durable mark beside the log, and what it says.
+    mark: (PathBuf, Mutex<u64>),
+}
+
+/// The log.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    shared: Arc<Shared>,
+    orders: Sender<Order>,
+}
+
+fn encode(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    postcard::to_allocvec(value).map_err(io::Error::other)
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> io::Result<T> {
+    postcard::from_bytes(bytes)
+        .map_err(|error| io::Error::other(format!("{what} in the log of the cluster: {error}")))
+}
+
+impl LogStore {
+    /// Opens or makes the log in a directory that was looked over for damage.
+    pub fn open(dir: &Path, file_size: u64, data_dir: &Path, marked: u64) -> Result<Self, Error> {
+        let config = Config {
+            dir: dir
+                .to_str()
+                .ok_or_else(|| Error::Log(format!("{} is not UTF-8", dir.display())))?
+                .to_owned(),
+            recovery_mode: RecoveryMode::TolerateTailCorruption,
+            batch_compression_threshold: ReadableSize(0),
+            target_file_size: ReadableSize(file_size),
+            purge_threshold: ReadableSize(file_size),
+            purge_rewrite_threshold: Some(ReadableSize(file_size)),
+            ..Config::default()
+        };
+        let engine = catch_unwind(AssertUnwindSafe(|| Engine::open(config))).map_err(|_| {
+            Error::Log("it cannot be put together: entries are missing".to_owned())
+        })??;
+        let mut tail = Tail::default();
+        let log = |error: io::Error| Error::Log(error.to_string());
+        if let Some(bytes) = engine.get(REGION, PURGED) {
+            tail.purged = Some(decode(&bytes, "the purge").map_err(log)?);
+        }
+        tail.last = tail.purged;
+        let mut flushed = 0;
+        if let Some(last) = engine.last_index(REGION) {
+            let entry = read(&engine, last - 1, last).map_err(log)?;
+            if let Some(entry) = entry.into_iter().next() {
+                flushed = entry.log_id.index + 1;
+                tail.last = Some(entry.log_id);
+            }
+        }
+        let shared = Arc::new(Shared {
+            engine,
+            tail: Mutex::new(tail),
+            flushed: AtomicU64::new(flushed),
+            written: AtomicU64::new(0),
+            mark: (data_dir.to_owned(), Mutex::new(marked)),
+        });
+        let (orders, received) = channel();
+        let it = shared.clone();
+        std::thread::Builder::new()
+            .name("raft-log".to_owned())
+            .spawn(move || run(&it, &received))
+            .map_err(Error::io(dir, "a thread cannot be started"))?;
+        Ok(Self { shared, orders })
+    }
+
+    /// Index + 1 of the last entry that is on the disk.
+    pub fn flushed(&self) -> u64 {
+        self.shared.flushed.load(Ordering::Acquire)
+    }
+
+    /// Index + 1 of the last entry, synced or not.
+    pub fn end(&self) -> u64 {
+        self.shared
+            .tail
+            .lock()
+            .last
+            .map_or(0, |last| last.index + 1)
+    }
+
+    /// Writes the durable mark if the log has grown.
+    pub fn note_mark(&self) {
+        let (dir, marked) = &self.shared.mark;
+        let mut marked = marked.lock();
+        let end = self.flushed();
+        if end > *marked {
+            match write_mark(dir, end, true) {
+                Ok(()) => *marked = end,
+                Err(error) => {
+                    tracing::error!(%error, "damage to the end of the log may go unnoticed");
+                }
+            }
+        }
+    }
+
+    /// Bytes appended since the last purge.
+    pub fn written(&self) -> u64 {
+        self.shared.written.load(Ordering::Relaxed)
+    }
+
+    fn order(&self, order: Order) -> io::Result<()> {
+        self.orders
+            .send(order)
+            .map_err(|_| io::Error::other("the disk failed to sync the log of the cluster"))
+    }
+
+    async fn put(&self, key: &'static [u8], value: &impl Serialize) -> io::Result<()> {
+        let (answer, answered) = oneshot::channel();
+        self.order(Order::Put(key, encode(value)?, Some(answer)))?;
+        answered
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("the log of the cluster failed")))
+    }
+}
+
+/// Reads `[from, to)`.
+fn read(engine: &Engine, from: u64, to: u64) -> io::Result<Vec<Entry>> {
+    let mut raw: Vec<BytesValue> = Vec::new();
+    // The engine counts from 1.
+    engine
+        .fetch_entries_to::<RawEntry>(REGION, from + 1, to + 1, Some(PIECE), &mut raw)
+        .map_err(io::Error::other)?;
+    raw.iter()
+        .map(|raw| decode(raw.value.get(HEAD..).unwrap_or_default(), "an entry"))
+        .collect()
+}
+
+fn run(shared: &Shared, orders: &Receiver<Order>) {
+    let mut failed = false;
+    let mut carried = None;
+    while let Some(first) = carried.take().or_else(|| orders.recv().ok()) {
+        let mut batch = LogBatch::default();
+        let mut flushed = Vec::new();
+        let mut put = Vec::new();
+        let (mut sync, mut purge, mut last, mut refused) = (false, false, None, None);
+        for order in std::iter::once(first).chain(orders.try_iter().take(256)) {
+            if let (Order::Append(entries, _), Some(last)) = (&order, last)
+                && entries
+                    .first()
+                    .is_some_and(|first| RawEntry::index(first) <= last)
+            {
+                // It replaces entries of this batch: written behind them.
+                carried = Some(order);
+                break;
+            }
+            match order {
+                Order::Append(entries, callback) => {
+                    sync = true;
+                    let size: usize = entries.iter().map(|entry| entry.value.len()).sum();
+                    shared.written.fetch_add(size as u64, Ordering::Relaxed);
+                    last = entries.last().map(RawEntry::index).or(last);
+                    if let Err(error) = batch.add_entries::<RawEntry>(REGION, &entries) {
+                        refused = Some(error.to_string());
+                    }
+                    flushed.push(callback);
+                }
+                Order::Put(key, value, answer) => {
+                    sync |= answer.is_some();
+                    if let Err(error) = batch.put(REGION, key.to_vec(), value) {
+                        refused = Some(error.to_string());
+                    }
+                    put.extend(answer);
+                }
+                Order::Purge(index, value) => {
+                    purge = true;
+                    if let Err(error) = batch.put(REGION, PURGED.to_vec(), value) {
+                        refused = Some(error.to_string());
+                    }
+                    batch.add_command(REGION, Command::Compact { index: index + 2 });
+                }
+            }
+        }
+        let written = match (refused, failed) {
+            (Some(error), _) => Err(error),
+            (None, true) => Err("an earlier sync failed".to_owned()),
+            // The engine panics when a sync fails.
+            (None, false) => {
+                match catch_unwind(AssertUnwindSafe(|| shared.engine.write(&mut batch, sync))) {
+                    Ok(result) => result.map(|_| ()).map_err(|error| error.to_string()),
+                    Err(_) => Err("a sync failed".to_owned()),
+                }
+            }
+        };
+        if let Err(error) = &written {
+            failed = true;
+            tracing::error!(%error, "the log of the cluster cannot be written: this node acknowledges nothing more");
+        } else if let Some(last) = last {
+            shared.flushed.store(last, Ordering::Release);
+        }
+        let result = || written.clone().map_err(io::Error::other);
+        for callback in flushed {
+            callback.io_completed(result());
+        }
+        for answer in put {
+            // Whoever asked may have gone.
+            let _ = answer.send(result());
+        }
+        if purge && !failed {
+            let purged = catch_unwind(AssertUnwindSafe(|| shared.engine.purge_expired_files()));
+            if !matches!(purged, Ok(Ok(_))) {
+                tracing::error!("old files of the log cannot be removed");
+            }
+        }
+    }
+}
+
+impl RaftLogReader<Types> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let from = match range.start_bound() {
+            Bound::Included(at) => *at,
+            Bound::Excluded(at) => at + 1,
+            Bound::Unbounded => 0,
+        };
+        let end = self.end();
+        let to = match range.end_bound() {
+            Bound::Included(at) => (at + 1).min(end),
+            Bound::Excluded(at) => (*at).min(end),
+            Bound::Unbounded => end,
+        };
+        let mut found = Vec::new();
+        let mut next = from;
+        while next < to {
+            let piece = self.limited_get_log_entries(next, to).await?;
+            let Some(last) = piece.last() else { break };
+            next = last.log_id.index + 1;
+            found.extend(piece);
+        }
+        Ok(found)
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let to = {
+            let tail = self.shared.tail.lock();
+            let last = tail.last.map_or(0, |last| last.index + 1);
+            let end = end.min(last);
+            match tail.first() {
+                Some(first) if start >= first => {
+                    let mut bytes = 0;
+                    let at = (start - first) as usize;
+                    let count = end.saturating_sub(start) as usize;
+                    let entries = tail.entries.iter().skip(at).take(count);
+                    return Ok(entries
+                        .take_while(|(_, size)| {
+                            let fits = bytes < PIECE;
+                            bytes += size;
+                            fits
+                        })
+                        .map(|(entry, _)| entry.clone())
+                        .collect());
+                }
+                Some(first) => end.min(first),
+                None => end,
+            }
+        };
+        if start >= to {
+            return Ok(Vec::new());
+        }
+        read(&self.shared.engine, start, to)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        self.shared
+            .engine
+            .get(REGION, VOTE)
+            .map(|bytes| decode(&bytes, "the vote"))
+            .transpose()
+    }
+}
+
+impl RaftLogStorage<Types> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
+        let tail = self.shared.tail.lock();
+        Ok(LogState {
+            last_purged_log_id: tail.purged,
+            last_log_id: tail.last,
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.put(VOTE, vote).await
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        // Only saves a restart some waiting; it need not be synced.
+        self.order(Order::Put(COMMITTED, encode(&committed)?, None))
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        let found: Option<LogId> = match self.shared.engine.get(REGION, COMMITTED) {
+            Some(bytes) => decode(&bytes, "the commit")?,
+            None => None,
+        };
+        // What was not synced may have outlived what it points at.
+        let last = self.shared.tail.lock().last;
+        Ok(found.filter(|found| last.is_some_and(|last| found.index <= last.index)))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut raw = Vec::new();
+        {
+            let mut tail = self.shared.tail.lock();
+            let flushed = self.flushed();
+            for entry in entries {
+                let mut bytes = (entry.log_id.index + 1).to_le_bytes().to_vec();
+                bytes.extend_from_slice(&encode(&entry)?);
+                tail.last = Some(entry.log_id);
+                tail.bytes += bytes.len();
+                tail.entries.push_back((entry, bytes.len()));
+                let mut value = BytesValue::new();
+                value.value = bytes;
+                raw.push(value);
+            }
+            while tail.bytes > CACHE && tail.first().is_some_and(|first| first + 1 < flushed) {
+                if let Some((_, size)) = tail.entries.pop_front() {
+                    tail.bytes -= size;
+                }
+            }
+        }
+        self.order(Order::Append(raw, callback))
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        // The engine forgets them when the next entry takes the place of the first of them. A node that dies before
+        // that finds them again, as if the leader's word had not reached it.
+        let mut tail = self.shared.tail.lock();
+        tail.cut_after(last_log_id.map(|id| id.index));
+        tail.last = last_log_id.max(tail.purged);
+        let end = last_log_id.map_or(0, |id| id.index + 1);
+        self.shared.flushed.fetch_min(end, Ordering::AcqRel);
+        drop(tail);
+        let (dir, marked) = &self.shared.mark;
+        let mut marked = marked.lock();
+        if end < *marked {
+            // The leader takes back what was never committed: this end is meant.
+            write_mark(dir, end, true).map_err(io::Error::other)?;
+            *marked = end;
+        }
+        Ok(())
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        {
+            let mut tail = self.shared.tail.lock();
+            while tail.first().is_some_and(|first| first <= log_id.index) {
+                if let Some((_, size)) = tail.entries.pop_front() {
+                    tail.bytes -= size;
+                }
+            }
+            tail.purged = Some(log_id);
+            if tail.last.is_none_or(|last| last < log_id) {
+                tail.last = Some(log_id);
+                self.shared
+                    .flushed
+                    .fetch_max(log_id.index + 1, Ordering::AcqRel);
+            }
+            self.shared.written.store(0, Ordering::Relaxed);
+        }
+        self.order(Order::Purge(log_id.index, encode(&log_id)?))
+    }
+}

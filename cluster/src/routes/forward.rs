@@ -1,0 +1,265 @@
+//! Messages for subscribers of other nodes. Those of QoS 1 and 2 are kept until the other node has queued them, and
+//! sent again on a new link; the receiver passes over repeats.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use nightjar_broker::shard::{CodecError, Decoder, Encoder};
+use nightjar_broker::{Broker, Completion, Forward, Ticket};
+use nightjar_mqtt::{QoS, ReasonCode};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::links::{Answers, Links, kind};
+
+struct Sent {
+    sequence: u64,
+    frame: Bytes,
+    /// What another member of a shared subscription gets if the node dies.
+    groups: Vec<Forward>,
+    done: Arc<Completion>,
+}
+
+/// What goes to one node.
+#[derive(Default)]
+struct Queue {
+    stream: u64,
+    last: u64,
+    unacked: VecDeque<Sent>,
+}
+
+/// What comes from one node.
+struct Source {
+    /// Instance of the node's process and stream of it.
+    stream: (u64, u64),
+    last: u64,
+    acks: mpsc::UnboundedSender<(u64, u64, Ticket, Answers)>,
+}
+
+/// Messages to and from other nodes.
+#[derive(Default)]
+pub(crate) struct Forwards {
+    to: Mutex<HashMap<u64, Queue>>,
+    from: Mutex<HashMap<u64, Source>>,
+    streams: AtomicU64,
+    /// Messages of QoS 0 that had no link, or one that was full.
+    pub dropped: AtomicU64,
+}
+
+/// Stream and sequence before the messages.
+const HEAD: usize = 24;
+
+fn encode(instance: u64, stream: u64, sequence: u64, forwards: &[Forward]) -> Bytes {
+    let mut out = Vec::with_capacity(HEAD + forwards.len() * 64);
+    for number in [instance, stream, sequence] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    let mut enc = Encoder(&mut out);
+    for forward in forwards {
+        enc.u8(u8::from(forward.group.is_some()) | forward.hops << 1);
+        if let Some((name, filter)) = &forward.group {
+            enc.text(name);
+            enc.text(filter);
+        }
+        enc.message(&forward.message);
+    }
+    Bytes::from(out)
+}
+
+fn decode(body: &[u8]) -> Result<([u64; 3], Vec<Forward>), CodecError> {
+    let (head, rest) = body
+        .split_at_checked(HEAD)
+        .ok_or(CodecError::Truncated("messages"))?;
+    let mut numbers = [0; 3];
+    for (number, bytes) in numbers.iter_mut().zip(head.chunks_exact(8)) {
+        *number = bytes
+            .iter()
+            .rev()
+            .fold(0, |n, byte| n << 8 | u64::from(*byte));
+    }
+    let mut from = Decoder(rest);
+    let mut forwards = Vec::new();
+    while !from.is_empty() {
+        let bits = from.u8("message")?;
+        let group = if bits & 1 != 0 {
+            Some((from.text("share name")?.into(), from.filter()?))
+        } else {
+            None
+        };
+        forwards.push(Forward {
+            message: from.message()?,
+            group,
+            hops: bits >> 1,
+        });
+    }
+    Ok((numbers, forwards))
+}
+
+impl Forwards {
+    /// Sends messages to a node.
+    pub fn send(&self, links: &Links, instance: u64, node: u64, forwards: Vec<Forward>) -> Ticket {
+        let acknowledged = forwards
+            .iter()
+            .any(|forward| forward.message.qos() != QoS::AtMostOnce);
+        if !acknowledged {
+            let link = links.to(node).filter(|link| !link.is_crowded());
+            let frame = encode(instance, 0, 0, &forwards);
+            let sent = link.is_some_and(|link| link.send(kind::FORWARD_QOS0, frame));
+            if !sent {
+                self.dropped
+                    .fetch_add(forwards.len() as u64, Ordering::Relaxed);
+            }
+            return Ticket::DONE;
+        }
+        let done = Completion::new(1);
+        let mut to = self.to.lock();
+        let queue = to.entry(node).or_default();
+        if queue.stream == 0 {
+            queue.stream = self.streams.fetch_add(1, Ordering::Relaxed) + 1;
+        }
+        queue.last += 1;
+        let frame = encode(instance, queue.stream, queue.last, &forwards);
+        queue.unacked.push_back(Sent {
+            sequence: queue.last,
+            frame: frame.clone(),
+            groups: forwards
+                .into_iter()
+                .filter(|forward| forward.group.is_some())
+                .collect(),
+            done: done.clone(),
+        });
+        if let Some(link) = links.to(node) {
+            link.send(kind::FORWARD, frame);
+        }
+        Ticket::on(done)
+    }
+
+    /// A link to a node came up: what it has not acknowledged goes again.
+    pub fn connected(&self, link: &crate::links::Link, node: u64) {
+        let to = self.to.lock();
+        for sent in to.get(&node).into_iter().flat_map(|queue| &queue.unacked) {
+            link.send(kind::FORWARD, sent.frame.clone());
+        }
+    }
+
+    /// A node acknowledged.
+    pub fn acked(&self, node: u64, body: &[u8]) {
+        let Some((stream, sequence)) = pair(body) else {
+            return;
+        };
+        let mut done = Vec::new();
+        if let Some(queue) = self.to.lock().get_mut(&node)
+            && queue.stream == stream
+        {
+            while queue
+                .unacked
+                .front()
+                .is_some_and(|sent| sent.sequence <= sequence)
+            {
+                done.extend(queue.unacked.pop_front().map(|sent| sent.done));
+            }
+        }
+        for done in done {
+            done.complete(Ok(()));
+        }
+    }
+
+    /// A node is gone, and its subscribers with it. What was for a shared subscription is to go elsewhere.
+    pub fn forget(&self, node: u64) -> (Vec<Forward>, Vec<Arc<Completion>>) {
+        let queue = self.to.lock().remove(&node).unwrap_or_default();
+        let mut groups = Vec::new();
+        let mut done = Vec::new();
+        for sent in queue.unacked {
+            groups.extend(sent.groups);
+            done.push(sent.done);
+        }
+        (groups, done)
+    }
+
+    /// This node is out of the cluster for now: whoever waits is told.
+    pub fn fence(&self) {
+        let queues = std::mem::take(&mut *self.to.lock());
+        for sent in queues.into_values().flat_map(|queue| queue.unacked) {
+            sent.done.complete(Err(ReasonCode::ServerUnavailable));
+        }
+    }
+
+    /// Frames that wait for an acknowledgement.
+    pub fn unacked(&self) -> usize {
+        self.to
+            .lock()
+            .values()
+            .map(|queue| queue.unacked.len())
+            .sum()
+    }
+
+    /// Messages came. False if they cannot be read.
+    pub fn received(
+        &self,
+        broker: &Arc<Broker>,
+        node: u64,
+        kind: u8,
+        body: &[u8],
+        answers: &Answers,
+    ) -> bool {
+        let Ok(([instance, stream, sequence], forwards)) = decode(body) else {
+            return false;
+        };
+        if kind == kind::FORWARD_QOS0 {
+            broker.take_forwarded(&forwards);
+            return true;
+        }
+        let mut from = self.from.lock();
+        let source = from.entry(node).or_insert_with(|| Source {
+            stream: (0, 0),
+            last: 0,
+            acks: acker(),
+        });
+        if source.stream != (instance, stream) && sequence == 1 {
+            source.stream = (instance, stream);
+            source.last = 0;
+        }
+        if source.stream != (instance, stream) || sequence > source.last + 1 {
+            return true; // Those before it come again first.
+        }
+        let ticket = if sequence == source.last + 1 {
+            source.last = sequence;
+            broker.take_forwarded(&forwards)
+        } else {
+            Ticket::DONE // A repeat: acknowledged behind those that are still under way.
+        };
+        // The task ends only with the process.
+        let _ = source
+            .acks
+            .send((stream, sequence, ticket, answers.clone()));
+        true
+    }
+
+    /// Counts what a drop of the link cost.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// Acknowledges in order, each when it is queued.
+fn acker() -> mpsc::UnboundedSender<(u64, u64, Ticket, Answers)> {
+    let (sender, mut acks) = mpsc::unbounded_channel::<(u64, u64, Ticket, Answers)>();
+    tokio::spawn(async move {
+        while let Some((stream, sequence, ticket, answers)) = acks.recv().await {
+            if ticket.wait().await.is_ok() {
+                let mut body = stream.to_le_bytes().to_vec();
+                body.extend_from_slice(&sequence.to_le_bytes());
+                answers.send(kind::FORWARD_ACK, body);
+            }
+        }
+    });
+    sender
+}
+
+fn pair(body: &[u8]) -> Option<(u64, u64)> {
+    let (first, rest) = body.split_first_chunk::<8>()?;
+    let second = rest.first_chunk::<8>()?;
+    Some((u64::from_le_bytes(*first), u64::from_le_bytes(*second)))
+}

@@ -1,0 +1,18 @@
+# shellcheck shell=bash
+# Three real nodes that are one broker.
+# shellcheck disable=SC2154  # target: of tests/run
+add_part cluster
+
+packages_cluster() {
+    have python3 || echo python3
+}
+
+part_cluster() {
+    if ! have python3; then
+        skip cluster "python3 is not installed"
+        return
+    fi
+    broker_binary cluster || return
+    run timeout 600 python3 tests/cluster/run.py --bin "$target/debug/nightjar"
+    count_script cluster $?
+}
