@@ -95,6 +95,8 @@ name = "node{self.number}"
 data_dir = "{self.data_dir}"
 [log]
 level = "info"
+[mqtt]
+max_queue_len = 100000
 [listeners.tcp.default]
 bind = "127.0.0.1:{self.mqtt}"
 [listeners.tls.default]
@@ -400,7 +402,7 @@ def nothing_acknowledged_is_lost_when_nodes_are_killed_in_turn(cluster):
                         if client.publish(f"load/{node.number}", payload.encode()) in (0, 0x10):
                             acknowledged.add(payload)
                         time.sleep(0.005)
-            except (Failed, OSError):
+            except (Failed, OSError, wire.WireError):
                 time.sleep(0.2)
 
     threads = [threading.Thread(target=publish, args=(node,)) for node in cluster.nodes.values()]

@@ -50,6 +50,8 @@ impl SessionError {
             Self::ReceiveMaximumExceeded(_) | Self::TooManyAwaitingRelease(_) => {
                 ReasonCode::ReceiveMaximumExceeded
             }
+            // That code exists in CONNACK only [MQTT-3.14.2-1].
+            Self::NotCommitted(ReasonCode::ServerUnavailable) => ReasonCode::ServerBusy,
             Self::NotCommitted(code) => code,
         }
     }

@@ -152,7 +152,7 @@ impl ClusterNode {
             lease.renewed = None;
         }
         if let Some(broker) = self.broker() {
-            broker.close_all(ReasonCode::ServerUnavailable);
+            broker.close_all(ReasonCode::UseAnotherServer);
         }
         if self.phase() == Phase::Serving {
             self.set_phase(Phase::Starting);
@@ -314,7 +314,7 @@ impl ClusterNode {
         if again {
             // The entry that ended the last incarnation began the next: the store did its part already.
             if let Some(broker) = self.broker() {
-                broker.close_all(ReasonCode::ServerUnavailable);
+                broker.close_all(ReasonCode::UseAnotherServer);
             }
             return;
         }
