@@ -67,7 +67,8 @@ impl Link {
         cx.count(Counted::AddressChanges);
         let same_address = |old: &Path| old.peer.ip() == path.peer.ip();
         let old = std::mem::replace(&mut self.path, path.clone());
-        if self.validated && same_address(&old) {
+        // Another port of the address it had is no other place.
+        if same_address(&old) {
             return;
         }
         if self.validated {

@@ -227,7 +227,8 @@ impl Live {
         if let Some(due) = self.session.poll_timeout() {
             at = at.min(due);
         }
-        at
+        // What it came in with (a token) is good until then.
+        self.info.expires_at.map_or(at, |over| at.min(over))
     }
 
     /// Time passed.
@@ -248,6 +249,9 @@ impl Live {
                     return Err(Over::Lost(Counted::LostKeepAlive));
                 }
             }
+        }
+        if self.info.expires_at.is_some_and(|at| at <= cx.now) {
+            return Err(Over::Closed(ReasonCode::NotAuthorized));
         }
         if self.session.poll_timeout().is_some_and(|at| at <= cx.now) {
             self.session.handle_timeout(cx.now);

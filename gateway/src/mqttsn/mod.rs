@@ -20,6 +20,7 @@
 //! # }
 //! # let store = Arc::new(MemoryStore::new(4));
 //! # let broker = Broker::new(Parts {
+//! #     kept: nightjar_broker::Kept::default(),
 //! #     node: "n".into(),
 //! #     store: store.clone(),
 //! #     settings: settings::MqttSettings::default(),
@@ -61,6 +62,8 @@ mod predefined;
 mod settings;
 mod socket;
 mod stray;
+#[cfg(test)]
+mod tests;
 mod topics;
 mod uplink;
 mod view;
