@@ -38,6 +38,8 @@ kind = "builtin"
 [acl]
 no_match = "allow"
 [[acl.sources]]
+kind = "builtin"
+[[acl.sources]]
 kind = "file"
 path = "acl.conf"
 [api]

@@ -43,10 +43,29 @@ async function users({ tab, page, broker, picture }) {
   same('after the user was deleted', gone, 'refused');
 }
 
+async function rules({ tab, page, broker, picture }) {
+  await tab.go('access?tab=rules');
+  const may = async () => (await broker.call('POST', 'acl/test', { username: 'eve', action: 'publish', topic: 'gate/open' })).body.result;
+  same('before', await may(), 'allow');
+  const rule = '{deny, {user, "eve"}, publish, ["gate/#"]}.';
+  await page.fill('[name=rule]', rule);
+  await page.click('[data-add-rule]');
+  await page.waitForSelector('[data-rule]');
+  same('with the rule', await may(), 'deny');
+  await picture('own-rules');
+  await page.click('[data-rule] [data-delete]');
+  await tab.confirm();
+  await until('the rule is gone', async () => (await tab.count('[data-rule]')) === 0);
+  same('after the rule was deleted', await may(), 'allow');
+  await page.fill('[name=rule]', '{nonsense}');
+  await page.click('[data-add-rule]');
+  await until('a broken rule is refused in words', () => tab.count('.toast.bad'));
+}
+
 async function chain({ tab, page, picture }) {
   await tab.go('access?tab=chain');
   await until('the chain', async () => (await tab.text('[data-chain] li')).includes('builtin'));
-  holds('the rules', (await tab.text('[data-acl] li')).includes('acl.conf'));
+  holds('the rules', (await page.locator('[data-acl] li').allInnerTexts()).join().includes('acl.conf'));
   await picture('rules');
   await page.click('[data-acl] button >> nth=0');
   await until('they are read again', async () => (await tab.text('.toast')).includes('read again'));
@@ -108,6 +127,7 @@ async function accounts({ tab, page, broker, picture }) {
 export default [
   ['access: may X do Y?', may],
   ['access: users', users],
+  ['access: rules of the node', rules],
   ['access: chain and rules in force', chain],
   ['bans: add, refused, lift', bans],
   ['accounts: people, keys, audit log', accounts],

@@ -3,7 +3,7 @@
 import { holds, same, until } from '../browser.js';
 
 const PLACES = [
-  'overview', 'nodes', 'alarms', 'clients', 'subscriptions', 'topics', 'retained', 'mqttsn', 'access', 'access?tab=users', 'access?tab=chain',
+  'overview', 'nodes', 'alarms', 'clients', 'subscriptions', 'topics', 'retained', 'mqttsn', 'access', 'access?tab=users', 'access?tab=rules', 'access?tab=chain',
   'bans', 'accounts', 'accounts?tab=keys', 'accounts?tab=audit', 'explain', 'traces', 'tool', 'listeners', 'settings',
 ];
 

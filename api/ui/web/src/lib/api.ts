@@ -1,5 +1,6 @@
 // Calls to the HTTP API. Paths are relative to the page, so that a proxy may put it anywhere.
 
+import { t } from "./i18n.svelte";
 import { session } from "./session.svelte";
 
 /** An answer that is not a success: `code` is the API's word for it, `message` says what to do. */
@@ -65,7 +66,21 @@ async function read<T>(answer: Response): Promise<T> {
   return (text === "" ? undefined : JSON.parse(text)) as T;
 }
 
+/** A verb of `nightjar ctl`, for administrators: its rows and its result. */
+async function ctl<T>(verb: string, args: Record<string, unknown> = {}): Promise<{ rows: T[]; end: unknown }> {
+  const text = await (await call("POST", "ctl", {}, { verb, args })).text();
+  const rows: T[] = [];
+  for (const line of text.split("\n").filter(Boolean)) {
+    const said = JSON.parse(line) as { row?: T; end?: unknown; error?: { code: string; message: string } };
+    if (said.error) throw new ApiError(400, said.error.code.toUpperCase(), said.error.message);
+    if ("row" in said) rows.push(said.row as T);
+    if ("end" in said) return { rows, end: said.end };
+  }
+  throw new ApiError(502, "UNREADABLE", t("error.unreachable"));
+}
+
 export const api = {
+  ctl,
   get: async <T>(path: string, params?: Params, signal?: AbortSignal) => read<T>(await call("GET", path, params, undefined, signal)),
   post: async <T>(path: string, body?: unknown) => read<T>(await call("POST", path, {}, body)),
   put: async <T>(path: string, body?: unknown) => read<T>(await call("PUT", path, {}, body)),

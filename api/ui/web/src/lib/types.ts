@@ -292,3 +292,8 @@ export interface AuditEntry {
   status: number;
   body: unknown;
 }
+
+export interface Rule {
+  number: number;
+  rule: string;
+}
