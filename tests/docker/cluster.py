@@ -47,7 +47,7 @@ class Cluster:
     """The compose file's services under one balancer."""
 
     def __init__(self, engine, images, kind):
-        self.engine, self.kind = engine, kind
+        self.engine, self.kind, self.ids = engine, kind, {}
         self.ports = {port: free_port() for port in PORTS}
         self.project = f"nightjartest{os.getpid()}{kind}"
         self.env = {**engine.env, "NIGHTJAR_COOKIE": os.urandom(16).hex(), "NIGHTJAR_IMAGE": images["nightjar"],
@@ -67,7 +67,10 @@ class Cluster:
         return done.stdout
 
     def container(self, service):
-        return self.compose("ps", "-q", service).strip()
+        # docker-compose takes a second for an answer that stays the same.
+        if service not in self.ids:
+            self.ids[service] = self.compose("ps", "-q", service).strip()
+        return self.ids[service]
 
     def __enter__(self):
         try:
@@ -125,6 +128,8 @@ class Cluster:
 
     def placed(self, cid, **options):
         """A client and the node that has it."""
+        # Clients that have just gone are gone for the nodes too.
+        time.sleep(1)
         before = self.connections()
         client = self.client(cid, **options)
         client.ping()
@@ -133,7 +138,7 @@ class Cluster:
             after = self.connections()
             return [node for node in NODES if after[node] > before[node]]
 
-        (home,) = until(grown, "a node has one more client", 10)
+        (home,) = until(grown, "a node has one more client", 30)
         return client, home
 
 
@@ -166,7 +171,7 @@ def a_stopped_node_takes_nothing_along(cluster):
     with cluster.client("sender") as sender:
         check(sender.publish("kept/1", b"retained", retain=True) in (0, 0x10), "retained")
         check(sender.publish("to/owner", b"waits") == 0, "queued")
-    mortal, home = cluster.placed("mortal", will=("will/mortal", b"gone", 1, False), keep_alive=10)
+    mortal, home = cluster.placed("mortal", will=("will/mortal", b"gone", 1, False), keep_alive=60)
     if watched == home:
         # It comes back on another node.
         watcher.drop()
