@@ -185,7 +185,7 @@ impl Run {
                 self.number += 1;
                 let topic = format!("up/{}", u64::from(self.number) % TOPICS);
                 let payload = format!("{} {topic}", self.number);
-                let name = Topic::Name(topic.clone());
+                let name = Topic::Name(topic);
                 let token = self.client().publish(now, name, qos, false, payload);
                 self.tokens.insert(token, self.number);
                 let fate = Fate {
@@ -199,7 +199,7 @@ impl Run {
                 let topic = format!("down/{}", u64::from(self.number) % TOPICS);
                 let payload = format!("{} {topic}", self.number);
                 let feeder = &mut self.world.ends[self.feeder].client;
-                feeder.publish(now, Topic::Name(topic.clone()), qos, false, payload);
+                feeder.publish(now, Topic::Name(topic), qos, false, payload);
                 self.world.after(self.feeder);
                 let fate = Fate {
                     qos: qos.level(),

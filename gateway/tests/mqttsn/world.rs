@@ -90,6 +90,9 @@ enum Way {
     Down(SocketAddr),
 }
 
+/// A datagram on its way: when it arrives, in which order it was sent, where it goes.
+type Flying = (u64, u64, Way, Vec<u8>);
+
 struct NoTimer;
 
 impl auth::Timer for NoTimer {
@@ -109,7 +112,7 @@ pub struct World {
     pub wire: Wire,
     dice: Dice,
     /// Datagrams on their way: when they arrive, in which order they were sent.
-    flying: BinaryHeap<Reverse<(u64, u64, Way, Vec<u8>)>>,
+    flying: BinaryHeap<Reverse<Flying>>,
     sent: u64,
     /// Datagrams of lossy ends so far.
     pub counted: usize,
