@@ -18,6 +18,7 @@ use super::client::Client;
 use super::counters::{Counted, Counters};
 use super::link::Link;
 use super::path::{Key, Output, Path};
+use super::random::Random;
 use super::settings::Settings;
 use super::stray::Strays;
 use super::wheel::Wheel;
@@ -49,33 +50,6 @@ impl Turn {
     /// The datagrams to send, in order.
     pub const fn output(&mut self) -> &mut Output {
         &mut self.out
-    }
-}
-
-/// Random numbers that a client cannot foresee, or those of a seed for tests.
-enum Random {
-    Keyed {
-        key: std::hash::RandomState,
-        next: u64,
-    },
-    Seeded(u64),
-}
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        match self {
-            Self::Keyed { key, next } => {
-                *next += 1;
-                key.hash_one(*next)
-            }
-            Self::Seeded(state) => {
-                *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-                let mut z = *state;
-                z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-                z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-                z ^ z >> 31
-            }
-        }
     }
 }
 
@@ -193,9 +167,9 @@ pub struct Gateway {
     by_address: DashMap<Key, Home, RandomState>,
     by_client: DashMap<Arc<str>, Home, RandomState>,
     sessions: AtomicUsize,
-    new_sessions: Mutex<Buckets>,
-    replies: Mutex<Buckets>,
-    minus_one: Mutex<Bucket>,
+    pub(super) new_sessions: Mutex<Buckets>,
+    pub(super) replies: Mutex<Buckets>,
+    pub(super) minus_one: Mutex<Bucket>,
     strays: Mutex<Strays>,
     stray_waker: Waker,
     hasher: RandomState,
@@ -806,52 +780,6 @@ impl Gateway {
                     }
                 }
             });
-        }
-    }
-
-    /// May this source begin another session now?
-    pub(super) fn admits_session(&self, path: &Path, now: Timestamp) -> bool {
-        self.take(
-            &self.new_sessions,
-            self.settings.new_sessions_per_source,
-            path,
-            now,
-        )
-    }
-
-    fn admits_reply(&self, path: &Path, now: Timestamp) -> bool {
-        let rate = self.settings.replies_to_strangers_per_source;
-        self.take(&self.replies, rate, path, now)
-    }
-
-    fn take(
-        &self,
-        buckets: &Mutex<Buckets>,
-        rate: Option<f64>,
-        path: &Path,
-        now: Timestamp,
-    ) -> bool {
-        let Some(rate) = rate else { return true };
-        let address = path.peer.ip();
-        let port = self.settings.trusts(address).then_some(path.peer.port());
-        buckets.lock().take(address, port, rate, now)
-    }
-
-    fn admits_minus_one(&self, now: Timestamp) -> bool {
-        self.settings.qos_minus_one
-            && self
-                .settings
-                .qos_minus_one_rate
-                .is_none_or(|rate| self.minus_one.lock().take(rate, now))
-    }
-
-    /// Tells somebody who is not known that it is not connected, but not too often.
-    pub(super) fn stranger(&self, now: Timestamp, turn: &mut Turn, path: &Path) {
-        if self.admits_reply(path, now) {
-            self.counters.count(Counted::StrangersAnswered);
-            turn.out.push(path, Message::Disconnect { duration: None });
-        } else {
-            self.counters.count(Counted::StrangersLimited);
         }
     }
 
