@@ -292,6 +292,9 @@ impl NodeStore {
     /// # Errors
     /// Those of the disk.
     pub fn snapshot(&self) -> Result<(), Error> {
+        if self.core.member.is_some() {
+            return Err(Error::OfCluster);
+        }
         let (answer, answered) = sync_channel(1);
         if self.orders.send(Order::Snapshot(answer)).is_err() {
             return Err(Error::Failed);
@@ -305,6 +308,9 @@ impl NodeStore {
     /// # Errors
     /// The file cannot be written, exists already, or the log takes nothing at the moment.
     pub fn backup(&self, path: &Path) -> Result<crate::Backup, Error> {
+        if self.core.member.is_some() {
+            return Err(Error::OfCluster);
+        }
         let (answer, answered) = sync_channel(1);
         let order = Order::Backup(path.to_owned(), answer);
         if self.orders.send(order).is_err() {

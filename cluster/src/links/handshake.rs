@@ -253,3 +253,92 @@ async fn accepting(
         opening: Seal::new(&cookie.derive("from dialer", &hellos)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn hello(node: &str, instance: u64) -> Hello {
+        Hello {
+            cluster: "nightjar".to_owned(),
+            node: node.to_owned(),
+            instance,
+            number: 0,
+            cluster_id: String::new(),
+            address: "127.0.0.1:1".to_owned(),
+            expect: 0,
+            has_data: false,
+            groups: (16, 4),
+            time: 1000,
+            nonce: [0; 32],
+        }
+    }
+
+    /// What each side says: `None` if it has a link.
+    async fn meet(dialer: (Hello, &str), accepter: (Hello, &str)) -> [Option<String>; 2] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let dialing = async {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let opened = dial(&mut stream, &Cookie::new(dialer.1), dialer.0).await;
+            opened.err().map(|error| error.to_string())
+        };
+        let accepting = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let opened = accept(&mut stream, &Cookie::new(accepter.1), accepter.0).await;
+            opened.err().map(|error| error.to_string())
+        };
+        let (dialed, accepted) = tokio::join!(dialing, accepting);
+        [dialed, accepted]
+    }
+
+    async fn refused(dialer: (Hello, &str), accepter: (Hello, &str), reason: &str) {
+        for said in meet(dialer, accepter).await {
+            let said = said.unwrap_or_default();
+            assert!(said.contains(reason), "{said:?} instead of {reason:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nodes_with_one_cookie_link_and_others_are_told_why_not() {
+        let linked = meet((hello("a", 1), "c"), (hello("b", 2), "c")).await;
+        assert_eq!(linked, [None, None]);
+        let (a, b) = (hello("a", 1), hello("b", 2));
+        refused(
+            (a.clone(), "one"),
+            (b.clone(), "two"),
+            "cluster.cookie differs",
+        )
+        .await;
+        refused((a.clone(), "c"), (hello("a", 2), "c"), "node.name \"a\"").await;
+        let mut other = b.clone();
+        other.cluster = "elsewhere".to_owned();
+        refused((a.clone(), "c"), (other, "c"), "cluster.name differs").await;
+        let mut late = b.clone();
+        late.time += CLOCKS + 1;
+        refused((a.clone(), "c"), (late, "c"), "clocks").await;
+        let (mut one, mut two) = (a, b);
+        one.cluster_id = "1".to_owned();
+        two.cluster_id = "2".to_owned();
+        refused((one, "c"), (two, "c"), "another cluster").await;
+    }
+
+    #[tokio::test]
+    async fn what_is_no_greeting_ends_the_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        for noise in [
+            &b"GET / HTTP/1.1\r\n\r\n"[..],
+            b"NJLK\x01\0\x01\0\xff\xff\xff\xff",
+            b"NJLK\x09\0\x0a\0\x01\0\0\0x",
+        ] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(noise).await.unwrap();
+            let (mut accepted, _) = listener.accept().await.unwrap();
+            let opened = accept(&mut accepted, &Cookie::new("c"), hello("b", 2)).await;
+            assert!(matches!(opened, Err(HandshakeError::Here(_))));
+        }
+    }
+}
