@@ -895,6 +895,12 @@ impl Broker {
             } => {
                 self.metrics.count(Counter::SessionsEnded);
                 self.metrics.dropped(DropReason::SessionEnded, undelivered);
+                self.journal().record(
+                    &client_id,
+                    Event::SessionEnded,
+                    format_args!("with {undelivered} messages not delivered"),
+                    Timestamp::now(),
+                );
                 if let Some(handle) = self.client(&client_id)
                     && handle.epoch() == epoch
                 {

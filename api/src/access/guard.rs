@@ -46,12 +46,13 @@ async fn pass(shared: &Arc<Shared>, request: Request, next: Next) -> Result<Resp
     let from = peer(&request);
     let who = identify(shared, request.headers(), from).await?;
     // Everybody may change their own password.
-    let own = request.method() == Method::PUT
+    let own = !who.is_key
+        && request.method() == Method::PUT
         && path
             .strip_prefix("/api/v1/accounts/")
             .and_then(|rest| rest.strip_suffix("/password"))
             == Some(&*who.name);
-    if who.role < needed && !(own && !who.is_key) {
+    if who.role < needed && !own {
         return Err(ApiError::forbidden(format!(
             "{} is {}, this needs {}",
             who.name,

@@ -34,10 +34,6 @@ pub enum Event {
     Denied,
     /// The session ended.
     SessionEnded,
-    /// An MQTT-SN client went to sleep.
-    Asleep,
-    /// An MQTT-SN client came back from sleep.
-    Awake,
 }
 
 impl Event {
@@ -54,8 +50,6 @@ impl Event {
             Self::Unsubscribed => "unsubscribed",
             Self::Denied => "denied",
             Self::SessionEnded => "session_ended",
-            Self::Asleep => "asleep",
-            Self::Awake => "awake",
         }
     }
 }

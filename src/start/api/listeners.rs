@@ -8,6 +8,7 @@ use nightjar_api::{HostError, ListenerView, TlsView};
 use nightjar_broker::Timestamp;
 use nightjar_gateway::GatewayError;
 use nightjar_gateway::listener::{ListenerState, ListenerStatus, ProxyMode, Refused};
+use nightjar_gateway::mqttsn::{Counted, SnListenerStatus};
 use nightjar_gateway::websocket::WsPath;
 use parking_lot::Mutex;
 use x509_parser::pem::Pem;
@@ -154,7 +155,40 @@ pub fn list(node: &Node) -> Vec<ListenerView> {
             tls: certificate(state).and_then(|path| node.certificates.of(&path)),
         }
     };
-    node.listeners.status().into_iter().map(view).collect()
+    let mut all: Vec<ListenerView> = node.listeners.status().into_iter().map(view).collect();
+    all.extend(node.sensors.status().iter().map(sensors));
+    all
+}
+
+/// An MQTT-SN listener: its connections are the clients it knows.
+fn sensors(status: &SnListenerStatus) -> ListenerView {
+    let gateway = &status.gateway;
+    let counters = gateway.counters();
+    ListenerView {
+        id: status.name.to_string(),
+        kind: "mqttsn".to_owned(),
+        bind: vec![status.address.to_string()],
+        running: status.running,
+        enable: true,
+        current_connections: gateway.sessions() as u64,
+        max_connections: gateway.settings().max_sessions.map(|max| max as u64),
+        handshakes: 0,
+        accepted: counters.get(Counted::Connects),
+        accept_errors: 0,
+        health_checks: 0,
+        refused: [
+            ("denied", Counted::ConnectsDenied),
+            ("congested", Counted::ConnectsCongested),
+            ("invalid", Counted::ConnectsInvalid),
+            ("abandoned", Counted::ConnectsAbandoned),
+        ]
+        .into_iter()
+        .map(|(reason, counted)| (reason.to_owned(), counters.get(counted)))
+        .collect(),
+        path: None,
+        proxy_protocol: "off".to_owned(),
+        tls: None,
+    }
 }
 
 fn failed(error: GatewayError) -> HostError {
