@@ -261,22 +261,39 @@ impl Host for NodeHost {
     }
 
     fn nodes(&self) -> Vec<NodeSummary> {
-        vec![NodeSummary {
+        let state = |running: bool| if running { "running" } else { "stopped" }.to_owned();
+        let mut own = NodeSummary {
             node: self.0.broker.node().to_string(),
-            status: if self.0.is_stopping() {
-                "stopped"
-            } else {
-                "running"
-            }
-            .to_owned(),
+            status: state(!self.0.is_stopping()),
             address: None,
-        }]
+        };
+        let mut others = Vec::new();
+        for node in self.0.cluster.iter().flat_map(|it| it.status().nodes) {
+            if node.name == own.node {
+                own.address = Some(node.address);
+            } else {
+                others.push(NodeSummary {
+                    node: node.name,
+                    status: state(node.up),
+                    address: Some(node.address),
+                });
+            }
+        }
+        others.insert(0, own);
+        others
     }
 
     fn cluster(&self) -> Map<String, Value> {
-        let loaded = self.0.loaded.lock();
-        let mut fields = Map::new();
-        fields.insert("name".into(), json!(loaded.config.cluster.name));
+        let status = self.0.cluster.as_ref().map(|it| json!(it.status()));
+        let Some(Value::Object(mut fields)) = status else {
+            let name = self.0.loaded.lock().config.cluster.name.clone();
+            return Map::from_iter([("name".to_owned(), json!(name))]);
+        };
+        // `self` and `nodes` are fields of the API's own; what is known of each node stands in `members`.
+        fields.remove("node");
+        if let Some(members) = fields.remove("nodes") {
+            fields.insert("members".into(), members);
+        }
         fields
     }
 
