@@ -300,7 +300,8 @@ impl Bans {
         ];
         let mut named = named.into_iter().flatten();
         let found = named.find(|ban| ban.until > now);
-        found.or_else(|| table.by_address(address, now)).cloned()
+        let by_address = || table.by_address(address, now);
+        found.or_else(by_address).cloned()
     }
 
     /// A ban by its name.
@@ -359,7 +360,10 @@ impl Bans {
         if self.count.load(Ordering::Acquire) >= MAX_BANS {
             return Err(BanError::TooMany);
         }
-        Ok(meta.set_value(&ban.key(), ban.write()?))
+        let (key, value) = (ban.key(), ban.write()?);
+        // In force here at once; connections end, and other nodes hear of it, when it is committed.
+        self.take(&key, Some(&value));
+        Ok(meta.set_value(&key, value))
     }
 
     /// Lifts a ban; false if there is none.

@@ -16,6 +16,7 @@ use crate::auth::{AuthChain, Owner};
 use crate::bans::Ban;
 use crate::handle::{DropReason, SessionHandle, Signal};
 use crate::kept::Kept;
+use crate::limits::Limits;
 use crate::mesh::{Interest, Mesh, Meshed};
 use crate::message::{Message, MessageHead};
 use crate::metrics::{Counter, Metrics};
@@ -85,6 +86,7 @@ pub struct Broker {
     acl: Arc<AclSources>,
     auth: AuthChain,
     kept: Kept,
+    limits: Limits,
     next_epoch: AtomicU64,
     memory: AtomicU8,
     takeovers: Takeovers,
@@ -170,6 +172,7 @@ impl Broker {
             acl: parts.acl,
             auth: parts.auth,
             kept: parts.kept,
+            limits: Limits::default(),
             next_epoch: AtomicU64::new(UNRECORDED),
             memory: AtomicU8::new(0),
             takeovers: Takeovers::default(),
@@ -199,12 +202,20 @@ impl Broker {
         for entry in &self.clients {
             let handle = entry.value();
             if handle.is_connected() && ban.speaks_of(&handle.info()) {
-                handle.signal(handle.epoch(), Signal::Close(ReasonCode::Banned));
+                // 0x8A is a code of CONNACK only (5.0 section 3.14.2.1).
+                let code = ReasonCode::AdministrativeAction;
+                handle.signal(handle.epoch(), Signal::Close(code));
                 ended += 1;
             }
         }
         self.metrics.add(Counter::DisconnectsBanned, ended);
         tracing::info!(kind = %ban.kind, who = ban.who, by = ban.by, reason = ban.reason, ended, "banned");
+    }
+
+    /// Rates of clients, users and addresses.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Builtin users and rules, bans.
@@ -857,6 +868,7 @@ impl Broker {
         self.observe.drops.refill(now);
         self.store.tick(now);
         self.kept.bans().tick(now);
+        self.limits.sweep(std::time::Instant::now());
     }
 
     /// Publishes a message of the broker itself.
@@ -901,7 +913,11 @@ impl Broker {
                     format_args!("with {undelivered} messages not delivered"),
                     Timestamp::now(),
                 );
-                if let Some(handle) = self.client(&client_id)
+                let handle = self.client(&client_id);
+                if handle.as_ref().is_none_or(|it| it.epoch() == epoch) {
+                    self.kept.owners().ended(&client_id);
+                }
+                if let Some(handle) = handle
                     && handle.epoch() == epoch
                 {
                     handle.signal(epoch, Signal::TakenOver);

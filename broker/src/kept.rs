@@ -6,6 +6,7 @@ use crate::acl::BuiltinRules;
 use crate::auth::Users;
 use crate::bans::Bans;
 use crate::meta::MetaStore;
+use crate::owners::Owners;
 
 /// Where the named values are: empty until the durable backend is open.
 pub(crate) type Place = Arc<OnceLock<Arc<dyn MetaStore>>>;
@@ -19,6 +20,7 @@ pub struct Kept {
     users: Arc<Users>,
     rules: Arc<BuiltinRules>,
     bans: Arc<Bans>,
+    owners: Arc<Owners>,
 }
 
 impl Default for Kept {
@@ -28,6 +30,7 @@ impl Default for Kept {
             users: Arc::new(Users::new(place.clone())),
             rules: Arc::new(BuiltinRules::new(place.clone())),
             bans: Arc::new(Bans::new(place.clone())),
+            owners: Arc::new(Owners::new(place.clone())),
             place,
         }
     }
@@ -67,6 +70,12 @@ impl Kept {
     #[must_use]
     pub const fn bans(&self) -> &Arc<Bans> {
         &self.bans
+    }
+
+    /// To whom durable sessions belong.
+    #[must_use]
+    pub const fn owners(&self) -> &Arc<Owners> {
+        &self.owners
     }
 }
 

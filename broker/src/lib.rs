@@ -6,6 +6,7 @@
 pub mod access;
 pub mod acl;
 pub mod admin;
+mod admission;
 pub mod auth;
 pub mod bans;
 mod broker;
@@ -13,11 +14,13 @@ mod delivery;
 pub mod filter_index;
 mod handle;
 mod kept;
+pub mod limits;
 mod mesh;
 mod message;
 pub mod meta;
 mod metrics;
 pub mod observe;
+pub mod owners;
 mod publish;
 pub mod router;
 pub mod session;
@@ -31,6 +34,7 @@ mod takeover;
 mod ticket;
 mod time;
 
+pub use admission::NotAdmitted;
 pub use broker::{Broker, MemoryLevel, OpenRequest, Parts};
 pub use delivery::{Delivery, DeliveryExtra, DurableSlot};
 pub use handle::{

@@ -1,8 +1,9 @@
 //! SCRAM-SHA-256 (RFC 5802, RFC 7677) as an enhanced authentication method of MQTT 5.0.
 //!
 //! The server keeps salted keys, never a password, and proves to the client that it knows them. Three messages: client
-//! first, server first (AUTH 0x18), client final, server final (CONNACK). Channel binding is not offered. Passwords are
-//! taken as they are, not by SASLprep: the two agree on ASCII.
+//! first, server first (AUTH 0x18), client final, server final (CONNACK). Channel binding is not offered. User names
+//! and passwords are prepared by SASLprep (RFC 4013), as RFC 5802 section 2.2 asks; what it refuses is taken as it is, as
+//! PostgreSQL does, so that a password of any bytes works where both sides do the same.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -160,12 +161,17 @@ fn first(text: &str, random: &str, shared: &Shared) -> Result<(Pending, String),
     // "m=" in front announces an extension that must be understood.
     let username = attributes.next().and_then(|a| a.strip_prefix("n="));
     let username = username.and_then(unescape).ok_or(REFUSED)?;
+    let username = prepare(&username).into_owned();
     let nonce = attributes.next().and_then(|a| a.strip_prefix("r="));
     let printable = |nonce: &&str| !nonce.is_empty() && nonce.bytes().all(|b| b.is_ascii_graphic());
     let nonce = nonce.filter(printable).ok_or(REFUSED)?;
     // Nobody acts for somebody else here.
     let other = authzid.strip_prefix("a=").map(unescape);
-    if !(authzid.is_empty() || other.flatten().as_deref() == Some(&*username)) {
+    if !(authzid.is_empty()
+        || other
+            .flatten()
+            .is_some_and(|other| prepare(&other) == username))
+    {
         return Err(REFUSED);
     }
     let found = shared.sources.iter().find_map(|s| s.scram_keys(&username));
@@ -252,9 +258,16 @@ fn unescape(name: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// The text by SASLprep; as it is where SASLprep refuses it.
+fn prepare(text: &str) -> std::borrow::Cow<'_, str> {
+    stringprep::saslprep(text).unwrap_or(std::borrow::Cow::Borrowed(text))
+}
+
 /// The keys of a password; `None` if the iterations are out of bounds. Slow on purpose.
 pub fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Option<ScramKeys> {
     let rounds = NonZeroU32::new(iterations).filter(|n| n.get() <= MAX_ITERATIONS)?;
+    let prepared = std::str::from_utf8(password).ok().map(prepare);
+    let password = prepared.as_deref().map_or(password, str::as_bytes);
     let mut salted = [0; 32];
     pbkdf2::derive(
         pbkdf2::PBKDF2_HMAC_SHA256,

@@ -2,6 +2,7 @@
 //!
 //! Each subcommand is a file here; what they have in common is [`exit`] (codes, errors) and [`output`] (tables, JSON).
 
+mod acl;
 mod certs;
 pub mod check;
 mod config;
@@ -65,6 +66,9 @@ enum Command {
     Import(import::Args),
     /// Say what this host, or a load balancer in front of it, lacks for so many clients
     Doctor(doctor::Args),
+    /// Say what a client may do by the configuration
+    #[command(subcommand)]
+    Acl(acl::Command),
     /// Make and show certificates
     #[command(subcommand)]
     Certs(certs::Command),
@@ -114,6 +118,7 @@ pub fn run() -> ExitCode {
         Command::Config(args) => config::run(&args, &before),
         Command::Import(args) => import::run(&args),
         Command::Doctor(args) => doctor::run(&args, &before),
+        Command::Acl(command) => acl::run(&command, &before),
         Command::Certs(command) => certs::run(&command),
         Command::Store(command) => store::run(&command),
         Command::Ctl(args) => ctl::run(&args, &before),

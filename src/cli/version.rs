@@ -41,10 +41,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "cluster.gossip_bind",
     "cluster.k8s",
     "cluster.mcast",
-    "limits.address",
-    "limits.client",
-    "limits.flapping",
-    "limits.user",
 ];
 
 /// True if this build does not act on a key.

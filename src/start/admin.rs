@@ -1,15 +1,18 @@
 //! Users, rules and bans of the running node, for ctl and the HTTP API.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use nightjar_broker::Timestamp;
 use nightjar_broker::access::{Action, BoxFuture, ClientInfo, Protocol, Secret};
 use nightjar_broker::acl::{AclSources, Explanation};
 use nightjar_broker::admin::{AccessAdmin, AccessQuestion, AdminError, UserChange, UserView};
-use nightjar_broker::auth::{User, UserKind, UserStore};
+use nightjar_broker::auth::{Refusal, User, UserKind, UserStore};
 use nightjar_broker::bans::{Ban, BanKind};
+use nightjar_broker::{Counter, Timestamp};
+use nightjar_gateway::listener::Refused;
 use nightjar_mqtt::ProtocolVersion;
+use serde_json::{Value, json};
 
 use super::Node;
 use crate::config::model::{Authenticator, Config};
@@ -130,6 +133,39 @@ impl AccessAdmin for Node {
 
     fn reload_rules(&self) -> Vec<String> {
         self.broker.acl().reload()
+    }
+}
+
+impl Node {
+    /// Clients that did not get in and what was paused, by reason, since the start. Reasons that never occurred are left
+    /// out.
+    pub fn refused(&self) -> Value {
+        let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+        let auth = self.broker.auth().counters();
+        for reason in Refusal::ALL {
+            *reasons.entry(reason.label()).or_default() += auth.refused(reason);
+        }
+        let metrics = self.broker.metrics();
+        for (name, counter) in [
+            ("banned", Counter::ConnectsBanned),
+            ("connects_over_rate", Counter::ConnectsOverRate),
+            ("connect_timeout", Counter::ConnectTimeouts),
+            ("flapping_bans", Counter::FlappingBans),
+            ("publish_denied", Counter::PublishDenied),
+            ("publisher_rate_pauses", Counter::RatePauses),
+            ("subscribe_denied", Counter::SubscribeDenied),
+            ("token_expired", Counter::DisconnectsExpired),
+        ] {
+            *reasons.entry(name).or_default() += metrics.get(counter);
+        }
+        for listener in self.listeners.status() {
+            for reason in Refused::ALL {
+                let count = listener.state.counters().refused(reason);
+                *reasons.entry(reason.as_str()).or_default() += count;
+            }
+        }
+        reasons.retain(|_, count| *count > 0);
+        json!(reasons)
     }
 }
 

@@ -43,6 +43,7 @@ use crate::config::model::{Config, LogFormat};
 use crate::config::{ConfigErrors, Loaded};
 use crate::ctl::{CtlServer, Registry, SOCKET};
 
+pub use settings::acl as acl_settings;
 use store::Store;
 
 /// How long clients have to leave when the node stops.
@@ -142,6 +143,7 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         ),
         kept,
     });
+    broker.limits().set(settings::limits(config));
     let server = match config.api.enable {
         true => match nightjar_api::Server::bind(config.api.bind.get()).await {
             Ok(server) => Some(server),
@@ -433,6 +435,7 @@ impl Node {
             "connections": broker.connected(),
             "sessions": broker.sessions(),
             "retained": broker.store().retained_size().0,
+            "refused": self.refused(),
             "listeners": listeners,
         })
     }

@@ -49,6 +49,7 @@ impl Node {
                 let mqtt = settings::mqtt(&fresh.config, &fresh.config.mqtt);
                 self.broker
                     .set_settings(mqtt, settings::retained(&fresh.config));
+                self.broker.limits().set(settings::limits(&fresh.config));
                 let running = self.listeners.status();
                 for listener in settings::listeners(&fresh.config) {
                     let name = listener.full_name();

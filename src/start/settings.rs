@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use nightjar_broker::acl::{AclSettings, DenyAction, NoMatch};
 use nightjar_broker::auth::AuthSettings;
+use nightjar_broker::limits::{BucketRate, Flapping, LimitSettings, Rates};
 use nightjar_broker::settings::{
     Leniency, MqttSettings, QueueLimits, QueuePolicy, RetainedSettings, SharedStrategy,
 };
@@ -15,6 +16,7 @@ use nightjar_gateway::websocket::handshake::{WsPath, WsSettings};
 use nightjar_mqtt::QoS;
 
 use crate::config::model::{self, Config, StreamKind, StreamListener};
+use crate::config::units::{OffOr, Rate};
 
 pub(super) fn millis(duration: crate::config::units::Duration) -> u64 {
     u64::try_from(duration.get().as_millis()).unwrap_or(u64::MAX)
@@ -96,6 +98,35 @@ pub const fn auth(config: &Config) -> AuthSettings {
         allow_anonymous: config.auth.allow_anonymous,
         fallthrough_anonymous: config.auth.fallthrough_anonymous,
         bind_client_id: config.auth.bind_client_id,
+    }
+}
+
+/// `[limits]` of clients, users and addresses.
+pub fn limits(config: &Config) -> LimitSettings {
+    let limits = &config.limits;
+    let flapping = limits.flapping;
+    LimitSettings {
+        client: rates(limits.client),
+        user: rates(limits.user),
+        address: rates(limits.address),
+        flapping: flapping.enable.then(|| Flapping {
+            connects: flapping.connects,
+            window: flapping.window.get(),
+            ban: flapping.ban.get(),
+        }),
+    }
+}
+
+fn rates(buckets: model::Buckets) -> Rates {
+    let rate = |amount: u64, per: crate::config::units::Duration| BucketRate {
+        burst: amount as f64,
+        per: per.get(),
+    };
+    let events = |it: OffOr<Rate>| it.get().map(|it| rate(it.amount, it.per));
+    Rates {
+        messages: events(buckets.messages),
+        bytes: buckets.bytes.get().map(|it| rate(it.amount.get(), it.per)),
+        connects: events(buckets.connects),
     }
 }
 

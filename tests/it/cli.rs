@@ -181,7 +181,7 @@ fn config_explains_a_key_and_finds_the_one_that_was_meant() {
         3,
         &["did you mean `listeners.tcp.lab.bind`?"],
     );
-    let idle = run(&dir, &["config", "explain", "limits.client.messages"]);
+    let idle = run(&dir, &["config", "explain", "cluster.gossip_bind"]);
     assert!(
         idle.out.contains("this build does not act on it"),
         "{idle:?}"
@@ -639,13 +639,13 @@ fn pub_and_sub_carry_a_message_through_a_node() {
 #[test]
 fn keys_without_effect_in_this_build_are_told() {
     let dir = Dir::new();
-    let done = check(&dir, &["limits.client.messages=10/s"]);
+    let done = check(&dir, &["cluster.gossip_bind=127.0.0.1:0"]);
     let told = done
         .out
-        .contains("limits.client.messages: is set, and this build does not act on it")
+        .contains("cluster.gossip_bind: is set, and this build does not act on it")
         || done
             .out
-            .contains("--set limits.client.messages: is set, and this build does not act on it");
+            .contains("--set cluster.gossip_bind: is set, and this build does not act on it");
     assert!(done.code == 0 && told, "{done:?}");
     assert!(!done.out.contains("mqtt.max"), "{done:?}");
 }

@@ -285,6 +285,16 @@ impl AuthChain {
         Ok(())
     }
 
+    /// Another owner holds a client identifier while it opens its session.
+    pub(crate) fn not_the_owner(&self, owner: &Owner, client: &ClientInfo) -> Refused {
+        tracing::debug!(
+            client_id = &*client.client_id,
+            ?owner,
+            "another user opens this client identifier"
+        );
+        self.refuse(ReasonCode::NotAuthorized, Refusal::BoundClientId)
+    }
+
     /// The link's answer, `None` if its time is over.
     async fn ask(&self, link: &dyn Authenticator, request: &AuthRequest) -> Option<AuthAnswer> {
         let mut answer = link.authenticate(request);

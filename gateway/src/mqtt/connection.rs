@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nightjar_broker::access::{BoxFuture, ClientInfo, Exchange, ExchangeStep};
 use nightjar_broker::acl::AccessCache;
+use nightjar_broker::limits::Allowance;
 use nightjar_broker::observe::Event;
 use nightjar_broker::settings::MqttSettings;
 use nightjar_broker::shard::CloseKind;
@@ -60,6 +61,37 @@ pub struct Terms {
     pub mountpoint: Option<Arc<str>>,
     pub acl: AccessCache,
     pub settings: Arc<MqttSettings>,
+    /// Rates of what it sends; `None` where nothing limits it.
+    pub throttle: Option<Box<Throttle>>,
+}
+
+/// What a client may send, and until when its reading pauses because it sent more.
+#[derive(Debug)]
+pub struct Throttle {
+    allowance: Box<Allowance>,
+    until: Option<Instant>,
+}
+
+impl Throttle {
+    /// Nothing was sent yet.
+    pub fn new(allowance: Box<Allowance>) -> Box<Self> {
+        Box::new(Self {
+            allowance,
+            until: None,
+        })
+    }
+
+    /// Counts what was received; true if a pause begins.
+    pub fn charge(&mut self, messages: u64, bytes: u64) -> bool {
+        let now = Instant::now();
+        let wait = self.allowance.charge(messages, bytes, now.into_std());
+        self.until = wait.map(|wait| now + wait);
+        wait.is_some()
+    }
+
+    fn ends(&self) -> Option<Instant> {
+        self.until.filter(|until| *until > Instant::now())
+    }
 }
 
 /// A connected client.
@@ -222,7 +254,8 @@ impl Connection {
         if !more
             && (self.timer.is_none()
                 || self.session.poll_timeout().is_some()
-                || self.waits_for_memory())
+                || self.waits_for_memory()
+                || self.throttled_until().is_some())
         {
             self.arm(cx, now);
         }
@@ -236,6 +269,12 @@ impl Connection {
             && !self.session.is_paused()
             && self.output.len() < OUTPUT_MAX
             && !self.waits_for_memory()
+            && self.throttled_until().is_none()
+    }
+
+    /// The end of the pause that its rates ask for, if there is one now.
+    pub(super) fn throttled_until(&self) -> Option<Instant> {
+        self.terms.throttle.as_ref()?.ends()
     }
 
     /// Memory is critical and this client publishes.
@@ -415,7 +454,12 @@ impl Connection {
         let memory = self
             .waits_for_memory()
             .then(|| Instant::now() + MEMORY_PAUSE);
-        [keep_alive, session, memory].into_iter().flatten().min()
+        // What it came with ends: a token's time.
+        let grant = self.terms.info.expires_at;
+        let grant =
+            grant.and_then(|at| Instant::now().checked_add(Duration::from_millis(at.since(now))));
+        let waits = [keep_alive, session, memory, grant, self.throttled_until()];
+        waits.into_iter().flatten().min()
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Result<(), End> {
@@ -424,6 +468,13 @@ impl Connection {
         };
         if timer.as_mut().poll(cx).is_pending() {
             return Ok(());
+        }
+        if self.terms.info.expires_at.is_some_and(|at| at <= now) {
+            return Err(End::by_server(
+                ReasonCode::MaximumConnectTime,
+                Counter::DisconnectsExpired,
+                "the token it came with has expired",
+            ));
         }
         self.session.handle_timeout(now);
         let keep_alive = self.terms.keep_alive;

@@ -8,7 +8,6 @@ use nightjar_broker::access::{
     Action, AuthRequest, CertNames, ClientInfo, Exchange, ExchangeStep, Protocol, Secret,
 };
 use nightjar_broker::acl::{AccessCache, Check};
-use nightjar_broker::auth::Owner;
 use nightjar_broker::observe::Event;
 use nightjar_broker::settings::{Leniency, MqttSettings};
 use nightjar_broker::{
@@ -20,7 +19,7 @@ use nightjar_mqtt::{
 };
 use tokio::time::timeout_at;
 
-use super::connection::{Connection, Terms};
+use super::connection::{Connection, Terms, Throttle};
 use super::message;
 use super::scratch::with_read;
 use super::{CertAsUsername, ListenerMqtt, Shared};
@@ -308,7 +307,10 @@ async fn open(
     let v5 = connect.version.is_v5();
     let (client_id, assigned) = client_id(shared, settings, connect)?;
     let mut info = client_info(accepted, connect, client_id.clone());
-    not_banned(shared, &info, now)?;
+    broker
+        .check_ban(&info, now)
+        .and_then(|()| broker.count_address(info.peer.ip()))
+        .map_err(|refused| Refusal::new(refused.code(), refused.to_string()))?;
     let said = info.username.clone();
     let password = connect.password.map(|password| Secret(password.into()));
     let mut data = None;
@@ -342,15 +344,17 @@ async fn open(
             .map_err(|refused| Refusal::new(refused.code, refused.to_string()))?,
     };
     if info.username != said {
-        not_banned(shared, &info, now)?;
+        broker
+            .check_ban(&info, now)
+            .map_err(|refused| Refusal::new(refused.code(), refused.to_string()))?;
     }
     let info = Arc::new(info);
-    if let Some(handle) = broker.client(&client_id) {
-        broker
-            .auth()
-            .may_take_over(&Owner::from(&*handle.info()), &info)
-            .map_err(|refused| Refusal::new(refused.code, refused.to_string()))?;
-    }
+    broker
+        .count_client(&info)
+        .map_err(|refused| Refusal::new(refused.code(), refused.to_string()))?;
+    let held = broker
+        .hold_client_id(&info)
+        .map_err(|refused| Refusal::new(refused.code, refused.to_string()))?;
     let mountpoint = mountpoint(accepted, &info);
     let mut acl = AccessCache::new();
     let will = match &connect.will {
@@ -394,6 +398,15 @@ async fn open(
         .open(request, now)
         .await
         .map_err(|code| Refusal::new(code, "the session could not be opened"))?;
+    if held.is_some() && expiry > 0 {
+        broker
+            .bind_client_id(&info, present)
+            .wait()
+            .await
+            .map_err(|code| Refusal::new(code, "the session's owner could not be kept"))?;
+    }
+    drop(held);
+    let throttle = broker.limits().allowance(&info, Instant::now());
     let keep_alive = match settings.server_keep_alive {
         Some(cap) if v5 && (connect.keep_alive == 0 || connect.keep_alive > cap) => cap,
         _ => connect.keep_alive,
@@ -425,6 +438,7 @@ async fn open(
         mountpoint,
         acl,
         settings: settings.clone(),
+        throttle: throttle.map(Throttle::new),
     };
     let response;
     let mut connack = Connack::new(present, ReasonCode::Success);
@@ -457,20 +471,6 @@ async fn open(
         .encode(connect.version, &mut output)
         .map_err(|error| Refusal::new(ReasonCode::UnspecifiedError, error.to_string()))?;
     Ok((session, terms, output, rest))
-}
-
-/// Refuses a client that is banned by client identifier, user name or address.
-fn not_banned(shared: &Shared, info: &ClientInfo, now: Timestamp) -> Result<(), Refusal> {
-    let bans = shared.broker.kept().bans();
-    let name = info.username.as_deref();
-    match bans.find(&info.client_id, name, info.peer.ip(), now) {
-        None => Ok(()),
-        Some(ban) => {
-            shared.broker.metrics().count(Counter::ConnectsBanned);
-            let why = format!("banned: {} {:?}", ban.kind, ban.who);
-            Err(Refusal::new(ReasonCode::Banned, why))
-        }
-    }
 }
 
 /// Response Information: where this client may ask for responses (5.0 section 3.2.2.3.15). What

@@ -44,6 +44,7 @@ impl Connection {
             && self.stepping.is_none()
             && !batch.is_stalled()
             && !self.session.is_paused()
+            && self.throttled_until().is_none()
         {
             match decoder.decode(&bytes[at..]) {
                 Ok(Decoded::Packet { packet, consumed }) => {
@@ -52,6 +53,14 @@ impl Connection {
                     tally.count(packet.packet_type());
                     if traced {
                         self.trace_received(&packet, now);
+                    }
+                    if let Some(throttle) = &mut self.terms.throttle
+                        && throttle.charge(
+                            u64::from(matches!(packet, Packet::Publish(_))),
+                            consumed as u64,
+                        )
+                    {
+                        self.session.broker().metrics().count(Counter::RatePauses);
                     }
                     if let Packet::Publish(publish) = &packet {
                         messages += 1;

@@ -77,6 +77,13 @@ pub enum Action {
     Subscribe,
 }
 
+impl Question {
+    /// Is it about SUBSCRIBE?
+    pub fn is_subscribe(&self) -> bool {
+        self.action == Action::Subscribe
+    }
+}
+
 impl Command {
     /// What it asks of the node.
     pub fn ask(&self) -> Ask {
@@ -86,7 +93,7 @@ impl Command {
                 "acl test",
                 json!({
                     "username": it.user, "clientid": it.client, "address": it.ip, "listener": it.listener,
-                    "qos": it.qos, "retain": it.retain, "subscribe": it.action == Action::Subscribe,
+                    "qos": it.qos, "retain": it.retain, "subscribe": it.is_subscribe(),
                     "topic": it.topic,
                 }),
             ),

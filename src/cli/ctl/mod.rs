@@ -11,6 +11,8 @@ mod node;
 mod observe;
 mod users;
 
+pub use acl::Question;
+
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
