@@ -43,6 +43,11 @@ fn gateways(node: &Node) -> Vec<Value> {
             .iter()
             .map(|what| (what.name().to_owned(), gateway.counters().get(*what).into()))
             .collect();
+        let malformed: serde_json::Map<String, Value> = gateway
+            .counters()
+            .malformed()
+            .map(|(reason, count)| (reason.to_owned(), count.into()))
+            .collect();
         json!({
             "listener": &*listener.name,
             "gateway_id": gateway.settings().gateway_id,
@@ -54,6 +59,7 @@ fn gateways(node: &Node) -> Vec<Value> {
             "buffered": buffered,
             "kernel_drops": listener.kernel_drops(),
             "counters": counters,
+            "malformed": malformed,
         })
     };
     status.map(view).collect()
@@ -157,6 +163,31 @@ pub fn metrics(node: &Node, out: &mut String) {
                 let count = it.gateway.counters().get(*what);
                 let _ = writeln!(out, "{name}{{listener=\"{}\"}} {count}", it.name);
             }
+        }
+    }
+    if !all.is_empty() {
+        let name = "nightjar_mqttsn_malformed_total";
+        let _ = writeln!(
+            out,
+            "# HELP {name} MQTT-SN: datagrams that are no message, by reason.\n# TYPE {name} counter"
+        );
+        for it in &all {
+            for (reason, count) in it.gateway.counters().malformed() {
+                let _ = writeln!(
+                    out,
+                    "{name}{{listener=\"{}\",reason=\"{reason}\"}} {count}",
+                    it.name
+                );
+            }
+        }
+        let name = "nightjar_mqttsn_kernel_drops";
+        let _ = writeln!(
+            out,
+            "# HELP {name} Datagrams that the system dropped because a socket's buffer was full.\n# TYPE {name} gauge"
+        );
+        for it in &all {
+            let drops = it.kernel_drops();
+            let _ = writeln!(out, "{name}{{listener=\"{}\"}} {drops}", it.name);
         }
     }
     if let Store::Log(store) = &*node.store {
