@@ -122,7 +122,9 @@ pub enum Error {
         cluster: String,
     },
     /// Asked of one node of a cluster what only a node alone does.
-    #[error("this node is one of a cluster: this build makes no backup of one; its state stands on the other nodes too")]
+    #[error(
+        "this node is one of a cluster: this build makes no backup of one; its state stands on the other nodes too"
+    )]
     OfCluster,
     /// The log engine refused.
     #[error("the log: {0}")]

@@ -1,5 +1,5 @@
 # MQTT-SN over UDP: an independent client against the gateway, each exact answer and each procedure of the standard.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 add_part sn
 
 packages_sn() {

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # HAProxy and NGINX with the files of etc/ in front of three brokers.
 # shellcheck disable=SC2154  # target, scratch: of tests/run
 add_part proxy

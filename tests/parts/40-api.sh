@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # HTTP API, metrics and ctl of a running broker; its OpenAPI description fuzzed by schemathesis; the alert rules.
 # shellcheck disable=SC2154  # target, scratch, root: of tests/run
 add_part api

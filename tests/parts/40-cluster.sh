@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Three real nodes that are one broker.
 # shellcheck disable=SC2154  # target: of tests/run
 add_part cluster

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Who gets in and who does not: limits and bans, every backend of etc/auth against its real server, the table of attacks.
 # shellcheck disable=SC2154  # target: of tests/run
 add_part security

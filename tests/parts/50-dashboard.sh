@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Each page of the dashboard in Chromium, against a broker with real clients; the types of its sources.
 # shellcheck disable=SC2154  # target, scratch, ci: of tests/run
 add_part dashboard

@@ -156,6 +156,8 @@ fn handle(n: usize) -> Arc<SessionHandle> {
         protocol: Protocol::Mqtt(ProtocolVersion::V5),
         cert_common_name: None,
         cert_subject: None,
+        cert_names: None,
+        expires_at: None,
         superuser: false,
         rules: None,
     };

@@ -29,10 +29,10 @@ pub(super) async fn drive(node: Arc<ClusterNode>) {
     let mut count = 0u64;
     loop {
         ticks.tick().await;
-        if count % 5 == 0 {
+        if count.is_multiple_of(5) {
             node.dial_all().await;
         }
-        if count % 10 == 0 {
+        if count.is_multiple_of(10) {
             node.log.note_mark();
             if let Some(links) = node.links() {
                 for link in links.all() {

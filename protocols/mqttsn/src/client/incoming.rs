@@ -50,7 +50,8 @@ impl Client {
             Message::PubRel { msg_id } => {
                 if self.unreleased.remove(&msg_id) {
                     self.released.truncate(RELEASED - 1);
-                    self.released.push_front((msg_id, now + self.config.t_retry));
+                    self.released
+                        .push_front((msg_id, now + self.config.t_retry));
                 }
                 self.send(now, Message::PubComp { msg_id });
             }
