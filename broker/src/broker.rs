@@ -1,16 +1,18 @@
 //! The broker of one node: clients, router, store, access and metrics in one place that every front-end shares.
 
-use std::net::{Ipv4Addr, SocketAddr};
+mod effects;
+mod retained;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
-use nightjar_mqtt::{ProtocolVersion, QoS, ReasonCode, TopicFilter, TopicName};
+use nightjar_mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
 use parking_lot::Mutex;
 
-use crate::access::{ClientInfo, Protocol};
+use crate::access::ClientInfo;
 use crate::acl::AclSources;
 use crate::auth::{AuthChain, Owner};
 use crate::bans::Ban;
@@ -22,14 +24,14 @@ use crate::message::{Message, MessageHead};
 use crate::metrics::{Counter, Metrics};
 use crate::observe::{Alarms, DropLedger, Event, Journal, Latencies, Observe, Tracer};
 use crate::publish::{PublishBatch, Published};
-use crate::router::{Router, Target};
+use crate::router::Router;
 use crate::session::Session;
 use crate::settings::{MqttSettings, QueueLimits, RetainedSettings};
 use crate::shard::{
-    Close, CloseKind, Effect, Open, Queued, Restored, RetainedEntry, RetainedShard, SessionEntry,
+    Close, CloseKind, Effect, Open, RetainedShard, SessionEntry,
     Supervision, Will,
 };
-use crate::store::{DurableStore, EffectSink, OpenReply};
+use crate::store::{DurableStore, OpenReply};
 use crate::subscription::Subscription;
 use crate::takeover::Takeovers;
 use crate::ticket::{Progress, Ticket};
@@ -684,60 +686,6 @@ impl Broker {
         }
     }
 
-    /// Gives what a member had not acknowledged to another one.
-    pub(crate) fn hand_back(&self, handle: &Arc<SessionHandle>, deliveries: Vec<crate::Delivery>) {
-        let mut batch = PublishBatch::default();
-        for delivery in deliveries {
-            if let Some(group) = delivery.group() {
-                self.to_group(
-                    &delivery.message,
-                    group,
-                    Some(handle),
-                    &mut batch,
-                    &mut Published::default(),
-                );
-            }
-        }
-        self.finish_batch(&mut batch);
-    }
-
-    fn hand_back_durable(&self, client_id: &str, shared: Vec<Queued>) -> PublishBatch {
-        let gone = self.client(client_id);
-        let mut batch = PublishBatch::default();
-        for item in shared {
-            let Some((message, group)) = item.into_shared() else {
-                continue;
-            };
-            let found = self
-                .router
-                .route(message.topic())
-                .lists()
-                .iter()
-                .flat_map(|list| list.as_slice())
-                .find_map(|target| match target {
-                    Target::Group(have)
-                        if have.name() == &*group.0 && *have.filter() == group.1 =>
-                    {
-                        Some(have.clone())
-                    }
-                    _ => None,
-                });
-            match found {
-                Some(found) => {
-                    self.to_group(
-                        &message,
-                        &found,
-                        gone.as_ref(),
-                        &mut batch,
-                        &mut Published::default(),
-                    );
-                }
-                None => self.metrics.dropped(DropReason::SessionEnded, 1),
-            }
-        }
-        batch
-    }
-
     /// Counts one dropped delivery and notes it.
     pub(crate) fn drop_of(&self, handle: &SessionHandle, message: &Message, reason: DropReason) {
         self.count_drop(handle, reason, 1);
@@ -758,74 +706,6 @@ impl Broker {
             .counts
             .dropped
             .fetch_add(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
-    }
-
-    /// Keeps a retained message; the ticket is done when it is committed.
-    pub(crate) fn keep_retained(&self, message: &Message) -> Ticket {
-        let entry = RetainedEntry::Set(self.as_retained(message));
-        if message.topic().starts_with("$SYS/") {
-            self.sys.lock().apply(entry);
-            return Ticket::DONE;
-        }
-        self.store.retain(entry)
-    }
-
-    /// Forgets the retained message of a topic; the ticket is done when that is committed.
-    pub fn forget_retained(&self, topic: &TopicName) -> Ticket {
-        let entry = RetainedEntry::Remove(topic.clone());
-        if topic.starts_with("$SYS/") {
-            self.sys.lock().apply(entry);
-            return Ticket::DONE;
-        }
-        self.store.retain(entry)
-    }
-
-    /// Reads the retained messages that a filter matches, `$SYS` messages of this node among them.
-    pub fn read_retained(&self, filter: &str, now: Timestamp, each: &mut dyn FnMut(&Message)) {
-        self.store.read_retained(filter, now, each);
-        if filter.starts_with("$SYS/") {
-            self.sys.lock().read(filter, now, each);
-        }
-    }
-
-    /// Do the limits of the retained store admit this message?
-    pub(crate) fn may_retain(&self, message: &Message) -> bool {
-        let settings = self.retained.load();
-        if message.payload().is_empty() {
-            return true;
-        }
-        if settings
-            .max_payload
-            .is_some_and(|max| message.payload().len() > max)
-        {
-            return false;
-        }
-        settings.max_messages.is_none_or(|max| {
-            let mut known = false;
-            self.store.retained_size().0 < max || {
-                self.store
-                    .read_retained(message.topic(), message.head().received_at, &mut |_| {
-                        known = true
-                    });
-                known
-            }
-        })
-    }
-
-    /// The message as it is retained: its life capped by the setting.
-    pub(crate) fn as_retained(&self, message: &Message) -> Message {
-        let Some(cap) = self.retained.load().expiry else {
-            return message.clone();
-        };
-        let cap = message.head().received_at.plus_secs(u64::from(cap));
-        if message.head().expires_at.is_some_and(|at| at <= cap) {
-            return message.clone();
-        }
-        let head = MessageHead {
-            expires_at: Some(cap),
-            ..message.head().clone()
-        };
-        Message::new(head, message.payload())
     }
 
     /// Closes the sessions that were opened for connections which were gone by then. Without a CONNACK there was no
@@ -886,139 +766,5 @@ impl Broker {
             payload,
         );
         self.publish_now(&message);
-    }
-
-    fn carry_out(&self, shard: u16, effect: Effect) {
-        match effect {
-            Effect::Will { message, duty, .. } => {
-                self.metrics.count(Counter::WillsPublished);
-                let mut batch = PublishBatch::default();
-                let route = self.router.route(message.topic());
-                self.publish(&message, &route, &mut batch);
-                self.fulfil(shard, duty, batch);
-            }
-            Effect::Ended {
-                client_id,
-                epoch,
-                shared,
-                duty,
-                undelivered,
-                ..
-            } => {
-                self.metrics.count(Counter::SessionsEnded);
-                self.metrics.dropped(DropReason::SessionEnded, undelivered);
-                self.journal().record(
-                    &client_id,
-                    Event::SessionEnded,
-                    format_args!("with {undelivered} messages not delivered"),
-                    Timestamp::now(),
-                );
-                let handle = self.client(&client_id);
-                if handle.as_ref().is_none_or(|it| it.epoch() == epoch) {
-                    self.kept.owners().ended(&client_id);
-                }
-                if let Some(handle) = handle
-                    && handle.epoch() == epoch
-                {
-                    handle.signal(epoch, Signal::TakenOver);
-                    self.remove(&handle);
-                }
-                if let Some(duty) = duty {
-                    let batch = self.hand_back_durable(&client_id, shared);
-                    self.fulfil(shard, duty, batch);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Commits what was done for a duty of a shard together with the end of that duty.
-    fn fulfil(&self, shard: u16, duty: u64, mut batch: PublishBatch) {
-        batch.entry(shard, SessionEntry::Fulfilled { duties: vec![duty] });
-        let (_, stall) = self.finish_batch(&mut batch);
-        if let Some(stall) = stall {
-            stall.ignore();
-        }
-    }
-}
-
-impl EffectSink for Broker {
-    fn effect(&self, shard: u16, effect: Effect) {
-        match effect {
-            Effect::RouteAdded(filter) => self.router.add_shard(&filter, shard),
-            Effect::RouteRemoved(filter) => self.router.remove_shard(&filter, shard),
-            Effect::Dropped {
-                client_id,
-                reason,
-                count,
-            } => {
-                self.drops().record(&client_id, None, None, reason, count);
-                match self.client(&client_id) {
-                    Some(handle) => self.count_drop(&handle, reason, count),
-                    None => self.metrics.dropped(reason, count),
-                }
-            }
-            Effect::Ready { .. } => {}
-            effect => self.deferred.lock().push((shard, effect)),
-        }
-    }
-
-    fn settled(&self) {
-        for (client_id, epoch) in std::mem::take(&mut *self.moved_away.lock()) {
-            self.forget(&client_id, epoch);
-        }
-        loop {
-            let deferred = std::mem::take(&mut *self.deferred.lock());
-            if deferred.is_empty() {
-                return;
-            }
-            for (shard, effect) in deferred {
-                self.carry_out(shard, effect);
-            }
-        }
-    }
-
-    fn moved(&self, client_id: &Arc<str>, epoch: u64) {
-        self.moved_away.lock().push((client_id.clone(), epoch));
-    }
-
-    fn restore(&self, session: Restored) {
-        if !session.durable {
-            return; // Only a will is kept of it.
-        }
-        if self
-            .client(&session.client_id)
-            .is_some_and(|have| have.epoch() >= session.epoch)
-        {
-            return; // Its connection is here already.
-        }
-        let info = Arc::new(ClientInfo {
-            client_id: session.client_id.clone(),
-            username: session.owner.username.clone(),
-            peer: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
-            loopback: false,
-            listener: self.node.clone(),
-            protocol: if session.supervision > 0 {
-                Protocol::MqttSn
-            } else {
-                Protocol::Mqtt(ProtocolVersion::V5)
-            },
-            cert_common_name: None,
-            cert_subject: session.owner.certificate.clone(),
-            superuser: false,
-            rules: None,
-            cert_names: None,
-            expires_at: None,
-        });
-        let shared = self.settings().queue.clone();
-        let limits = if *shared == session.limits {
-            shared
-        } else {
-            Arc::new(session.limits)
-        };
-        let handle = SessionHandle::new(info, true, session.epoch, limits);
-        handle.detach(session.epoch);
-        self.restore_routes(&handle, &session.subs);
-        self.clients.insert(session.client_id, handle);
     }
 }

@@ -1,0 +1,207 @@
+//! What the shards' state machines ask the broker to do, at once and after a batch.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use nightjar_mqtt::ProtocolVersion;
+
+use super::Broker;
+use crate::access::{ClientInfo, Protocol};
+use crate::handle::{DropReason, SessionHandle, Signal};
+use crate::metrics::Counter;
+use crate::observe::Event;
+use crate::publish::{PublishBatch, Published};
+use crate::router::Target;
+use crate::shard::{Effect, Queued, Restored, SessionEntry};
+use crate::store::EffectSink;
+use crate::time::Timestamp;
+
+impl Broker {
+    /// Gives what a member had not acknowledged to another one.
+    pub(crate) fn hand_back(&self, handle: &Arc<SessionHandle>, deliveries: Vec<crate::Delivery>) {
+        let mut batch = PublishBatch::default();
+        for delivery in deliveries {
+            if let Some(group) = delivery.group() {
+                self.to_group(
+                    &delivery.message,
+                    group,
+                    Some(handle),
+                    &mut batch,
+                    &mut Published::default(),
+                );
+            }
+        }
+        self.finish_batch(&mut batch);
+    }
+
+    fn hand_back_durable(&self, client_id: &str, shared: Vec<Queued>) -> PublishBatch {
+        let gone = self.client(client_id);
+        let mut batch = PublishBatch::default();
+        for item in shared {
+            let Some((message, group)) = item.into_shared() else {
+                continue;
+            };
+            let found = self
+                .router
+                .route(message.topic())
+                .lists()
+                .iter()
+                .flat_map(|list| list.as_slice())
+                .find_map(|target| match target {
+                    Target::Group(have)
+                        if have.name() == &*group.0 && *have.filter() == group.1 =>
+                    {
+                        Some(have.clone())
+                    }
+                    _ => None,
+                });
+            match found {
+                Some(found) => {
+                    self.to_group(
+                        &message,
+                        &found,
+                        gone.as_ref(),
+                        &mut batch,
+                        &mut Published::default(),
+                    );
+                }
+                None => self.metrics.dropped(DropReason::SessionEnded, 1),
+            }
+        }
+        batch
+    }
+
+    fn carry_out(&self, shard: u16, effect: Effect) {
+        match effect {
+            Effect::Will { message, duty, .. } => {
+                self.metrics.count(Counter::WillsPublished);
+                let mut batch = PublishBatch::default();
+                let route = self.router.route(message.topic());
+                self.publish(&message, &route, &mut batch);
+                self.fulfil(shard, duty, batch);
+            }
+            Effect::Ended {
+                client_id,
+                epoch,
+                shared,
+                duty,
+                undelivered,
+                ..
+            } => {
+                self.metrics.count(Counter::SessionsEnded);
+                self.metrics.dropped(DropReason::SessionEnded, undelivered);
+                self.journal().record(
+                    &client_id,
+                    Event::SessionEnded,
+                    format_args!("with {undelivered} messages not delivered"),
+                    Timestamp::now(),
+                );
+                let handle = self.client(&client_id);
+                if handle.as_ref().is_none_or(|it| it.epoch() == epoch) {
+                    self.kept.owners().ended(&client_id);
+                }
+                if let Some(handle) = handle
+                    && handle.epoch() == epoch
+                {
+                    handle.signal(epoch, Signal::TakenOver);
+                    self.remove(&handle);
+                }
+                if let Some(duty) = duty {
+                    let batch = self.hand_back_durable(&client_id, shared);
+                    self.fulfil(shard, duty, batch);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Commits what was done for a duty of a shard together with the end of that duty.
+    fn fulfil(&self, shard: u16, duty: u64, mut batch: PublishBatch) {
+        batch.entry(shard, SessionEntry::Fulfilled { duties: vec![duty] });
+        let (_, stall) = self.finish_batch(&mut batch);
+        if let Some(stall) = stall {
+            stall.ignore();
+        }
+    }
+}
+
+impl EffectSink for Broker {
+    fn effect(&self, shard: u16, effect: Effect) {
+        match effect {
+            Effect::RouteAdded(filter) => self.router.add_shard(&filter, shard),
+            Effect::RouteRemoved(filter) => self.router.remove_shard(&filter, shard),
+            Effect::Dropped {
+                client_id,
+                reason,
+                count,
+            } => {
+                self.drops().record(&client_id, None, None, reason, count);
+                match self.client(&client_id) {
+                    Some(handle) => self.count_drop(&handle, reason, count),
+                    None => self.metrics.dropped(reason, count),
+                }
+            }
+            Effect::Ready { .. } => {}
+            effect => self.deferred.lock().push((shard, effect)),
+        }
+    }
+
+    fn settled(&self) {
+        for (client_id, epoch) in std::mem::take(&mut *self.moved_away.lock()) {
+            self.forget(&client_id, epoch);
+        }
+        loop {
+            let deferred = std::mem::take(&mut *self.deferred.lock());
+            if deferred.is_empty() {
+                return;
+            }
+            for (shard, effect) in deferred {
+                self.carry_out(shard, effect);
+            }
+        }
+    }
+
+    fn moved(&self, client_id: &Arc<str>, epoch: u64) {
+        self.moved_away.lock().push((client_id.clone(), epoch));
+    }
+
+    fn restore(&self, session: Restored) {
+        if !session.durable {
+            return; // Only a will is kept of it.
+        }
+        if self
+            .client(&session.client_id)
+            .is_some_and(|have| have.epoch() >= session.epoch)
+        {
+            return; // Its connection is here already.
+        }
+        let info = Arc::new(ClientInfo {
+            client_id: session.client_id.clone(),
+            username: session.owner.username.clone(),
+            peer: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+            loopback: false,
+            listener: self.node.clone(),
+            protocol: if session.supervision > 0 {
+                Protocol::MqttSn
+            } else {
+                Protocol::Mqtt(ProtocolVersion::V5)
+            },
+            cert_common_name: None,
+            cert_subject: session.owner.certificate.clone(),
+            superuser: false,
+            rules: None,
+            cert_names: None,
+            expires_at: None,
+        });
+        let shared = self.settings().queue.clone();
+        let limits = if *shared == session.limits {
+            shared
+        } else {
+            Arc::new(session.limits)
+        };
+        let handle = SessionHandle::new(info, true, session.epoch, limits);
+        handle.detach(session.epoch);
+        self.restore_routes(&handle, &session.subs);
+        self.clients.insert(session.client_id, handle);
+    }
+}
