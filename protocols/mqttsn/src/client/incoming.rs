@@ -1,5 +1,6 @@
 //! What each message of the gateway does.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Instant;
 
 use super::command::{Command, Request, Step, Topic};
@@ -48,10 +49,10 @@ impl Client {
                 }
             }
             Message::PubRel { msg_id } => {
-                if self.unreleased.remove(&msg_id) {
+                if let Some(hash) = self.unreleased.remove(&msg_id) {
                     self.released.truncate(RELEASED - 1);
                     self.released
-                        .push_front((msg_id, now + self.config.t_retry));
+                        .push_front((msg_id, hash, now + self.config.t_retry));
                 }
                 self.send(now, Message::PubComp { msg_id });
             }
@@ -251,10 +252,7 @@ impl Client {
             PublishTopic::Predefined(id) => Topic::Predefined(id),
             PublishTopic::Short(name) => Topic::Short(name),
         };
-        let late = |(released, until): &(u16, Instant)| *released == msg_id && now < *until;
-        if qos == QoS::ExactlyOnce
-            && (self.released.iter().any(late) || !self.unreleased.insert(msg_id))
-        {
+        if qos == QoS::ExactlyOnce && self.has_taken(now, msg_id, data) {
             self.counters.duplicates += 1;
             self.send(now, Message::PubRec { msg_id });
             return;
@@ -281,6 +279,21 @@ impl Client {
             QoS::ExactlyOnce => self.send(now, Message::PubRec { msg_id }),
             QoS::MinusOne | QoS::AtMostOnce => {}
         }
+    }
+
+    /// Is this QoS 2 message one that was delivered before? If not, it is from now on.
+    fn has_taken(&mut self, now: Instant, msg_id: u16, data: &[u8]) -> bool {
+        let mut hasher = DefaultHasher::new();
+        data.hash(&mut hasher);
+        let hash = hasher.finish();
+        let late = |&(id, known, until): &(u16, u64, Instant)| {
+            (id, known) == (msg_id, hash) && now < until
+        };
+        if self.released.iter().any(late) || self.unreleased.contains_key(&msg_id) {
+            return true;
+        }
+        self.unreleased.insert(msg_id, hash);
+        false
     }
 
     fn handle_puback(&mut self, now: Instant, ack: PubAck) {

@@ -25,7 +25,7 @@ mod command;
 mod incoming;
 mod topics;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -166,11 +166,11 @@ pub struct Client {
     /// A request that a lost connection cut off, to be taken up after CONNACK.
     suspended: Option<Request>,
     topics: Topics,
-    /// MsgIds of QoS 2 messages delivered and not yet released.
-    unreleased: HashSet<u16>,
-    /// Those released last, and until when a copy that the network held up is still one of them: gateways take MsgIds in
-    /// turn, so none comes back that soon.
-    released: VecDeque<(u16, Instant)>,
+    /// QoS 2 messages delivered and not yet released: a hash of the data by MsgId.
+    unreleased: HashMap<u16, u64>,
+    /// Those released last, and until when a copy that the network held up is still one of them. A gateway may use a MsgId
+    /// again at once, so only the same data counts.
+    released: VecDeque<(u16, u64, Instant)>,
     next_msg_id: u16,
     next_token: u64,
     keep_alive: Duration,
@@ -191,7 +191,7 @@ impl Client {
             open: None,
             suspended: None,
             topics: Topics::default(),
-            unreleased: HashSet::new(),
+            unreleased: HashMap::new(),
             released: VecDeque::new(),
             next_msg_id,
             next_token: 1,
