@@ -159,7 +159,7 @@ pub struct Parts {
 const UNRECORDED: u64 = 1 << 62;
 
 impl Broker {
-    /// A broker. The caller makes it the store's [`EffectSink`].
+    /// A broker. The caller makes it the store's [`EffectSink`](crate::EffectSink).
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
         let broker = Arc::new(Self {
