@@ -348,6 +348,7 @@ def what_is_dropped_is_in_the_ledger(api):
     with api.client("sleeper", clean=False) as client:
         client.subscribe("q/#")
         client.disconnect()
+    eventually(lambda: not api.get("/clients/sleeper")["connected"], "still connected")
     for n in range(3):
         api.call("POST", "/publish", {"topic": "q/a", "payload": str(n)})
     eventually(lambda: api.get("/drops?clientid=sleeper")["data"], "no drop")
