@@ -28,8 +28,7 @@ use crate::router::Router;
 use crate::session::Session;
 use crate::settings::{MqttSettings, QueueLimits, RetainedSettings};
 use crate::shard::{
-    Close, CloseKind, Effect, Open, RetainedShard, SessionEntry,
-    Supervision, Will,
+    Close, CloseKind, Effect, Open, RetainedShard, SessionEntry, Supervision, Will,
 };
 use crate::store::{DurableStore, OpenReply};
 use crate::subscription::Subscription;

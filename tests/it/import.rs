@@ -61,6 +61,7 @@ fn import(dir: &Dir, name: &str, more: &[&str]) -> (Done, Table) {
 }
 
 /// A node with a cookie and manual discovery serves once somebody said `cluster init`, as docs/cluster.md tells.
+#[allow(clippy::disallowed_methods, reason = "a test may wait on a thread")]
 fn first_of_a_cluster(dir: &Dir, sets: &[&str]) -> Broker {
     std::thread::scope(|scope| {
         scope.spawn(|| {

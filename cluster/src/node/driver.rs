@@ -124,8 +124,9 @@ impl ClusterNode {
                             node.fence();
                         }
                     }
-                    // Asked again soon; the lease says how long that may go on.
-                    Ok(_) | Err(_) => {}
+                    // Whoever leads next is asked as soon as it is known: an election takes most of a lease. The lease
+                    // says how long that may go on.
+                    Ok(_) | Err(_) => node.lease.lock().renewed = None,
                 }
             });
         } else {
