@@ -68,7 +68,9 @@ async function chain({ tab, page, picture }) {
   holds('the rules', (await page.locator('[data-acl] li').allInnerTexts()).join().includes('acl.conf'));
   await picture('rules');
   await page.click('[data-acl] button >> nth=0');
-  await until('they are read again', async () => (await tab.text('.toast')).includes('read again'));
+  // The error of the case before may still be shown above it.
+  const toasts = async () => (await page.locator('.toast').allInnerTexts()).join();
+  await until('they are read again', async () => (await toasts()).includes('read again'));
 }
 
 async function bans({ tab, page, broker, traffic, picture }) {
