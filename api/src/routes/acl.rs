@@ -38,7 +38,7 @@ pub struct Question {
     ip_address: Option<String>,
     /// Listener, such as `tcp:default`.
     listener: Option<String>,
-    /// `publish` or `subscribe`.
+    // `publish` or `subscribe`.
     #[schema(inline)]
     action: What,
     /// Topic name, or of a subscription the topic filter.

@@ -66,7 +66,7 @@ pub struct Publish {
     /// Payload.
     #[serde(default)]
     payload: String,
-    /// `plain` or `base64`.
+    // `plain` or `base64`.
     #[serde(default)]
     #[schema(inline)]
     payload_encoding: Encoding,

@@ -59,7 +59,7 @@ pub enum Kind {
 pub struct NewTrace {
     /// Its name: letters, digits, `-`, `_`.
     name: String,
-    /// `clientid`, `topic`, `ip_address`.
+    // `clientid`, `topic`, `ip_address`.
     #[serde(rename = "type")]
     #[schema(inline)]
     kind: Kind,

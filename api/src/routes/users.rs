@@ -58,7 +58,7 @@ pub struct AddUser {
     /// Password.
     #[schema(format = "password")]
     password: String,
-    /// `username` or `clientid`.
+    // `username` or `clientid`.
     #[serde(default)]
     #[schema(inline)]
     kind: Kind,
