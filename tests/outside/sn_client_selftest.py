@@ -134,7 +134,7 @@ class Scripted:
 class Procedures(unittest.TestCase):
     def start(self, script, **options):
         gateway = Scripted(script)
-        client = sn.Client("127.0.0.1", gateway.port, "s1", t_retry=0.1, **options)
+        client = sn.Client("127.0.0.1", gateway.port, "s1", t_retry=0.4, **options)
         client._msg_id = 0x0F
         self.addCleanup(client.close)
         return gateway, client
