@@ -16,7 +16,7 @@ mod sys;
 mod verbs;
 
 use std::fs;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,7 +35,7 @@ use nightjar_gateway::{Listeners, Workers};
 use nightjar_mqtt::ReasonCode;
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::exit;
@@ -162,6 +162,16 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
     if let Err(error) = store.start(&broker).await {
         return exit::fail(exit::FAILED, error);
     }
+    // Before anything says that this node serves: who is told so may stop it at once.
+    let signals = match Signals::handle() {
+        Ok(signals) => signals,
+        Err(error) => {
+            return exit::fail(
+                exit::FAILED,
+                format!("the system does not let this process handle signals: {error}"),
+            );
+        }
+    };
     let mut addresses = bound.addresses();
     addresses.extend(sensors.addresses());
     warnings(&loaded);
@@ -230,7 +240,7 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         std::future::pending().await
     };
     let code = tokio::select! {
-        code = until_stopped(&node) => code,
+        code = until_stopped(&node, signals) => code,
         code = ready => code,
     };
     node.notify.stopping();
@@ -253,24 +263,31 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
     code
 }
 
+/// The signals that this process handles.
+struct Signals {
+    terminate: UnixSignal,
+    interrupt: UnixSignal,
+    hangup: UnixSignal,
+}
+
+impl Signals {
+    /// From here on a signal is kept for [`until_stopped`] and does not end the process.
+    fn handle() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// Waits for SIGTERM or SIGINT; SIGHUP reloads.
-async fn until_stopped(node: &Arc<Node>) -> ExitCode {
-    let signals = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::hangup()),
-    );
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
-        return exit::fail(
-            exit::FAILED,
-            "the system does not let this process handle signals",
-        );
-    };
+async fn until_stopped(node: &Arc<Node>, mut signals: Signals) -> ExitCode {
     loop {
         tokio::select! {
-            _ = terminate.recv() => return ExitCode::SUCCESS,
-            _ = interrupt.recv() => return ExitCode::SUCCESS,
-            _ = hangup.recv() => {
+            _ = signals.terminate.recv() => return ExitCode::SUCCESS,
+            _ = signals.interrupt.recv() => return ExitCode::SUCCESS,
+            _ = signals.hangup.recv() => {
                 let node = node.clone();
                 // Reading files may block.
                 let _ = tokio::task::spawn_blocking(move || node.reload()).await;
@@ -442,7 +459,7 @@ impl Node {
 }
 
 /// What to do about a data directory that cannot be written to: in containers it is often a folder of somebody else.
-fn data_dir_error(data_dir: &Path, error: &std::io::Error) -> String {
+fn data_dir_error(data_dir: &Path, error: &io::Error) -> String {
     let whole = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
     let user = rustix::process::geteuid().as_raw();
     let group = rustix::process::getegid().as_raw();
@@ -454,7 +471,7 @@ fn data_dir_error(data_dir: &Path, error: &std::io::Error) -> String {
 }
 
 /// Writes where the listeners are, whole or not at all.
-fn write_listeners(data_dir: &Path, ready: &[(String, String)]) -> std::io::Result<()> {
+fn write_listeners(data_dir: &Path, ready: &[(String, String)]) -> io::Result<()> {
     let map: serde_json::Map<String, serde_json::Value> = ready
         .iter()
         .map(|(name, address)| (name.clone(), json!(address)))
@@ -499,7 +516,7 @@ fn start_log(config: &Config) -> Result<reload::LogLevel, String> {
         .map_err(|error| format!("log.level: {error}"))?;
     let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
     let writer: tracing_subscriber::fmt::writer::BoxMakeWriter = match &config.log.file {
-        None => tracing_subscriber::fmt::writer::BoxMakeWriter::new(std::io::stderr),
+        None => tracing_subscriber::fmt::writer::BoxMakeWriter::new(io::stderr),
         Some(path) => {
             let file = fs::File::options()
                 .create(true)
@@ -509,7 +526,7 @@ fn start_log(config: &Config) -> Result<reload::LogLevel, String> {
             tracing_subscriber::fmt::writer::BoxMakeWriter::new(Arc::new(file))
         }
     };
-    let colour = config.log.file.is_none() && std::io::stderr().is_terminal();
+    let colour = config.log.file.is_none() && io::stderr().is_terminal();
     let text = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .with_ansi(colour);

@@ -649,3 +649,22 @@ fn keys_without_effect_in_this_build_are_told() {
     assert!(done.code == 0 && told, "{done:?}");
     assert!(!done.out.contains("mqtt.max"), "{done:?}");
 }
+
+#[test]
+fn a_node_told_to_stop_as_soon_as_it_listens_ends_in_order() {
+    let dir = Dir::new();
+    let listeners = dir.path().join("data/listeners.json");
+    let mut node = command(&dir, &sets("serve", &FREE_PORTS))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program can be started");
+    until("the list of listeners", || listeners.exists());
+    let told = std::process::Command::new("kill")
+        .args(["-TERM", &node.id().to_string()])
+        .status();
+    assert!(told.expect("kill can be started").success());
+    let ended = node.wait().expect("it is our child");
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    assert!(!dir.path().join("data/ctl.sock").exists());
+}
