@@ -13,18 +13,13 @@ use nightjar_mqtt::{ProtocolVersion, QoS};
 
 fn client() -> ClientInfo {
     ClientInfo {
-        client_id: "client-77".into(),
         username: Some("user-77".into()),
-        peer: ([10, 0, 0, 77], 50000).into(),
-        loopback: false,
-        listener: "tcp:default".into(),
-        protocol: Protocol::Mqtt(ProtocolVersion::V5),
-        cert_common_name: None,
-        cert_subject: None,
-        superuser: false,
-        rules: None,
-        cert_names: None,
-        expires_at: None,
+        ..ClientInfo::new(
+            "client-77",
+            ([10, 0, 0, 77], 50000).into(),
+            "tcp:default",
+            Protocol::Mqtt(ProtocolVersion::V5),
+        )
     }
 }
 

@@ -29,20 +29,12 @@ fn main() {
 }
 
 fn handle(n: usize) -> Arc<SessionHandle> {
-    let info = ClientInfo {
-        client_id: format!("client-{n}").into(),
-        username: None,
-        peer: ([127, 0, 0, 1], 1).into(),
-        loopback: true,
-        listener: "tcp:default".into(),
-        protocol: Protocol::Mqtt(ProtocolVersion::V5),
-        cert_common_name: None,
-        cert_subject: None,
-        superuser: false,
-        rules: None,
-        cert_names: None,
-        expires_at: None,
-    };
+    let info = ClientInfo::new(
+        format!("client-{n}"),
+        ([127, 0, 0, 1], 1).into(),
+        "tcp:default",
+        Protocol::Mqtt(ProtocolVersion::V5),
+    );
     SessionHandle::new(Arc::new(info), false, 1, Arc::new(QueueLimits::default()))
 }
 

@@ -55,6 +55,33 @@ pub struct ClientInfo {
     pub expires_at: Option<Timestamp>,
 }
 
+impl ClientInfo {
+    /// A client of which no more is known than this: without user name, certificate, rules and rights, and on this
+    /// machine if its address is.
+    #[must_use]
+    pub fn new(
+        client_id: impl Into<Arc<str>>,
+        peer: SocketAddr,
+        listener: impl Into<Arc<str>>,
+        protocol: Protocol,
+    ) -> Self {
+        Self {
+            client_id: client_id.into(),
+            username: None,
+            peer,
+            loopback: peer.ip().to_canonical().is_loopback(),
+            listener: listener.into(),
+            protocol,
+            cert_common_name: None,
+            cert_subject: None,
+            superuser: false,
+            rules: None,
+            cert_names: None,
+            expires_at: None,
+        }
+    }
+}
+
 /// Names of a certificate's subjectAltName (RFC 5280 section 4.2.1.6), as they stand there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CertNames {

@@ -16,20 +16,12 @@ use nightjar_broker::{
 use nightjar_mqtt::{ProtocolVersion, QoS, TopicName};
 
 fn handle(max_len: usize) -> Arc<SessionHandle> {
-    let info = ClientInfo {
-        client_id: "c".into(),
-        username: None,
-        peer: ([127, 0, 0, 1], 1).into(),
-        loopback: true,
-        listener: "tcp:default".into(),
-        protocol: Protocol::Mqtt(ProtocolVersion::V5),
-        cert_common_name: None,
-        cert_subject: None,
-        superuser: false,
-        rules: None,
-        cert_names: None,
-        expires_at: None,
-    };
+    let info = ClientInfo::new(
+        "c",
+        ([127, 0, 0, 1], 1).into(),
+        "tcp:default",
+        Protocol::Mqtt(ProtocolVersion::V5),
+    );
     let limits = QueueLimits {
         max_len,
         ..QueueLimits::default()

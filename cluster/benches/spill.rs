@@ -107,20 +107,12 @@ fn connect(store: &NodeStore, number: usize, left: usize) -> Consumer {
     let (ticket, reply) = store.open(open_of(&client_id, WINDOW));
     wait(&ticket);
     let epoch = reply.take().expect("the ticket is done").epoch;
-    let info = Arc::new(ClientInfo {
-        client_id: client_id.clone(),
-        username: None,
-        peer: ([127, 0, 0, 1], 1).into(),
-        loopback: true,
-        listener: "bench".into(),
-        protocol: Protocol::Mqtt(ProtocolVersion::V5),
-        cert_common_name: None,
-        cert_subject: None,
-        superuser: false,
-        rules: None,
-        cert_names: None,
-        expires_at: None,
-    });
+    let info = Arc::new(ClientInfo::new(
+        client_id.clone(),
+        ([127, 0, 0, 1], 1).into(),
+        "bench",
+        Protocol::Mqtt(ProtocolVersion::V5),
+    ));
     let handle = SessionHandle::new(info, true, epoch, Arc::default());
     store.stream(&client_id, epoch, &handle);
     store.grant(&client_id, epoch, u32::from(WINDOW), Timestamp::now());

@@ -64,11 +64,44 @@ pub(crate) struct SessionGroup {
     pub opening: Mutex<HashMap<Arc<str>, u32>>,
 }
 
+impl SessionGroup {
+    /// The group of a shard whose last applied entry is `applied`, with the files its bodies wait in.
+    pub fn new(shard: SessionShard, applied: u64, bodies: Bodies) -> Self {
+        Self {
+            held: AtomicUsize::new(shard.held()),
+            state: Mutex::new(SessionState {
+                shard,
+                streams: Streams::default(),
+                applied,
+                pressed: HashSet::new(),
+                bodies,
+                kept: 0,
+            }),
+            unapplied: AtomicUsize::new(0),
+            pressed: AtomicUsize::new(0),
+            waiting: Mutex::new(Vec::new()),
+            ticking: AtomicBool::new(false),
+            opening: Mutex::new(HashMap::new()),
+        }
+    }
+}
+
 pub(crate) struct RetainedGroup {
     /// The shard and the index of the last entry applied.
     pub state: RwLock<(RetainedShard, u64)>,
     pub unapplied: AtomicUsize,
     pub ticking: AtomicBool,
+}
+
+impl RetainedGroup {
+    /// The group of a shard whose last applied entry is `applied`.
+    pub fn new(shard: RetainedShard, applied: u64) -> Self {
+        Self {
+            state: RwLock::new((shard, applied)),
+            unapplied: AtomicUsize::new(0),
+            ticking: AtomicBool::new(false),
+        }
+    }
 }
 
 /// What the store's threads share.

@@ -1,22 +1,19 @@
 //! [`NodeStore`]: the durable backend of one node.
 
-use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
-use nightjar_broker::shard::{
-    Body, Close, CloseKind, Duty, Effect, Restored, SessionEntry, Streams,
-};
+use nightjar_broker::shard::{Body, Close, CloseKind, Duty, Effect, Restored, SessionEntry};
 use nightjar_broker::{Completion, DurableStore, EffectSink, Message, Ticket, Timestamp};
 use parking_lot::{Condvar, Mutex, RwLock};
 use raft_engine::env::FileSystem;
 
 use crate::config::{Disk, StoreConfig};
 use crate::error::Error;
-use crate::inner::{Core, RetainedGroup, SessionGroup, SessionState};
+use crate::inner::{Core, RetainedGroup, SessionGroup};
 use crate::keeper::{Keeper, Order};
 use crate::log::GroupLog;
 use crate::member::MemberIdentity;
@@ -91,31 +88,12 @@ impl NodeStore {
             sessions: state
                 .sessions
                 .into_iter()
-                .map(|(shard, applied, bodies)| SessionGroup {
-                    held: AtomicUsize::new(shard.held()),
-                    state: Mutex::new(SessionState {
-                        shard,
-                        streams: Streams::default(),
-                        applied,
-                        pressed: HashSet::new(),
-                        bodies,
-                        kept: 0,
-                    }),
-                    unapplied: AtomicUsize::new(0),
-                    pressed: AtomicUsize::new(0),
-                    waiting: Mutex::new(Vec::new()),
-                    ticking: AtomicBool::new(false),
-                    opening: Mutex::new(HashMap::new()),
-                })
+                .map(|(shard, applied, bodies)| SessionGroup::new(shard, applied, bodies))
                 .collect(),
             retained: state
                 .retained
                 .into_iter()
-                .map(|state| RetainedGroup {
-                    state: RwLock::new(state),
-                    unapplied: AtomicUsize::new(0),
-                    ticking: AtomicBool::new(false),
-                })
+                .map(|(shard, applied)| RetainedGroup::new(shard, applied))
                 .collect(),
             meta: RwLock::new(state.meta),
             watchers: RwLock::default(),

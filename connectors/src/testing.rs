@@ -6,18 +6,13 @@ use nightjar_mqtt::ProtocolVersion;
 /// Client `dev1` of user `ann` from 10.0.0.7.
 pub(crate) fn client() -> ClientInfo {
     ClientInfo {
-        client_id: "dev1".into(),
         username: Some("ann".into()),
-        peer: ([10, 0, 0, 7], 50000).into(),
-        loopback: false,
-        listener: "tcp:default".into(),
-        protocol: Protocol::Mqtt(ProtocolVersion::V5),
-        cert_common_name: None,
-        cert_subject: None,
-        superuser: false,
-        rules: None,
-        cert_names: None,
-        expires_at: None,
+        ..ClientInfo::new(
+            "dev1",
+            ([10, 0, 0, 7], 50000).into(),
+            "tcp:default",
+            Protocol::Mqtt(ProtocolVersion::V5),
+        )
     }
 }
 

@@ -37,18 +37,13 @@ mod common {
 
     pub fn client(username: Option<&str>) -> ClientInfo {
         ClientInfo {
-            client_id: "dev1".into(),
             username: username.map(Into::into),
-            peer: ([10, 0, 0, 7], 50000).into(),
-            loopback: false,
-            listener: "tcp:default".into(),
-            protocol: Protocol::Mqtt(ProtocolVersion::V5),
-            cert_common_name: None,
-            cert_subject: None,
-            superuser: false,
-            rules: None,
-            cert_names: None,
-            expires_at: None,
+            ..ClientInfo::new(
+                "dev1",
+                ([10, 0, 0, 7], 50000).into(),
+                "tcp:default",
+                Protocol::Mqtt(ProtocolVersion::V5),
+            )
         }
     }
 

@@ -174,18 +174,14 @@ pub async fn explain(acl: &AclSources, question: &AccessQuestion, superuser: boo
     let address = question.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let listener = question.listener.as_deref().unwrap_or("tcp:default");
     let client = ClientInfo {
-        client_id: question.client_id.as_str().into(),
         username: question.username.as_deref().map(Into::into),
-        peer: SocketAddr::new(address, 0),
-        loopback: address.is_loopback(),
-        listener: listener.into(),
-        protocol: Protocol::Mqtt(ProtocolVersion::V5),
-        cert_common_name: None,
-        cert_subject: None,
         superuser,
-        rules: None,
-        cert_names: None,
-        expires_at: None,
+        ..ClientInfo::new(
+            question.client_id.as_str(),
+            SocketAddr::new(address, 0),
+            listener,
+            Protocol::Mqtt(ProtocolVersion::V5),
+        )
     };
     let topic = question.topic.as_str();
     let action = if question.subscribe {

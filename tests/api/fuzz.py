@@ -15,7 +15,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "outside")]
 
 from broker import Broker  # noqa: E402
-from mqtt import Client  # noqa: E402
+from mqtt import Client, Failed  # noqa: E402
 from run import Api  # noqa: E402
 
 # What every answer is held to. Whether odd but legal texts are taken is not in a description, so that is not asked.
@@ -46,7 +46,7 @@ def main():
             code = subprocess.run(command, cwd=broker.dir, timeout=options.seconds * 4).returncode
             try:
                 client.ping()
-            except EOFError:
+            except (Failed, OSError):
                 # An administrator may end clients, ban them or stop their listener, and the fuzzer is one.
                 print("the client was ended")
             answered, _, _ = api.raw("GET", "/status", None, {})

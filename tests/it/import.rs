@@ -83,6 +83,16 @@ fn config(dir: &Dir) -> toml::Table {
     text.parse().expect("it is TOML")
 }
 
+/// A key of the imported configuration, as TOML writes its value.
+#[track_caller]
+fn assert_is(config: &toml::Table, path: &str, want: &str) {
+    assert_eq!(
+        value(config, path).map(ToString::to_string).as_deref(),
+        Some(want),
+        "{path}"
+    );
+}
+
 fn value<'t>(table: &'t toml::Table, path: &str) -> Option<&'t toml::Value> {
     let mut parts = path.split('.');
     let mut value = table.get(parts.next()?)?;
@@ -158,13 +168,7 @@ fn mosquitto_with_users_rules_and_a_bridge() {
         table.place("max_keepalive")
     );
     let config = config(&dir);
-    let is = |path: &str, want: &str| {
-        assert_eq!(
-            value(&config, path).map(ToString::to_string).as_deref(),
-            Some(want),
-            "{path}"
-        )
-    };
+    let is = |path: &str, want: &str| assert_is(&config, path, want);
     is("listeners.tcp.default.max_connections", "500");
     is("listeners.ws.default.bind", "\"127.0.0.1:8083\"");
     is("listeners.tls.default.enable", "false");
@@ -247,13 +251,7 @@ fn emqx_2_1_one_node_of_two() {
     table.has("acl_file", "mapped", "acl.sources");
     table.has("emq_dashboard", "mapped", "");
     let config = config(&dir);
-    let is = |path: &str, want: &str| {
-        assert_eq!(
-            value(&config, path).map(ToString::to_string).as_deref(),
-            Some(want),
-            "{path}"
-        )
-    };
+    let is = |path: &str, want: &str| assert_is(&config, path, want);
     is("node.name", "\"emqx1@192.168.0.10\"");
     is("listeners.tcp.internal.bind", "\"127.0.0.1:11883\"");
     is("listeners.tcp.internal.max_connections", "1024");
@@ -332,13 +330,7 @@ fn emqx_3_1_with_five_ports_and_mqtt_sn() {
         table.place("mqtt.sn.gateway_id")
     );
     let config = config(&dir);
-    let is = |path: &str, want: &str| {
-        assert_eq!(
-            value(&config, path).map(ToString::to_string).as_deref(),
-            Some(want),
-            "{path}"
-        )
-    };
+    let is = |path: &str, want: &str| assert_is(&config, path, want);
     is("mqtt.keep_alive_multiplier", "1.5");
     is("mqtt.max_topic_levels", "65535");
     is("limits.client.messages", "\"10/1m\"");
@@ -379,13 +371,7 @@ fn emqx_4_4_cluster_with_mysql_and_variables() {
     table.has("emqx_rule_engine", "unsupported", "");
     table.has("module.rewrite.pub.rule.1", "unsupported", "");
     let config = config(&dir);
-    let is = |path: &str, want: &str| {
-        assert_eq!(
-            value(&config, path).map(ToString::to_string).as_deref(),
-            Some(want),
-            "{path}"
-        )
-    };
+    let is = |path: &str, want: &str| assert_is(&config, path, want);
     is("node.name", "\"emqx@node1.emqx.io\"");
     is(
         "cluster.seeds",
@@ -445,13 +431,7 @@ fn emqx_5_basic_keys() {
         table.place("mqtt.max_inflight")
     );
     let config = config(&dir);
-    let is = |path: &str, want: &str| {
-        assert_eq!(
-            value(&config, path).map(ToString::to_string).as_deref(),
-            Some(want),
-            "{path}"
-        )
-    };
+    let is = |path: &str, want: &str| assert_is(&config, path, want);
     is("auth.chain.0.kind", "\"postgres\"");
     is("auth.chain.0.salt", "\"suffix\"");
     is("acl.deny_action", "\"disconnect\"");

@@ -7,11 +7,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use nightjar_broker::access::{Action, ClientInfo, Protocol, Verdict};
 use nightjar_broker::acl::{DenyAction, NoMatch};
-use nightjar_mqtt::{ProtocolVersion, QoS, TopicFilter, TopicName};
+use nightjar_mqtt::{ProtocolVersion, TopicFilter, TopicName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::App;
+use super::{App, qos};
 use crate::error::{ApiError, CommonErrors};
 use crate::extract::Json;
 
@@ -69,16 +69,7 @@ pub async fn test(
     State(shared): App,
     Json(question): Json<Question>,
 ) -> Result<Answer<Reply>, ApiError> {
-    let qos = match question.qos {
-        0 => QoS::AtMostOnce,
-        1 => QoS::AtLeastOnce,
-        2 => QoS::ExactlyOnce,
-        other => {
-            return Err(ApiError::bad_request(format!(
-                "qos: expected 0, 1 or 2, got {other}"
-            )));
-        }
-    };
+    let qos = qos(question.qos)?;
     let bad = |error: nightjar_mqtt::TopicError| ApiError::bad_request(format!("topic: {error}"));
     let filter;
     let action = match question.action {
@@ -112,18 +103,13 @@ pub async fn test(
     let info = match connected {
         Some(handle) => (*handle.info()).clone(),
         None => ClientInfo {
-            client_id: question.clientid.as_deref().unwrap_or("").into(),
             username: question.username.as_deref().map(Into::into),
-            peer: SocketAddr::new(address, 0),
-            loopback: address.to_canonical().is_loopback(),
-            listener: question.listener.as_deref().unwrap_or("tcp:default").into(),
-            protocol: Protocol::Mqtt(ProtocolVersion::V5),
-            cert_common_name: None,
-            cert_subject: None,
-            superuser: false,
-            rules: None,
-            cert_names: None,
-            expires_at: None,
+            ..ClientInfo::new(
+                question.clientid.as_deref().unwrap_or(""),
+                SocketAddr::new(address, 0),
+                question.listener.as_deref().unwrap_or("tcp:default"),
+                Protocol::Mqtt(ProtocolVersion::V5),
+            )
         },
     };
     let explained = shared.broker.acl().explain(&info, action).await;

@@ -32,17 +32,25 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
+use nightjar_mqtt::QoS;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::error::ApiError;
 use crate::shared::Shared;
 
 pub use trace::view as trace_view;
 
 /// The state of every handler.
 pub type App = axum::extract::State<Arc<Shared>>;
+
+/// The QoS that a request names.
+fn qos(number: u8) -> Result<QoS, ApiError> {
+    QoS::try_from(number)
+        .map_err(|_| ApiError::bad_request(format!("qos: expected 0, 1 or 2, got {number}")))
+}
 
 #[derive(OpenApi)]
 #[openapi(info(

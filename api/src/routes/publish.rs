@@ -17,7 +17,7 @@ use nightjar_mqtt::{ProtocolVersion, QoS, TopicName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::App;
+use super::{App, qos};
 use crate::access::{Peer, Principal};
 use crate::error::{ApiError, CommonErrors};
 use crate::extract::Json;
@@ -217,12 +217,7 @@ impl Shared {
                 "topic: only the node publishes below $SYS/",
             ));
         }
-        let qos = match body.qos {
-            0 => QoS::AtMostOnce,
-            1 => QoS::AtLeastOnce,
-            2 => QoS::ExactlyOnce,
-            other => return Err(bad("qos", &format_args!("expected 0, 1 or 2, got {other}"))),
-        };
+        let qos = qos(body.qos)?;
         if body.retain && !settings.retain_available {
             return Err(bad("retain", &"mqtt.retain_available = false"));
         }
@@ -297,18 +292,8 @@ impl Shared {
         message: &Message,
     ) -> Result<(), ApiError> {
         let info = Arc::new(ClientInfo {
-            client_id: client.into(),
             username: Some(who.name.as_str().into()),
-            peer: from,
-            loopback: from.ip().to_canonical().is_loopback(),
-            listener: "api".into(),
-            protocol: Protocol::Mqtt(ProtocolVersion::V5),
-            cert_common_name: None,
-            cert_subject: None,
-            superuser: false,
-            rules: None,
-            cert_names: None,
-            expires_at: None,
+            ..ClientInfo::new(client, from, "api", Protocol::Mqtt(ProtocolVersion::V5))
         });
         let action = Action::Publish {
             topic: message.topic(),

@@ -2,12 +2,12 @@
 
 use axum::Json as Answer;
 use axum::extract::State;
-use nightjar_mqtt::{QoS, TopicName};
+use nightjar_mqtt::TopicName;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::App;
 use super::list::{Data, limit};
+use super::{App, qos};
 use crate::error::{ApiError, CommonErrors};
 use crate::extract::{Json, Query};
 
@@ -117,16 +117,7 @@ pub async fn explain(
     State(shared): App,
     Json(question): Json<ExplainQuestion>,
 ) -> Result<Answer<Explanation>, ApiError> {
-    let qos = match question.qos {
-        0 => QoS::AtMostOnce,
-        1 => QoS::AtLeastOnce,
-        2 => QoS::ExactlyOnce,
-        other => {
-            return Err(ApiError::bad_request(format!(
-                "qos: expected 0, 1 or 2, got {other}"
-            )));
-        }
-    };
+    let qos = qos(question.qos)?;
     TopicName::new(&*question.topic)
         .map_err(|error| ApiError::bad_request(format!("topic: {error}")))?;
     let explained = shared

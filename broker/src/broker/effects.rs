@@ -176,22 +176,18 @@ impl EffectSink for Broker {
             return; // Its connection is here already.
         }
         let info = Arc::new(ClientInfo {
-            client_id: session.client_id.clone(),
             username: session.owner.username.clone(),
-            peer: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
-            loopback: false,
-            listener: self.node.clone(),
-            protocol: if session.supervision > 0 {
-                Protocol::MqttSn
-            } else {
-                Protocol::Mqtt(ProtocolVersion::V5)
-            },
-            cert_common_name: None,
             cert_subject: session.owner.certificate.clone(),
-            superuser: false,
-            rules: None,
-            cert_names: None,
-            expires_at: None,
+            ..ClientInfo::new(
+                session.client_id.clone(),
+                SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+                self.node.clone(),
+                if session.supervision > 0 {
+                    Protocol::MqttSn
+                } else {
+                    Protocol::Mqtt(ProtocolVersion::V5)
+                },
+            )
         });
         let shared = self.settings().queue.clone();
         let limits = if *shared == session.limits {

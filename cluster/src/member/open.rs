@@ -1,13 +1,13 @@
 //! Opening a data directory as one of a cluster.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::sync_channel;
 
-use nightjar_broker::shard::{RetainedShard, SessionShard, Streams};
+use nightjar_broker::shard::{RetainedShard, SessionShard};
 use nightjar_broker::{EffectSink, Timestamp};
 use parking_lot::{Condvar, Mutex, RwLock};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use crate::config::{Disk, StoreConfig};
 use crate::dir::{DataDir, Identity as DirIdentity};
 use crate::error::Error;
 use crate::files::{DiskFiles, Files};
-use crate::inner::{Core, RetainedGroup, SessionGroup, SessionState};
+use crate::inner::{Core, RetainedGroup, SessionGroup};
 use crate::log::Groups;
 use crate::meta::Meta;
 use crate::pending::Pending;
@@ -173,31 +173,12 @@ impl NodeStore {
             sessions: found
                 .sessions
                 .into_iter()
-                .map(|(shard, bodies)| SessionGroup {
-                    state: Mutex::new(SessionState {
-                        shard,
-                        streams: Streams::default(),
-                        applied,
-                        pressed: HashSet::new(),
-                        bodies,
-                        kept: 0,
-                    }),
-                    held: AtomicUsize::new(0),
-                    unapplied: AtomicUsize::new(0),
-                    pressed: AtomicUsize::new(0),
-                    waiting: Mutex::new(Vec::new()),
-                    ticking: AtomicBool::new(false),
-                    opening: Mutex::new(HashMap::new()),
-                })
+                .map(|(shard, bodies)| SessionGroup::new(shard, applied, bodies))
                 .collect(),
             retained: found
                 .retained
                 .into_iter()
-                .map(|shard| RetainedGroup {
-                    state: RwLock::new((shard, applied)),
-                    unapplied: AtomicUsize::new(0),
-                    ticking: AtomicBool::new(false),
-                })
+                .map(|shard| RetainedGroup::new(shard, applied))
                 .collect(),
             meta: RwLock::new((found.meta, applied)),
             pending: Mutex::new(pending),

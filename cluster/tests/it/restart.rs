@@ -65,18 +65,13 @@ impl Node {
         username: Option<&str>,
     ) -> OpenRequest {
         let info = ClientInfo {
-            client_id: client_id.into(),
             username: username.map(Into::into),
-            peer: "127.0.0.1:1".parse().unwrap(),
-            loopback: true,
-            listener: "tcp".into(),
-            protocol: Protocol::Mqtt(ProtocolVersion::V5),
-            cert_common_name: None,
-            cert_subject: None,
-            superuser: false,
-            rules: None,
-            cert_names: None,
-            expires_at: None,
+            ..ClientInfo::new(
+                client_id,
+                "127.0.0.1:1".parse().unwrap(),
+                "tcp",
+                Protocol::Mqtt(ProtocolVersion::V5),
+            )
         };
         OpenRequest {
             info: Arc::new(info),

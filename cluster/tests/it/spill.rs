@@ -81,20 +81,12 @@ fn receive(store: &NodeStore, client_id: &str, count: usize) -> Vec<String> {
     wish.window = 16;
     let opened = open(store, wish);
     assert!(opened.present);
-    let info = Arc::new(ClientInfo {
-        client_id: client_id.into(),
-        username: None,
-        peer: "127.0.0.1:1".parse().unwrap(),
-        loopback: true,
-        listener: "tcp".into(),
-        protocol: Protocol::Mqtt(ProtocolVersion::V5),
-        cert_common_name: None,
-        cert_subject: None,
-        superuser: false,
-        rules: None,
-        cert_names: None,
-        expires_at: None,
-    });
+    let info = Arc::new(ClientInfo::new(
+        client_id,
+        "127.0.0.1:1".parse().unwrap(),
+        "tcp",
+        Protocol::Mqtt(ProtocolVersion::V5),
+    ));
     let handle = SessionHandle::new(info, true, opened.epoch, Arc::default());
     store.stream(client_id, opened.epoch, &handle);
     store.grant(client_id, opened.epoch, 16, Timestamp::now());

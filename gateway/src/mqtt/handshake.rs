@@ -532,25 +532,24 @@ fn client_info(
             },
         );
     ClientInfo {
-        client_id,
         username: from_certificate.or(connect.username).map(Into::into),
-        peer: accepted.peer,
         loopback: accepted.loopback,
-        listener: accepted.listener.name().clone(),
-        protocol: Protocol::Mqtt(connect.version),
         cert_common_name: identity
             .and_then(|identity| identity.common_name.as_deref())
             .map(Into::into),
         cert_subject: identity
             .and_then(|identity| identity.subject.as_deref())
             .map(Into::into),
-        superuser: false,
-        rules: None,
         cert_names: identity
             .map(|identity| &identity.alternative_names)
             .filter(|names| **names != CertNames::default())
             .map(|names| Arc::new(names.clone())),
-        expires_at: None,
+        ..ClientInfo::new(
+            client_id,
+            accepted.peer,
+            accepted.listener.name().clone(),
+            Protocol::Mqtt(connect.version),
+        )
     }
 }
 

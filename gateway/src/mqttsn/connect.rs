@@ -118,18 +118,13 @@ pub(super) fn authenticate(cx: &Cx<'_>, client_id: &Arc<str>, path: &Path) -> Au
             .replace("${peerhost}", &peer.ip().to_canonical().to_string())
     };
     let info = ClientInfo {
-        client_id: client_id.clone(),
         username: settings.username.as_deref().map(|name| fill(name).into()),
-        peer,
-        loopback: peer.ip().to_canonical().is_loopback(),
-        listener: settings.name.clone(),
-        protocol: Protocol::MqttSn,
-        cert_common_name: None,
-        cert_subject: None,
-        superuser: false,
-        rules: None,
-        cert_names: None,
-        expires_at: None,
+        ..ClientInfo::new(
+            client_id.clone(),
+            peer,
+            settings.name.clone(),
+            Protocol::MqttSn,
+        )
     };
     match settings.auth {
         Auth::Off => Box::pin(std::future::ready(Ok(info))),

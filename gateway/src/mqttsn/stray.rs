@@ -85,20 +85,12 @@ impl Gateway {
     }
 
     fn stray_info(&self, from: &Path, id: Option<Arc<str>>) -> Arc<ClientInfo> {
-        Arc::new(ClientInfo {
-            client_id: id.unwrap_or_else(|| "".into()),
-            username: None,
-            peer: from.peer,
-            loopback: from.peer.ip().to_canonical().is_loopback(),
-            listener: self.settings().name.clone(),
-            protocol: Protocol::MqttSn,
-            cert_common_name: None,
-            cert_subject: None,
-            superuser: false,
-            rules: None,
-            cert_names: None,
-            expires_at: None,
-        })
+        Arc::new(ClientInfo::new(
+            id.unwrap_or_else(|| "".into()),
+            from.peer,
+            self.settings().name.clone(),
+            Protocol::MqttSn,
+        ))
     }
 
     /// The message, if its topic may stand in a PUBLISH without a connection: predefined or short.

@@ -51,13 +51,6 @@ fn stream(part: &Directive, server: &Directive, ways: &mut Vec<Way>) {
     let Some(pass) = server.find("proxy_pass") else {
         return;
     };
-    let listens: Vec<&str> = server
-        .block
-        .iter()
-        .filter(|it| it.name() == "listen")
-        .filter_map(|it| it.words.get(1))
-        .map(String::as_str)
-        .collect();
     let udp = server
         .find("listen")
         .is_some_and(|it| it.words.iter().any(|word| word == "udp"));
@@ -74,33 +67,18 @@ fn stream(part: &Directive, server: &Directive, ways: &mut Vec<Way>) {
     ways.push(Way {
         name: format!(
             "stream {} -> {}",
-            listens.join(", "),
+            listens(server),
             pass.words.get(1).map_or("", String::as_str)
         ),
         line: limit.map_or(server.line, |it| it.line),
-        idle: Some(
-            limit
-                .and_then(|it| time(it.words.get(1)?))
-                .unwrap_or(STREAM_DEFAULT),
-        ),
-        because: if limit.is_some() {
-            "proxy_timeout".into()
-        } else {
-            "the default of proxy_timeout".into()
-        },
+        idle: Some(idle(limit).unwrap_or(STREAM_DEFAULT)),
+        because: because(limit, "proxy_timeout"),
         proxy_protocol: protocol.is_some_and(|it| it.words.get(1).is_some_and(|word| word == "on")),
         ports: ports(part, pass),
     });
 }
 
 fn http(part: &Directive, server: &Directive, ways: &mut Vec<Way>) {
-    let listens: Vec<&str> = server
-        .block
-        .iter()
-        .filter(|it| it.name() == "listen")
-        .filter_map(|it| it.words.get(1))
-        .map(String::as_str)
-        .collect();
     for location in server.block.iter().filter(|it| it.name() == "location") {
         let Some(pass) = location.find("proxy_pass") else {
             continue;
@@ -111,23 +89,41 @@ fn http(part: &Directive, server: &Directive, ways: &mut Vec<Way>) {
         ways.push(Way {
             name: format!(
                 "http {} -> {}",
-                listens.join(", "),
+                listens(server),
                 pass.words.get(1).map_or("", String::as_str)
             ),
             line: limit.map_or(location.line, |it| it.line),
-            idle: Some(
-                limit
-                    .and_then(|it| time(it.words.get(1)?))
-                    .unwrap_or(HTTP_DEFAULT),
-            ),
-            because: if limit.is_some() {
-                "proxy_read_timeout".into()
-            } else {
-                "the default of proxy_read_timeout".into()
-            },
+            idle: Some(idle(limit).unwrap_or(HTTP_DEFAULT)),
+            because: because(limit, "proxy_read_timeout"),
             proxy_protocol: false,
             ports: ports(part, pass),
         });
+    }
+}
+
+/// Where a server listens, in words.
+fn listens(server: &Directive) -> String {
+    let listens: Vec<&str> = server
+        .block
+        .iter()
+        .filter(|it| it.name() == "listen")
+        .filter_map(|it| it.words.get(1))
+        .map(String::as_str)
+        .collect();
+    listens.join(", ")
+}
+
+/// The time that a directive sets.
+fn idle(limit: Option<&Directive>) -> Option<Duration> {
+    time(limit?.words.get(1)?)
+}
+
+/// Where an idle time comes from.
+fn because(limit: Option<&Directive>, name: &str) -> String {
+    if limit.is_some() {
+        name.to_owned()
+    } else {
+        format!("the default of {name}")
     }
 }
 

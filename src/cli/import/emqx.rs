@@ -282,6 +282,31 @@ fn place(listeners: BTreeMap<String, Listener>, path: &Path, sn: bool, plan: &mu
     }
 }
 
+/// `keyfile`, `certfile` or `cacertfile` of the listener at `table`.
+pub fn certificate_file(table: &str, key: &str, it: &Setting, config: &Path, plan: &mut Plan) {
+    let file = named_file(config, &it.value);
+    let name = match key {
+        "keyfile" => "key_file",
+        "certfile" => "cert_file",
+        _ => "ca_file",
+    };
+    if file.exists() {
+        let whole = std::path::absolute(&file).unwrap_or(file);
+        plan.mapped(
+            &it.at,
+            &format!("{table}.{name}"),
+            whole.display().to_string(),
+        );
+    } else {
+        plan.row(
+            &it.at,
+            Outcome::Approximated,
+            "",
+            "no such file here: a certificate is made at first start until you name one",
+        );
+    }
+}
+
 /// A file that the configuration names: as it is, from EMQ X's own folder, or beside the configuration.
 pub fn named_file(config: &Path, name: &str) -> PathBuf {
     let path = PathBuf::from(name);
@@ -316,25 +341,7 @@ fn listener_key(table: &str, key: &str, it: &Setting, config: &Path, plan: &mut 
             );
         }
         "proxy_protocol" => plan.row(at, Outcome::Mapped, &target("proxy_protocol"), ""),
-        "keyfile" | "certfile" | "cacertfile" => {
-            let file = named_file(config, &it.value);
-            let name = match key {
-                "keyfile" => "key_file",
-                "certfile" => "cert_file",
-                _ => "ca_file",
-            };
-            if file.exists() {
-                let whole = std::path::absolute(&file).unwrap_or(file);
-                plan.mapped(at, &target(name), whole.display().to_string());
-            } else {
-                plan.row(
-                    at,
-                    Outcome::Approximated,
-                    "",
-                    "no such file here: a certificate is made at first start until you name one",
-                );
-            }
-        }
+        "certfile" | "keyfile" | "cacertfile" => certificate_file(table, key, it, config, plan),
         "check_origins" => {
             let list: Vec<Value> = it
                 .value

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::convert::Form::{self, *};
 use super::convert::{bind, placeholders, time, truth};
-use super::emqx::named_file;
+use super::emqx::{certificate_file, named_file};
 use super::mosquitto::private_networks;
 use super::plan::{At, Outcome, Plan};
 use super::source::Setting;
@@ -402,25 +402,7 @@ fn listener(it: &Setting, config: &Path, plan: &mut Plan) {
             Some(on) => plan.mapped(at, &target("fail_if_no_peer_cert"), on),
             None => plan.unsupported(at, "neither true nor false"),
         },
-        "certfile" | "keyfile" | "cacertfile" => {
-            let name = match rest {
-                "certfile" => "cert_file",
-                "keyfile" => "key_file",
-                _ => "ca_file",
-            };
-            let file = named_file(config, &it.value);
-            if file.exists() {
-                let whole = std::path::absolute(&file).unwrap_or(file);
-                plan.mapped(at, &target(name), whole.display().to_string());
-            } else {
-                plan.row(
-                    at,
-                    Outcome::Approximated,
-                    "",
-                    "no such file here: a certificate is made at first start until you name one",
-                );
-            }
-        }
+        "certfile" | "keyfile" | "cacertfile" => certificate_file(&table, rest, it, config, plan),
         _ if rest.starts_with("access_rules.") && it.value == "allow all" => {
             plan.row(at, Outcome::Mapped, "", "it is so here")
         }

@@ -222,6 +222,14 @@ fn with_superuser(query: &str, asked: Option<&&Setting>, plan: &mut Plan) -> Str
     query.to_owned()
 }
 
+/// The same server for the rules, without what is about passwords.
+fn for_rules(link: &Table) -> Table {
+    link.iter()
+        .filter(|(key, _)| !key.starts_with("pbkdf2") && *key != "password_hash" && *key != "salt")
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
 fn sql(kind: &str, settings: &Settings<'_>, plan: &mut Plan) {
     let mut link = entry(kind);
     let mut question = None;
@@ -238,12 +246,7 @@ fn sql(kind: &str, settings: &Settings<'_>, plan: &mut Plan) {
             _ => plan.unsupported(&it.at, "not done here"),
         }
     }
-    // The same server for the rules, without what is about passwords.
-    let source: Table = link
-        .iter()
-        .filter(|(key, _)| !key.starts_with("pbkdf2") && *key != "password_hash" && *key != "salt")
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
+    let source = for_rules(&link);
     let query = question.map_or_else(
         || "select password from mqtt_user where username = ${username} limit 1".to_owned(),
         |it| {
@@ -289,11 +292,7 @@ fn redis(settings: &Settings<'_>, plan: &mut Plan) {
             _ => plan.unsupported(&it.at, "not done here"),
         }
     }
-    let source: Table = link
-        .iter()
-        .filter(|(key, _)| !key.starts_with("pbkdf2") && *key != "password_hash" && *key != "salt")
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
+    let source = for_rules(&link);
     if let Some(it) = settings.get("super_cmd") {
         let asked = placeholders(&it.value);
         let key = |text: &str| text.split_whitespace().nth(1).map(str::to_owned);

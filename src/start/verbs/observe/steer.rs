@@ -181,11 +181,8 @@ async fn forget(node: &Arc<Node>, topic: String) -> Result<Value, CtlError> {
 }
 
 async fn explain(node: &Node, question: Question) -> Result<Value, CtlError> {
-    let qos = match question.qos {
-        0 => QoS::AtMostOnce,
-        1 => QoS::AtLeastOnce,
-        _ => QoS::ExactlyOnce,
-    };
+    let qos = QoS::try_from(question.qos)
+        .map_err(|error| CtlError::new(ErrorCode::Usage, format!("qos: {error}")))?;
     TopicName::new(question.topic.as_str())
         .map_err(|error| CtlError::new(ErrorCode::Usage, format!("topic: {error}")))?;
     let explained = node
