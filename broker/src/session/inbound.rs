@@ -2,6 +2,7 @@
 
 use nightjar_mqtt::{QoS, ReasonCode};
 
+use super::seldom::Seldom;
 use super::{AckPacket, Session, SessionError};
 use crate::Counter;
 use crate::broker::OpenRequest;
@@ -13,14 +14,14 @@ use crate::shard::Opened;
 #[derive(Debug)]
 pub(super) struct Inbound {
     /// QoS 2 ids taken whose PUBREL has not come, ascending.
-    awaiting_rel: Vec<u16>,
+    awaiting_rel: Seldom<u16>,
     max_awaiting_rel: usize,
     receive_maximum: Option<u16>,
     /// QoS 1/2 messages whose last acknowledgement was not sent.
     unacknowledged: usize,
     durable: bool,
-    received: Vec<u16>,
-    released: Vec<u16>,
+    received: Seldom<u16>,
+    released: Seldom<u16>,
 }
 
 impl Inbound {
@@ -28,13 +29,13 @@ impl Inbound {
         let mut awaiting_rel = opened.received.clone();
         awaiting_rel.sort_unstable();
         Self {
-            awaiting_rel,
+            awaiting_rel: awaiting_rel.into_iter().collect(),
             max_awaiting_rel: request.max_awaiting_rel,
             receive_maximum: request.receive_maximum,
             unacknowledged: 0,
             durable: opened.durable,
-            received: Vec::new(),
-            released: Vec::new(),
+            received: Seldom::default(),
+            released: Seldom::default(),
         }
     }
 
@@ -65,8 +66,8 @@ impl Inbound {
 
     pub fn take_changes(&mut self) -> (Vec<u16>, Vec<u16>) {
         (
-            std::mem::take(&mut self.received),
-            std::mem::take(&mut self.released),
+            self.received.take().collect(),
+            self.released.take().collect(),
         )
     }
 }
@@ -129,7 +130,7 @@ impl Session {
                 if !reason.is_error() {
                     self.inbound.awaiting_rel.insert(at, id);
                     if self.inbound.durable {
-                        self.inbound.received.push(id);
+                        self.inbound.received.push_back(id);
                     }
                 }
                 self.owe_ack(AckPacket::Pubrec, id, reason);
@@ -172,7 +173,7 @@ impl Session {
             Ok(at) => {
                 self.inbound.awaiting_rel.remove(at);
                 if self.inbound.durable {
-                    self.inbound.released.push(id);
+                    self.inbound.released.push_back(id);
                 }
                 ReasonCode::Success
             }

@@ -6,6 +6,7 @@
 
 mod inbound;
 mod outbound;
+mod seldom;
 mod subscribe;
 
 use std::collections::VecDeque;

@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use nightjar_mqtt::{QoS, ReasonCode};
 
+use super::seldom::Seldom;
 use super::{Session, SessionError};
 use crate::delivery::Delivery;
 use crate::handle::SessionHandle;
@@ -56,13 +57,13 @@ pub(super) struct Outbound {
     /// Counted from the first one, the ids rise along `in_flight`.
     rising: bool,
     ready: VecDeque<Delivery>,
-    retained: VecDeque<Delivery>,
-    releases: VecDeque<Release>,
+    retained: Seldom<Delivery>,
+    releases: Seldom<Release>,
     acks: Vec<Ack>,
     credit: u32,
     /// Milliseconds after which an unacknowledged packet is sent again in a live connection; 3.x only.
     retry: Option<u64>,
-    resends: VecDeque<u16>,
+    resends: Seldom<u16>,
 }
 
 /// Packet id of a durable delivery: the same on every node and after every restart.
@@ -90,12 +91,12 @@ impl Outbound {
             in_flight: VecDeque::new(),
             rising: true,
             ready: VecDeque::new(),
-            retained: VecDeque::new(),
-            releases: VecDeque::new(),
+            retained: Seldom::default(),
+            releases: Seldom::default(),
             acks: Vec::new(),
             credit: 0,
             retry,
-            resends: VecDeque::new(),
+            resends: Seldom::default(),
         };
         // PUBREL is owed for what the client had received [MQTT-4.4.0-1].
         for &seq in &opened.released {
@@ -191,11 +192,7 @@ impl Outbound {
         if let Some(first) = self.retained.front()
             && (first.qos == QoS::AtMostOnce || free > 0)
         {
-            let delivery = self.retained.pop_front();
-            if self.retained.is_empty() {
-                self.retained = VecDeque::new();
-            }
-            return delivery;
+            return self.retained.pop_front();
         }
         if self.in_order && free == 0 {
             handle.listen(epoch, waker);
@@ -345,7 +342,7 @@ impl Outbound {
 
     /// What was taken from the outbox and not sent, of QoS 0, in order.
     pub fn take_unsent_qos0(&mut self) -> Vec<Delivery> {
-        let unsent = self.ready.drain(..).chain(self.retained.drain(..));
+        let unsent = self.ready.drain(..).chain(self.retained.take());
         unsent
             .filter(|delivery| delivery.qos == QoS::AtMostOnce)
             .collect()
