@@ -225,6 +225,12 @@ impl Session {
         self.durable
     }
 
+    /// Did a supervised Open find a sleeper that is not lost? Ask before [`Self::take_front`].
+    #[must_use]
+    pub fn was_parked(&self) -> bool {
+        self.front.as_ref().is_some_and(|front| front.parked > 0)
+    }
+
     /// What a supervised Open found; once.
     pub fn take_front(&mut self) -> Front {
         self.front

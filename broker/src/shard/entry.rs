@@ -272,7 +272,7 @@ pub struct Opened {
     pub front: Box<[u8]>,
     /// Of a supervised Open: the will that is now in force.
     pub will: Option<Box<Will>>,
-    /// Of a supervised Open: the session was parked, for so many seconds; 0 if not.
+    /// Of a supervised Open: the session was parked, for so many seconds; 0 if not, or if its client was lost.
     pub parked: u32,
 }
 
@@ -283,6 +283,8 @@ pub struct Parked {
     pub epoch: u64,
     /// Seconds it is parked for.
     pub seconds: u32,
+    /// When it is lost. A time that is over: it is, or its countdown begins anew after a restart; its next Open says.
+    pub lost_at: Timestamp,
     /// Messages and PUBRELs that wait in its queue.
     pub waiting: usize,
     /// Bytes of those messages.

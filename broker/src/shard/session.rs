@@ -301,6 +301,7 @@ impl SessionShard {
         (!record.connected && record.park_at != Timestamp::NEVER).then_some(Parked {
             epoch: record.epoch,
             seconds: record.supervision,
+            lost_at: record.park_at,
             waiting: record.queue.len(),
             bytes: record.bytes,
         })
@@ -358,6 +359,7 @@ impl SessionShard {
         let mut last_epoch = 0;
         let mut resumed = None;
         if let Some(slot) = self.slot(&open.client_id) {
+            self.lose(slot, open.now, effects);
             let record = self
                 .record(slot)
                 .expect("a slot in the client table has a record");
@@ -487,6 +489,8 @@ impl SessionShard {
             CloseKind::Normal => record.will = None,
             CloseKind::Disarmed => record.disarmed = true,
             CloseKind::Park(seconds) => {
+                // A snapshot tells a parked session by its seconds.
+                let seconds = seconds.max(1);
                 record.supervision = seconds;
                 record.park_at = close.now.plus_secs(u64::from(seconds));
             }
@@ -711,11 +715,12 @@ impl SessionShard {
                 .as_deref_mut()
                 .expect("a slot with a timer has a record");
             let expired = record.expires_at <= now;
-            let lost = record.park_at <= now;
-            if lost {
-                record.park_at = Timestamp::NEVER;
-            }
-            if lost || record.will_at <= now {
+            let will_due = record.will_at <= now;
+            self.lose(slot, now, effects);
+            let record = self.slots[slot as usize]
+                .as_deref_mut()
+                .expect("a slot with a timer has a record");
+            if will_due {
                 record.will_at = Timestamp::NEVER;
                 if let Some(will) = record.take_due_will() {
                     let client_id = record.client_id.clone();
@@ -727,6 +732,21 @@ impl SessionShard {
             } else {
                 self.arm(slot);
             }
+        }
+    }
+
+    /// A parked client whose time is over is lost, and its will due: also when it comes back before a Tick has seen it.
+    fn lose(&mut self, slot: u32, now: Timestamp, effects: &mut Vec<Effect>) {
+        let record = self.slots[slot as usize]
+            .as_deref_mut()
+            .expect("only live slots are looked at");
+        if record.park_at > now {
+            return;
+        }
+        (record.park_at, record.will_at) = (Timestamp::NEVER, Timestamp::NEVER);
+        if let Some(will) = record.take_due_will() {
+            let client_id = record.client_id.clone();
+            self.fire(client_id, &will, now, effects);
         }
     }
 

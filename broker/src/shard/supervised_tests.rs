@@ -113,6 +113,26 @@ fn a_sleeper_that_does_not_wake_is_lost_once_and_its_session_stays() {
 }
 
 #[test]
+fn a_connect_behind_the_loss_of_a_sleeper_finds_its_will_published() {
+    for (rule, clean, next) in [
+        (WillRule::Keep, false, None),
+        (WillRule::Replace, false, Some(will("x"))),
+        (WillRule::Replace, true, None),
+        (WillRule::Wake, false, None),
+    ] {
+        let mut node = Node::new();
+        let opened = node.open(true, WillRule::Replace, Some(will("w")), 0);
+        node.close(opened.epoch, CloseKind::Park(60), 0);
+        // No tick came between.
+        let opened = node.open(clean, rule, next, 60);
+        assert_eq!(node.fired, ["w"], "{rule:?}");
+        assert_eq!((opened.present, opened.parked), (!clean, 0), "{rule:?}");
+        node.tick(61);
+        assert_eq!(node.fired, ["w"], "{rule:?}");
+    }
+}
+
+#[test]
 fn each_touch_begins_the_countdown_anew() {
     let mut node = Node::new();
     let opened = node.open(true, WillRule::Replace, Some(will("w")), 0);

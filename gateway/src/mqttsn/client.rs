@@ -204,6 +204,10 @@ impl Client {
                 self.taken = live.taken.take();
                 Previous::Live(live)
             }
+            Phase::Asleep { lost_at, .. } if lost_at <= cx.now => {
+                cx.count(Counted::LostAsleep);
+                Previous::Nothing
+            }
             Phase::Asleep { seconds, lost_at } => Previous::Asleep { seconds, lost_at },
             Phase::Waking(waking) => Previous::Asleep {
                 seconds: waking.seconds,
@@ -337,6 +341,11 @@ impl Client {
             cx.gateway.stranger(cx.now, cx.turn, &self.link.path);
             return;
         };
+        if parked.lost_at <= cx.now {
+            // Lost, or found at a start: its record knows.
+            self.rouse(cx, Purpose::Flush);
+            return;
+        }
         let queued = broker.client(&self.id).map_or(0, |handle| {
             // Both queues together keep what the sleeper may have; the oldest of QoS 0 goes first.
             let dropped = handle.trim_qos0(parked.waiting, parked.bytes);
@@ -444,8 +453,7 @@ impl Client {
                 live.session.abandon();
                 air
             }
-            Previous::Asleep { .. } => self.air,
-            Previous::Nothing => Air::Unknown,
+            Previous::Asleep { .. } | Previous::Nothing => self.air,
         };
         let asked = connecting.asked;
         let begin = Begin {
@@ -482,10 +490,18 @@ impl Client {
         let Phase::Waking(waking) = std::mem::replace(&mut self.phase, Phase::Gone) else {
             return;
         };
-        if !present {
-            // It ended meanwhile: nothing of it is left behind.
+        if !present || !session.was_parked() {
+            // It ended meanwhile: nothing of it is left behind. Or it was lost: it stays as it was.
             let mut session = session;
-            let _ = session.close(CloseKind::Disarmed, Some(0), cx.now);
+            let expiry = if present {
+                cx.settings().session_expiry
+            } else {
+                0
+            };
+            let _ = session.close(CloseKind::Disarmed, Some(expiry), cx.now);
+            if present && waking.lost_at <= cx.now {
+                cx.count(Counted::LostAsleep);
+            }
             cx.gateway.stranger(cx.now, cx.turn, &self.link.path);
             return;
         }
