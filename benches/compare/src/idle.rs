@@ -1,10 +1,13 @@
 //! Resident memory of idle clients.
 
 use crate::broker::{Broker, pause};
+use crate::options::Options;
 use crate::packet;
 use crate::process;
-use std::io::{self, Read, Write};
+use crate::workload::Transport;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// Clients connected together: less than any broker's accept backlog.
@@ -46,6 +49,68 @@ pub fn measure(broker: &Broker, counts: &[usize]) -> io::Result<Idle> {
     Ok(idle)
 }
 
+/// The same with clients of `nightjar bench sub` over a transport that this program does not speak.
+pub fn measure_by_bench(
+    broker: &Broker,
+    options: &Options,
+    transport: Transport,
+) -> io::Result<Idle> {
+    settle();
+    let mut idle = Idle {
+        empty: process::resident(&broker.pids)?,
+        with: Vec::new(),
+    };
+    let port = broker.port(transport).unwrap_or_default().to_string();
+    let mut holders: Vec<Holder> = Vec::new();
+    let mut held = 0;
+    for &count in &options.idle {
+        let more = (count - held).to_string();
+        let mut command = Command::new(&options.nightjar);
+        command
+            .args(["bench", "sub", "-V", "4", "-h", "127.0.0.1", "-p", &port])
+            .args(["-i", "0", "-t", "idle/%i", "-k", "3600", "-c", &more])
+            .args(["-n", &held.to_string()]);
+        command.arg(match transport {
+            Transport::Tls => "-S",
+            Transport::Tcp | Transport::Ws => "--ws",
+        });
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let out = child.stdout.take();
+        holders.push(Holder(child));
+        let all = format!("connected {more}/{more} ");
+        let lines = out.map(BufReader::new).into_iter().flat_map(BufRead::lines);
+        let mut there = false;
+        for line in lines.take(120) {
+            if line?.contains(&all) {
+                there = true;
+                break;
+            }
+        }
+        if !there {
+            eprintln!("idle: {}: fewer than {count} clients", broker.kind.name());
+            break;
+        }
+        held = count;
+        settle();
+        idle.with.push((count, process::resident(&broker.pids)?));
+    }
+    Ok(idle)
+}
+
+/// Clients of another process, until dropped.
+struct Holder(Child);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _killed = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
 fn join(broker: &Broker, first: usize, count: usize) -> io::Result<Vec<TcpStream>> {
     let mut group = (0..count)
         .map(|_| TcpStream::connect(broker.address))
@@ -62,7 +127,7 @@ fn join(broker: &Broker, first: usize, count: usize) -> io::Result<Vec<TcpStream
                 "CONNECT was answered with {answer:?}"
             )));
         }
-        stream.write_all(&packet::subscribe(&packet::topic(first + offset), 0))?;
+        stream.write_all(&packet::subscribe(&[&packet::topic(first + offset)], 0))?;
     }
     for stream in &mut group {
         stream.read_exact(&mut [0; 5])?;

@@ -1,6 +1,7 @@
 //! The generator: all clients on one thread over epoll, windowed so that a broker need not drop anything.
 
 use crate::broker::{Broker, Kind};
+use crate::clients::{beside, filter, join, plan};
 use crate::floor;
 use crate::packet::{self, Template};
 use crate::process;
@@ -18,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Latencies kept of one run.
 const SAMPLES: usize = 4_000_000;
 const TIMER: Token = Token(usize::MAX);
+/// Ticks of the timer in a second; at higher rates a tick publishes more than once.
+const MAX_TICKS: u64 = 10_000;
 
 /// What one run gave.
 pub struct Outcome {
@@ -31,6 +34,12 @@ pub struct Outcome {
     pub p50: f64,
     /// 99th percentile of it.
     pub p99: f64,
+    /// 99.9th percentile of it.
+    pub p999: f64,
+    /// Median, 99th and 99.9th percentile at half the rate, of a run that saturates.
+    pub half: Option<[f64; 3]>,
+    /// Resident bytes of the broker at the end of the measured time.
+    pub resident: u64,
     /// Deliveries that never came, warm-up included.
     pub lost: u64,
 }
@@ -55,8 +64,14 @@ struct Topic {
 
 struct Load<'w> {
     workload: &'w Workload,
+    drive: Drive,
     poll: Poll,
     timer: Option<OwnedFd>,
+    /// Publications for one tick of the timer, and the part of one that was left over.
+    per_tick: f64,
+    due: f64,
+    /// Clients that only hold subscriptions.
+    _beside: Vec<std::net::TcpStream>,
     clients: Vec<Client>,
     topics: Vec<Topic>,
     /// Clients whose socket did not take all they had.
@@ -87,31 +102,18 @@ pub fn run(
         begin.elapsed(),
     );
     let delivered = load.delivered - delivered;
-    let mut latencies = std::mem::take(&mut load.latencies);
-    latencies.sort_unstable();
-    let percentile = |percent| {
-        f64::from(
-            latencies
-                .get(latencies.len() * percent / 100)
-                .copied()
-                .unwrap_or(0),
-        ) / 1e3
-    };
-    let (p50, p99) = (percentile(50), percentile(99));
-    load.draining = true;
-    while load.missing() > 0 {
-        let before = load.delivered;
-        load.drive(if before == load.delivered {
-            PATIENCE / 8
-        } else {
-            PATIENCE
-        })?;
-        if load.delivered == before {
-            load.drive(PATIENCE)?;
-        }
-        if load.delivered == before {
-            break;
-        }
+    let resident = process::resident(&broker.pids)?;
+    let [p50, p99, p999] = load.percentiles();
+    load.drain()?;
+    let mut half = None;
+    if matches!(workload.drive, Drive::Saturate { .. }) && load.missing() == 0 {
+        let rate = delivered as f64 / wall.as_secs_f64() / workload.copies() as f64 / 2.0;
+        load.pace(rate.max(1.0) as u64)?;
+        load.drive(warm)?;
+        load.latencies.clear();
+        load.drive(measured)?;
+        half = Some(load.percentiles());
+        load.drain()?;
     }
     let lost = load.missing();
     load.disconnect();
@@ -121,6 +123,9 @@ pub fn run(
         cpu,
         p50,
         p99,
+        p999,
+        half,
+        resident,
         lost,
     })
 }
@@ -130,7 +135,12 @@ impl<'w> Load<'w> {
         let poll = Poll::new()?;
         let mut topics: Vec<Topic> = (0..workload.topics)
             .map(|number| Topic {
-                template: Template::new(&packet::topic(number), workload.qos),
+                template: Template::new(
+                    &packet::topic(number),
+                    workload.qos,
+                    false,
+                    workload.payload,
+                ),
                 publishers: Vec::new(),
                 next: 0,
                 published: 0,
@@ -155,7 +165,8 @@ impl<'w> Load<'w> {
                 join(
                     broker,
                     clients.len(),
-                    subscribes.then_some((topic, workload.qos)),
+                    subscribes.then(|| filter(workload, topic)).as_deref(),
+                    workload.qos,
                 )?
             };
             stream.set_nodelay(true)?;
@@ -176,14 +187,15 @@ impl<'w> Load<'w> {
         }
         // Every broker answered its clients by now; a relay does not.
         crate::broker::pause(Duration::from_millis(50));
-        let timer = match workload.drive {
-            Drive::Saturate { .. } => None,
-            Drive::Pace { per_second } => Some(timer(&poll, per_second)?),
-        };
-        Ok(Self {
+        let beside = beside(broker, workload.filters)?;
+        let mut load = Self {
             workload,
+            drive: workload.drive,
             poll,
-            timer,
+            timer: None,
+            per_tick: 0.0,
+            due: 0.0,
+            _beside: beside,
             clients,
             topics,
             blocked: Vec::new(),
@@ -193,12 +205,52 @@ impl<'w> Load<'w> {
             turn: 0,
             buffer: vec![0; 256 * 1024].into_boxed_slice(),
             draining: false,
+        };
+        if let Drive::Pace { per_second } = workload.drive {
+            load.pace(per_second)?;
+        }
+        Ok(load)
+    }
+
+    /// From now on so many publications a second.
+    fn pace(&mut self, per_second: u64) -> io::Result<()> {
+        let ticks = per_second.clamp(1, MAX_TICKS);
+        self.drive = Drive::Pace { per_second };
+        self.per_tick = per_second as f64 / ticks as f64;
+        self.timer = Some(timer(&self.poll, ticks)?);
+        self.draining = false;
+        Ok(())
+    }
+
+    /// Median, 99th and 99.9th percentile of what was kept, microseconds.
+    fn percentiles(&mut self) -> [f64; 3] {
+        let mut latencies = std::mem::take(&mut self.latencies);
+        latencies.sort_unstable();
+        [500, 990, 999].map(|permille| {
+            let at = latencies.len() * permille / 1000;
+            f64::from(latencies.get(at).copied().unwrap_or(0)) / 1e3
         })
+    }
+
+    /// Waits for what is under way.
+    fn drain(&mut self) -> io::Result<()> {
+        self.draining = true;
+        while self.missing() > 0 {
+            let before = self.delivered;
+            self.drive(PATIENCE / 8)?;
+            if self.delivered == before {
+                self.drive(PATIENCE)?;
+            }
+            if self.delivered == before {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Deliveries that are owed for what was published.
     fn missing(&self) -> u64 {
-        let owed = |topic: &Topic| topic.published * self.workload.subscribers as u64;
+        let owed = |topic: &Topic| topic.published * self.workload.copies();
         self.topics
             .iter()
             .map(|topic| owed(topic).saturating_sub(topic.received))
@@ -212,8 +264,7 @@ impl<'w> Load<'w> {
             for id in std::mem::take(&mut self.blocked) {
                 self.flush(id)?;
             }
-            if let (Drive::Saturate { window, batch }, false) = (self.workload.drive, self.draining)
-            {
+            if let (Drive::Saturate { window, batch }, false) = (self.drive, self.draining) {
                 self.refill(window, batch)?;
             }
             // Blocked writers are tried again rather than watched: with these windows they are rare.
@@ -240,7 +291,7 @@ impl<'w> Load<'w> {
         for number in 0..self.topics.len() {
             loop {
                 let topic = &mut self.topics[number];
-                let mut finished = topic.received / self.workload.subscribers as u64;
+                let mut finished = topic.received / self.workload.copies();
                 if self.workload.qos > 0 {
                     finished = finished.min(topic.acknowledged);
                 }
@@ -274,7 +325,9 @@ impl<'w> Load<'w> {
             return Ok(());
         }
         // A generator that fell behind must not catch up in one burst: that would be another workload.
-        for _ in 0..u64::from_ne_bytes(count).min(20) {
+        self.due += u64::from_ne_bytes(count).min(20) as f64 * self.per_tick;
+        while self.due >= 1.0 {
+            self.due -= 1.0;
             let topics = self.topics.len();
             let topic = &mut self.topics[self.turn % topics];
             self.turn += 1;
@@ -327,10 +380,13 @@ impl<'w> Load<'w> {
                     packet::PUBLISH => {
                         let (packet_id, sent) = packet::publish(&found)
                             .ok_or_else(|| io::Error::other("a delivery was malformed"))?;
-                        if let Some([high, low]) = packet_id {
-                            client
-                                .unsent
-                                .extend_from_slice(&[packet::PUBACK << 4, 2, high, low]);
+                        if let Some(id) = packet_id {
+                            let kind = if found.qos == 1 {
+                                packet::PUBACK
+                            } else {
+                                packet::PUBREC
+                            };
+                            client.unsent.extend_from_slice(&packet::ack(kind, id));
                         }
                         topic.received += 1;
                         self.delivered += 1;
@@ -339,7 +395,13 @@ impl<'w> Load<'w> {
                                 .push(u32::try_from(now.saturating_sub(sent)).unwrap_or(u32::MAX));
                         }
                     }
-                    packet::PUBACK => topic.acknowledged += 1,
+                    packet::PUBACK | packet::PUBCOMP => topic.acknowledged += 1,
+                    packet::PUBREC | packet::PUBREL => {
+                        let id = packet::id(&found)
+                            .ok_or_else(|| io::Error::other("an acknowledgement without an id"))?;
+                        let answer = packet::ack(found.kind + 1, id);
+                        client.unsent.extend_from_slice(&answer);
+                    }
                     kind => return Err(io::Error::other(format!("a packet of type {kind} came"))),
                 }
             }
@@ -369,53 +431,6 @@ impl Client {
         self.packet_id = self.packet_id % 0xfffe + 1;
         template.write(&mut self.unsent, self.packet_id, now);
     }
-}
-
-/// Topic and role of each client, in no particular order: a broker that spreads connections over threads by arrival
-/// must meet pairs on one thread and across two, as in life.
-fn plan(workload: &Workload) -> Vec<(usize, bool)> {
-    let mut plan = Vec::new();
-    for topic in 0..workload.topics {
-        plan.extend((0..workload.publishers).map(|_| (topic, false)));
-        plan.extend((0..workload.subscribers).map(|_| (topic, true)));
-    }
-    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-    for last in (1..plan.len()).rev() {
-        seed = seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        plan.swap(last, (seed >> 33) as usize % (last + 1));
-    }
-    plan
-}
-
-/// Connects one client, with a subscription if asked for, and waits for the answers.
-fn join(
-    broker: &Broker,
-    number: usize,
-    subscription: Option<(usize, u8)>,
-) -> io::Result<std::net::TcpStream> {
-    let mut stream = std::net::TcpStream::connect(broker.address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    stream.write_all(&packet::connect(&format!("compare-{number:05}")))?;
-    let mut answer = [0; 4];
-    stream.read_exact(&mut answer)?;
-    if answer != [packet::CONNACK << 4, 2, 0, 0] {
-        return Err(io::Error::other(format!(
-            "CONNECT was answered with {answer:?}"
-        )));
-    }
-    if let Some((topic, qos)) = subscription {
-        stream.write_all(&packet::subscribe(&packet::topic(topic), qos))?;
-        let mut answer = [0; 5];
-        stream.read_exact(&mut answer)?;
-        if answer != [packet::SUBACK << 4, 3, 0, 1, qos] {
-            return Err(io::Error::other(format!(
-                "SUBSCRIBE was answered with {answer:?}"
-            )));
-        }
-    }
-    Ok(stream)
 }
 
 /// A timer that ticks `per_second` times: epoll's own timeout counts in milliseconds, too coarse.

@@ -7,13 +7,16 @@
 #![forbid(unsafe_code)]
 
 mod broker;
+mod clients;
 mod floor;
 mod idle;
 mod load;
 mod options;
 mod packet;
+mod picture;
 mod process;
 mod report;
+mod storm;
 mod workload;
 
 use broker::{Broker, Kind};
@@ -22,6 +25,7 @@ use report::Report;
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
+use workload::{Drive, Transport};
 
 /// How long clients drive before the measured time begins.
 const WARM: Duration = Duration::from_millis(400);
@@ -56,18 +60,27 @@ fn run(options: &Options) -> io::Result<()> {
         }
     }
     let mut report = Report::new(options, &brokers);
-    for workload in workload::ALL
-        .iter()
-        .filter(|workload| options.wants(workload.name))
-    {
+    for workload in &workload::all() {
+        if !options.wants(&workload.name) {
+            continue;
+        }
         for round in 0..options.rounds {
             for turn in 0..brokers.len() {
                 // Each round begins at another broker: a slow moment of the machine hits them in turn.
                 let broker = &brokers[(turn + round) % brokers.len()];
-                if !workload.suits(&broker.kind) {
+                if !workload.suits(broker) {
                     continue;
                 }
-                match load::run(broker, workload, WARM, options.measured) {
+                let outcome = match workload.drive {
+                    Drive::Connect(transport, count) => {
+                        storm::connect(broker, options, transport, count)
+                    }
+                    Drive::Retained(count) => storm::retained(broker, count, workload.payload),
+                    Drive::Saturate { .. } | Drive::Pace { .. } => {
+                        load::run(broker, workload, WARM, options.measured)
+                    }
+                };
+                match outcome {
                     Ok(outcome) => report.add(workload, &broker.kind, round, outcome),
                     Err(error) => {
                         eprintln!("{}: {}: {error}", workload.name, broker.kind.name());
@@ -85,12 +98,21 @@ fn run(options: &Options) -> io::Result<()> {
             .into_iter()
             .filter(|kind| !matches!(kind, Kind::Echo | Kind::Relay | Kind::NightjarOneWorker))
         {
-            let broker = match Broker::start(&kind, options) {
+            let mut broker = match Broker::start(&kind, options) {
                 Ok(broker) => broker,
                 Err(_) if !options.named(&kind) => continue,
                 Err(error) => return Err(error),
             };
-            report.idle(&kind, idle::measure(&broker, &options.idle)?);
+            report.idle(kind.name(), idle::measure(&broker, &options.idle)?);
+            for (transport, name) in [(Transport::Tls, "TLS"), (Transport::Ws, "WS")] {
+                if broker.port(transport).is_none() {
+                    continue;
+                }
+                drop(broker);
+                broker = Broker::start(&kind, options)?;
+                let idle = idle::measure_by_bench(&broker, options, transport)?;
+                report.idle(&format!("{} {name}", kind.name()), idle);
+            }
         }
         report.print_idle(&options.idle);
     }

@@ -14,7 +14,8 @@ usage: nightjar-compare [options]
   --rounds N           rounds in turns, medians are printed (5)
   --secs S             measured seconds of each run (2)
   --idle N,N           client counts of the idle memory table (1000,5000,10000,15000)
-  --out FILE           also write the tables there";
+  --out FILE           also write the tables there
+  --picture FILE       also draw the costs there, as SVG";
 
 /// What to run.
 pub struct Options {
@@ -28,6 +29,8 @@ pub struct Options {
     pub idle: Vec<usize>,
     /// Where the text goes besides stdout.
     pub out: Option<PathBuf>,
+    /// Where the picture goes.
+    pub picture: Option<PathBuf>,
     chosen: Option<Vec<String>>,
     only: Vec<String>,
     peers: Vec<(String, String)>,
@@ -42,6 +45,7 @@ impl Options {
             measured: Duration::from_secs(2),
             idle: vec![1000, 5000, 10_000, 15_000],
             out: None,
+            picture: None,
             chosen: None,
             only: Vec::new(),
             peers: Vec::new(),
@@ -76,6 +80,7 @@ impl Options {
                     options.idle.sort_unstable();
                 }
                 "--out" => options.out = Some(PathBuf::from(value)),
+                "--picture" => options.picture = Some(PathBuf::from(value)),
                 _ => return Err(USAGE.to_owned()),
             }
         }

@@ -3,15 +3,18 @@
 //! Written by hand and on purpose not with Nightjar's codec: the generator judges brokers and must not share a fault with
 //! one of them, and it has to be far cheaper than what it measures. A PUBLISH is a template with the send time patched in.
 
-/// Bytes of a payload; the first eight are the send time in nanoseconds.
-pub const PAYLOAD: usize = 100;
-
 /// Packet type CONNACK.
 pub const CONNACK: u8 = 2;
 /// Packet type PUBLISH.
 pub const PUBLISH: u8 = 3;
 /// Packet type PUBACK.
 pub const PUBACK: u8 = 4;
+/// Packet type PUBREC.
+pub const PUBREC: u8 = 5;
+/// Packet type PUBREL.
+pub const PUBREL: u8 = 6;
+/// Packet type PUBCOMP.
+pub const PUBCOMP: u8 = 7;
 /// Packet type SUBACK.
 pub const SUBACK: u8 = 9;
 
@@ -28,13 +31,28 @@ pub fn connect(client_id: &str) -> Vec<u8> {
     packet
 }
 
-/// SUBSCRIBE to one filter, packet id 1.
-pub fn subscribe(filter: &str, qos: u8) -> Vec<u8> {
-    let mut packet = vec![0x82, (5 + filter.len()) as u8, 0, 1];
-    string(&mut packet, filter);
-    packet.push(qos);
+/// SUBSCRIBE, packet id 1.
+pub fn subscribe(filters: &[&str], qos: u8) -> Vec<u8> {
+    let remaining = 2 + filters.iter().map(|filter| 3 + filter.len()).sum::<usize>();
+    let mut packet = vec![0x82];
+    length(&mut packet, remaining);
+    packet.extend_from_slice(&[0, 1]);
+    for filter in filters {
+        string(&mut packet, filter);
+        packet.push(qos);
+    }
     packet
 }
+
+/// An acknowledgement of this type; PUBREL has a flag.
+pub const fn ack(kind: u8, [high, low]: [u8; 2]) -> [u8; 4] {
+    [kind << 4 | if kind == PUBREL { 2 } else { 0 }, 2, high, low]
+}
+
+/// PINGREQ: its answer comes behind all that was sent before it.
+pub const PINGREQ: [u8; 2] = [0xc0, 0];
+/// Its answer.
+pub const PINGRESP: u8 = 13;
 
 /// DISCONNECT.
 pub const DISCONNECT: [u8; 2] = [0xe0, 0];
@@ -47,21 +65,18 @@ pub struct Template {
 }
 
 impl Template {
-    /// Prepares the packet; its remaining length takes two bytes.
-    pub fn new(topic: &str, qos: u8) -> Self {
-        let remaining = 2 + topic.len() + if qos > 0 { 2 } else { 0 } + PAYLOAD;
-        let mut bytes = vec![
-            0x30 | qos << 1,
-            remaining as u8 & 0x7f | 0x80,
-            (remaining >> 7) as u8,
-        ];
+    /// Prepares the packet, its payload of at least eight bytes: they are the send time in nanoseconds.
+    pub fn new(topic: &str, qos: u8, retain: bool, size: usize) -> Self {
+        let remaining = 2 + topic.len() + if qos > 0 { 2 } else { 0 } + size;
+        let mut bytes = vec![0x30 | qos << 1 | u8::from(retain)];
+        length(&mut bytes, remaining);
         string(&mut bytes, topic);
         let packet_id = (qos > 0).then_some(bytes.len());
         if qos > 0 {
             bytes.extend_from_slice(&[0, 0]);
         }
         let payload = bytes.len();
-        bytes.resize(payload + PAYLOAD, b'n');
+        bytes.resize(payload + size, b'n');
         Self {
             bytes,
             packet_id,
@@ -128,6 +143,22 @@ pub fn publish(found: &Found<'_>) -> Option<(Option<[u8; 2]>, u64)> {
     Some((packet_id, u64::from_be_bytes(*payload.first_chunk()?)))
 }
 
+/// The packet id of an acknowledgement.
+pub fn id(found: &Found<'_>) -> Option<[u8; 2]> {
+    found.body.first_chunk().copied()
+}
+
+fn length(packet: &mut Vec<u8>, mut remaining: usize) {
+    loop {
+        let more = remaining > 0x7f;
+        packet.push((remaining & 0x7f) as u8 | if more { 0x80 } else { 0 });
+        remaining >>= 7;
+        if !more {
+            return;
+        }
+    }
+}
+
 fn string(packet: &mut Vec<u8>, text: &str) {
     packet.extend_from_slice(&(text.len() as u16).to_be_bytes());
     packet.extend_from_slice(text.as_bytes());
@@ -139,9 +170,9 @@ mod tests {
 
     #[test]
     fn a_template_writes_what_the_scanner_reads() {
-        for qos in [0, 1] {
+        for (qos, size) in [(0, 8), (1, 16), (2, 256), (1, 4096), (0, 70_000)] {
             let mut bytes = Vec::new();
-            Template::new(&topic(7), qos).write(&mut bytes, 0x1234, 99);
+            Template::new(&topic(7), qos, false, size).write(&mut bytes, 0x1234, 99);
             for cut in 0..bytes.len() {
                 assert!(
                     next(&bytes[..cut]).is_none(),
@@ -161,9 +192,18 @@ mod tests {
     }
 
     #[test]
-    fn connect_and_subscribe_state_their_own_length() {
-        for packet in [connect("compare-p-00001"), subscribe(&topic(1), 1)] {
+    fn what_it_writes_states_its_own_length() {
+        let names: Vec<String> = (0..100).map(topic).collect();
+        let filters: Vec<&str> = names.iter().map(String::as_str).collect();
+        for packet in [
+            connect("compare-p-00001"),
+            subscribe(&filters[..1], 1),
+            subscribe(&filters, 0),
+            ack(PUBREL, [1, 2]).to_vec(),
+            PINGREQ.to_vec(),
+        ] {
             assert_eq!(next(&packet).map(|found| found.length), Some(packet.len()));
         }
+        assert_eq!(ack(PUBREL, [1, 2]), [0x62, 2, 1, 2]);
     }
 }

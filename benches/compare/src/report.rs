@@ -4,6 +4,7 @@ use crate::broker::{Broker, Kind};
 use crate::idle::Idle;
 use crate::load::Outcome;
 use crate::options::Options;
+use crate::picture::{self, Bars};
 use crate::workload::Workload;
 use std::fmt::Write as _;
 use std::io;
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 struct Run {
-    workload: &'static str,
+    workload: String,
     broker: String,
     round: usize,
     outcome: Outcome,
@@ -21,10 +22,12 @@ struct Run {
 pub struct Report {
     brokers: Vec<String>,
     runs: Vec<Run>,
-    failures: Vec<(&'static str, String)>,
+    failures: Vec<(String, String)>,
     idle: Vec<(String, Idle)>,
     text: String,
     out: Option<PathBuf>,
+    picture: Option<PathBuf>,
+    bars: Vec<Bars>,
 }
 
 impl Report {
@@ -78,11 +81,18 @@ impl Report {
                 "from the publisher's write to the subscriber's read; when saturated, mostly the queueing of the windows".to_owned(),
             ),
             (
+                "half",
+                "the same at half of the rate that the broker just delivered: p50, p99, p99.9"
+                    .to_owned(),
+            ),
+            (
+                "MB",
+                "resident memory (PSS) at the end of the measured time".to_owned(),
+            ),
+            (
                 "payload",
-                format!(
-                    "{} bytes, MQTT 3.1.1, clean sessions, loopback TCP",
-                    crate::packet::PAYLOAD
-                ),
+                "256 bytes if the name says nothing else, MQTT 3.1.1, clean sessions, loopback TCP"
+                    .to_owned(),
             ),
         ];
         for (name, value) in facts.iter().map(|(name, value)| (*name, value.as_str())) {
@@ -106,13 +116,15 @@ impl Report {
             idle: Vec::new(),
             text,
             out: options.out.clone(),
+            picture: options.picture.clone(),
+            bars: Vec::new(),
         }
     }
 
     /// Keeps one run.
     pub fn add(&mut self, workload: &Workload, kind: &Kind, round: usize, outcome: Outcome) {
         self.runs.push(Run {
-            workload: workload.name,
+            workload: workload.name.clone(),
             broker: kind.name().to_owned(),
             round,
             outcome,
@@ -121,22 +133,27 @@ impl Report {
 
     /// Keeps that a run did not end.
     pub fn failed(&mut self, workload: &Workload, kind: &Kind) {
-        self.failures.push((workload.name, kind.name().to_owned()));
+        self.failures
+            .push((workload.name.clone(), kind.name().to_owned()));
     }
 
     /// Keeps one broker's idle memory.
-    pub fn idle(&mut self, kind: &Kind, idle: Idle) {
-        self.idle.push((kind.name().to_owned(), idle));
+    pub fn idle(&mut self, name: &str, idle: Idle) {
+        self.idle.push((name.to_owned(), idle));
     }
 
     /// Prints the table of a workload.
     pub fn print(&mut self, workload: &Workload) {
         let mut table = String::new();
+        let mut bars = Bars {
+            workload: workload.name.clone(),
+            costs: Vec::new(),
+        };
         push(&mut table, format_args!("{}", workload.name));
         push(
             &mut table,
             format_args!(
-                "  {:<12} {:>9} {:>8} {:>11} {:>7} {:>7} {:>7} {:>6} {:>12} {:>6} {:>9} {:>9} {:>6}",
+                "  {:<12} {:>9} {:>8} {:>11} {:>7} {:>7} {:>7} {:>6} {:>12} {:>6} {:>9} {:>9} {:>9} {:>22} {:>7} {:>6}",
                 "broker",
                 "us CPU",
                 "min",
@@ -149,6 +166,9 @@ impl Report {
                 "cores",
                 "p50 us",
                 "p99 us",
+                "p99.9 us",
+                "half us",
+                "MB",
                 "lost"
             ),
         );
@@ -157,7 +177,7 @@ impl Report {
             let failures = self
                 .failures
                 .iter()
-                .filter(|failure| **failure == (workload.name, broker.clone()))
+                .filter(|(name, of)| *name == workload.name && of == broker)
                 .count();
             if runs.is_empty() {
                 if failures > 0 {
@@ -170,10 +190,13 @@ impl Report {
             }
             let outcomes = || runs.iter().map(|run| &run.outcome);
             let costs: Vec<f64> = outcomes().map(cost).collect();
+            if !matches!(broker.as_str(), "echo" | "relay" | "nightjar-1w") {
+                bars.costs.push((broker.clone(), median(costs.clone())));
+            }
             push(
                 &mut table,
                 format_args!(
-                    "  {:<12} {:>9.3} {:>8.3} {:>11} {:>7} {:>7} {:>7} {:>6} {:>12.0} {:>6.2} {:>9.0} {:>9.0} {:>6}{}",
+                    "  {:<12} {:>9.3} {:>8.3} {:>11} {:>7} {:>7} {:>7} {:>6} {:>12.0} {:>6.2} {:>9.0} {:>9.0} {:>9.0} {:>22} {:>7.1} {:>6}{}",
                     broker,
                     median(costs.clone()),
                     costs.iter().copied().fold(f64::INFINITY, f64::min),
@@ -198,6 +221,9 @@ impl Report {
                     ),
                     median(outcomes().map(|o| o.p50).collect()),
                     median(outcomes().map(|o| o.p99).collect()),
+                    median(outcomes().map(|o| o.p999).collect()),
+                    half(&outcomes().filter_map(|o| o.half).collect::<Vec<_>>()),
+                    median(outcomes().map(|o| o.resident as f64 / 1e6).collect()),
                     outcomes().map(|o| o.lost).sum::<u64>(),
                     if failures > 0 {
                         format!("  ({failures} rounds failed)")
@@ -207,6 +233,7 @@ impl Report {
                 ),
             );
         }
+        self.bars.push(bars);
         table.push('\n');
         print!("{table}");
         self.text.push_str(&table);
@@ -224,7 +251,7 @@ impl Report {
         push(
             &mut table,
             format_args!(
-                "  {:<12} {:>10}{}   bytes per client, N against the smallest N",
+                "  {:<14} {:>10}{}   bytes per client, N against the smallest N",
                 "broker",
                 "empty MB",
                 heads.concat()
@@ -246,7 +273,7 @@ impl Report {
             push(
                 &mut table,
                 format_args!(
-                    "  {broker:<12} {:>10.1}{cells} {per_client}",
+                    "  {broker:<14} {:>10.1}{cells} {per_client}",
                     megabytes(idle.empty)
                 ),
             );
@@ -255,11 +282,15 @@ impl Report {
         self.text.push_str(&table);
     }
 
-    /// Writes the text where `--out` says.
+    /// Writes the text and the picture where `--out` and `--picture` say.
     pub fn save(&self) -> io::Result<()> {
-        self.out
-            .as_ref()
-            .map_or(Ok(()), |out| std::fs::write(out, &self.text))
+        if let Some(out) = &self.out {
+            std::fs::write(out, &self.text)?;
+        }
+        match &self.picture {
+            Some(file) => std::fs::write(file, picture::draw(&self.bars)),
+            None => Ok(()),
+        }
     }
 
     fn of(&self, workload: &Workload, broker: &str) -> Vec<&Run> {
@@ -302,6 +333,16 @@ fn cost(outcome: &Outcome) -> f64 {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// p50, p99 and p99.9 at half the rate, medians of the rounds.
+fn half(runs: &[[f64; 3]]) -> String {
+    if runs.is_empty() {
+        return "-".to_owned();
+    }
+    let [p50, p99, p999] =
+        [0, 1, 2].map(|at| median(runs.iter().map(|run| run[at]).collect::<Vec<_>>()));
+    format!("{p50:.0}/{p99:.0}/{p999:.0}")
 }
 
 fn push(text: &mut String, line: std::fmt::Arguments<'_>) {

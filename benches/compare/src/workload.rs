@@ -1,6 +1,17 @@
 //! The traffic patterns.
 
-use crate::broker::Kind;
+use crate::broker::{Broker, Kind};
+
+/// How clients reach a broker.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Plain TCP.
+    Tcp,
+    /// TLS.
+    Tls,
+    /// WebSocket.
+    Ws,
+}
 
 /// How the publishers are driven.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,104 +29,191 @@ pub enum Drive {
         /// All publishers together.
         per_second: u64,
     },
+    /// So many clients connect as fast as they are answered; a delivery is a CONNACK.
+    Connect(Transport, usize),
+    /// So many retained messages stand there, and one client subscribes to all.
+    Retained(usize),
 }
 
 /// One traffic pattern.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Workload {
     /// Name in the table.
-    pub name: &'static str,
+    pub name: String,
     /// Topics, each with its own publishers and subscribers.
     pub topics: usize,
     /// Publishers of each topic.
     pub publishers: usize,
     /// Subscribers of each topic.
     pub subscribers: usize,
-    /// QoS of publications and subscriptions: 0 or 1.
+    /// QoS of publications and subscriptions.
     pub qos: u8,
+    /// Bytes of a payload, at least 8.
+    pub payload: usize,
+    /// The subscribers of a topic are one shared group: each message goes to one of them.
+    pub shared: bool,
+    /// Subscriptions of other clients that the topics pass by.
+    pub filters: usize,
     /// How it is driven.
     pub drive: Drive,
 }
 
 impl Workload {
     /// Whether it can be run: the floors know no QoS 1, and the echo's clients get their own bytes back.
-    pub fn suits(&self, kind: &Kind) -> bool {
-        match kind {
-            Kind::Echo => self.qos == 0 && self.publishers == 1 && self.subscribers == 1,
+    pub fn suits(&self, broker: &Broker) -> bool {
+        let plain = self.qos == 0 && self.publishers == 1 && !self.shared && self.filters == 0;
+        let traffic = matches!(self.drive, Drive::Saturate { .. } | Drive::Pace { .. });
+        match (&broker.kind, self.drive) {
+            (Kind::Echo, _) => traffic && plain && self.subscribers == 1,
             // Publishers' bytes would be mixed within a packet if one read ends inside of it.
-            Kind::Relay => self.qos == 0 && self.publishers == 1,
+            (Kind::Relay, _) => traffic && plain,
+            (_, Drive::Connect(transport, _)) => broker.port(transport).is_some(),
             _ => true,
+        }
+    }
+
+    /// Deliveries of one publication.
+    pub const fn copies(&self) -> u64 {
+        if self.shared {
+            1
+        } else {
+            self.subscribers as u64
         }
     }
 }
 
-const fn pairs(name: &'static str, qos: u8, drive: Drive) -> Workload {
+fn base(name: &str, drive: Drive) -> Workload {
     Workload {
-        name,
-        topics: 50,
+        name: name.to_owned(),
+        topics: 1,
         publishers: 1,
         subscribers: 1,
-        qos,
+        qos: 0,
+        payload: 256,
+        shared: false,
+        filters: 0,
         drive,
     }
 }
 
+const WIDE: Drive = Drive::Saturate {
+    window: 160,
+    batch: 20,
+};
+
 /// All of them, in the order of the tables.
-pub const ALL: [Workload; 7] = [
-    pairs(
-        "pairs-qos0: 50 pairs, saturated",
-        0,
-        Drive::Saturate {
-            window: 160,
-            batch: 20,
+pub fn all() -> Vec<Workload> {
+    let mut all = Vec::new();
+    for (topics, drive) in [
+        (50, WIDE),
+        (
+            500,
+            Drive::Saturate {
+                window: 32,
+                batch: 8,
+            },
+        ),
+    ] {
+        for qos in 0..=2 {
+            for payload in [16, 256, 4096] {
+                let name = format!("pairs-{topics}-qos{qos}-{payload}B: saturated");
+                all.push(Workload {
+                    topics,
+                    qos,
+                    payload,
+                    ..base(&name, drive)
+                });
+            }
+        }
+    }
+    let many = Drive::Saturate {
+        window: 2000,
+        batch: 20,
+    };
+    let paced = |per_second| Drive::Pace { per_second };
+    all.extend([
+        Workload {
+            publishers: 100,
+            ..base("fan-in-100: 100 -> 1, saturated", many)
         },
-    ),
-    pairs(
-        "pairs-qos1: 50 pairs, saturated",
-        1,
-        Drive::Saturate {
-            window: 160,
-            batch: 20,
+        Workload {
+            topics: 5,
+            publishers: 200,
+            ..base("fan-in-1000: 1000 -> 5, saturated", many)
         },
-    ),
-    Workload {
-        name: "fan-in: 100 -> 1, saturated",
-        topics: 1,
-        publishers: 100,
-        subscribers: 1,
-        qos: 0,
-        drive: Drive::Saturate {
-            window: 2000,
-            batch: 20,
+        Workload {
+            subscribers: 500,
+            ..base("fan-out-500: 1 -> 500, with backlog", WIDE)
         },
-    },
-    Workload {
-        name: "fan-out: 1 -> 500, with backlog",
-        topics: 1,
-        publishers: 1,
-        subscribers: 500,
-        qos: 0,
-        drive: Drive::Saturate {
-            window: 160,
-            batch: 20,
+        Workload {
+            subscribers: 5000,
+            ..base(
+                "fan-out-5000: 1 -> 5000, with backlog",
+                Drive::Saturate {
+                    window: 20,
+                    batch: 5,
+                },
+            )
         },
-    },
-    pairs(
-        "paced-qos0: 50 pairs, 10,000/s, one message per read",
-        0,
-        Drive::Pace { per_second: 10_000 },
-    ),
-    pairs(
-        "paced-qos1: 50 pairs, 5,000/s, one message per read",
-        1,
-        Drive::Pace { per_second: 5000 },
-    ),
-    Workload {
-        name: "paced-fan-out: 1 -> 500, 20/s, one message per read",
-        topics: 1,
-        publishers: 1,
-        subscribers: 500,
-        qos: 0,
-        drive: Drive::Pace { per_second: 20 },
-    },
-];
+        Workload {
+            topics: 50,
+            filters: 100_000,
+            ..base(
+                "wildcards: 50 pairs beside 100,000 wildcard filters, saturated",
+                WIDE,
+            )
+        },
+        Workload {
+            publishers: 10,
+            subscribers: 100,
+            shared: true,
+            ..base("shared: 10 -> a shared group of 100, saturated", many)
+        },
+        Workload {
+            topics: 50,
+            ..base(
+                "paced-qos0: 50 pairs, 10,000/s, one message per read",
+                paced(10_000),
+            )
+        },
+        Workload {
+            topics: 50,
+            qos: 1,
+            ..base(
+                "paced-qos1: 50 pairs, 5,000/s, one message per read",
+                paced(5000),
+            )
+        },
+        Workload {
+            subscribers: 500,
+            ..base(
+                "paced-fan-out: 1 -> 500, 20/s, one message per read",
+                paced(20),
+            )
+        },
+        Workload {
+            topics: 5000,
+            ..base(
+                "sparse: 10,000 clients, each sends or gets one message a second",
+                paced(5000),
+            )
+        },
+        base(
+            "retained: one client subscribes to 100,000 retained messages",
+            Drive::Retained(100_000),
+        ),
+        base(
+            "connect-tcp: 3,000 connects, TCP",
+            Drive::Connect(Transport::Tcp, 3000),
+        ),
+        base(
+            "connect-tls: 1,000 connects, TLS 1.3 without resumption",
+            Drive::Connect(Transport::Tls, 1000),
+        ),
+        base(
+            "connect-ws: 3,000 connects, WebSocket",
+            Drive::Connect(Transport::Ws, 3000),
+        ),
+    ]);
+    all
+}

@@ -1,7 +1,7 @@
 //! The configuration each broker is started with: anonymous clients on one loopback port, nothing kept on disk for QoS 0
 //! and clean sessions, queue limits above the generator's windows, everything else as its makers ship it.
 
-use super::{Kind, Plan, free_port};
+use super::{Kind, Others, Plan, free_port};
 use crate::options::Options;
 use std::io;
 use std::path::Path;
@@ -12,7 +12,7 @@ pub(super) fn plan(kind: &Kind, options: &Options, folder: &Path, port: u16) -> 
     match kind {
         Kind::Nightjar => nightjar(&options.nightjar, folder, port, 0),
         Kind::NightjarOneWorker => nightjar(&options.nightjar, folder, port, 1),
-        Kind::Mosquitto => mosquitto(folder, port),
+        Kind::Mosquitto => mosquitto(&options.nightjar, folder, port),
         Kind::Nats => nats(folder, port),
         Kind::RabbitMq => rabbitmq(folder, port),
         Kind::Rumqttd => rumqttd(folder, port),
@@ -22,6 +22,7 @@ pub(super) fn plan(kind: &Kind, options: &Options, folder: &Path, port: u16) -> 
             Ok(Plan {
                 command,
                 version: format!("epoll {} of this program", kind.name()),
+                other: Others::default(),
                 after: None,
             })
         }
@@ -37,6 +38,7 @@ pub(super) fn plan(kind: &Kind, options: &Options, folder: &Path, port: u16) -> 
             Ok(Plan {
                 command,
                 version: name.clone(),
+                other: Others::default(),
                 after: None,
             })
         }
@@ -47,14 +49,16 @@ fn nightjar(binary: &Path, folder: &Path, port: u16, workers: usize) -> io::Resu
     let version = first_line(Command::new(binary).arg("version"))?;
     let file = folder.join("nightjar.toml");
     let data = folder.join("data");
+    let (tls, ws) = (free_port()?, free_port()?);
     let mut text = format!(
         "[node]\ndata_dir = {data:?}\nworkers = {workers}\n\n[listeners.tcp.default]\nbind = \"127.0.0.1:{port}\"\n\n\
+         [listeners.tls.default]\nbind = \"127.0.0.1:{tls}\"\n\n[listeners.ws.default]\nbind = \"127.0.0.1:{ws}\"\n\n\
          [auth]\nallow_anonymous = true\n\n[acl]\nno_match = \"allow\"\n\n\
-         [mqtt]\nmax_inflight = 1000\nmax_queue_len = 100000\nmax_queue_bytes = \"64MiB\"\n\n\
+         [mqtt]\nmax_inflight = 1000\nmax_awaiting_rel = 1000\nmax_queue_len = 100000\nmax_queue_bytes = \"64MiB\"\n\n\
          [api]\nenable = false\n"
     );
     // The other listeners have fixed ports by default and no part in this.
-    for listener in ["tls", "ws", "wss", "mqttsn"] {
+    for listener in ["wss", "mqttsn"] {
         text.push_str(&format!(
             "\n[listeners.{listener}.default]\nenable = false\n"
         ));
@@ -66,30 +70,72 @@ fn nightjar(binary: &Path, folder: &Path, port: u16, workers: usize) -> io::Resu
         .arg("--config")
         .arg(file)
         .current_dir(folder);
+    // Settings of this shell are no part of the comparison.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("NIGHTJAR_") {
+            command.env_remove(name);
+        }
+    }
     Ok(Plan {
         command,
         version,
+        other: Others {
+            tls: Some(tls),
+            ws: Some(ws),
+        },
         after: None,
     })
 }
 
-fn mosquitto(folder: &Path, port: u16) -> io::Result<Plan> {
+fn mosquitto(nightjar: &Path, folder: &Path, port: u16) -> io::Result<Plan> {
     let binary = installed("mosquitto")?;
     // It prints its version with the usage and exits with an error.
     let version = first_line(Command::new(&binary).arg("-h"))?;
     let file = folder.join("mosquitto.conf");
-    let text = format!(
-        "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type error\n\
+    let (tls, ws) = (free_port()?, free_port()?);
+    let mut text = format!(
+        "listener {port} 127.0.0.1\nlistener {ws} 127.0.0.1\nprotocol websockets\n\
+         allow_anonymous true\npersistence false\nlog_type error\n\
          max_inflight_messages 0\nmax_queued_messages 100000\nuser root\n"
     );
+    // The same kind of key as Nightjar's own certificate.
+    let certified = certificate(nightjar, folder).is_ok();
+    if certified {
+        text.push_str(&format!(
+            "listener {tls} 127.0.0.1\ncertfile {0}/server.crt\nkeyfile {0}/server.key\n",
+            folder.display()
+        ));
+    }
     std::fs::write(&file, text)?;
     let mut command = Command::new(binary);
     command.arg("-c").arg(file);
     Ok(Plan {
         command,
         version,
+        other: Others {
+            tls: certified.then_some(tls),
+            ws: Some(ws),
+        },
         after: None,
     })
+}
+
+/// A certificate authority and a server certificate for 127.0.0.1 in a folder.
+fn certificate(nightjar: &Path, folder: &Path) -> io::Result<()> {
+    for words in [&["ca"][..], &["server", "localhost", "127.0.0.1"]] {
+        let made = Command::new(nightjar)
+            .arg("certs")
+            .args(words)
+            .arg("--out")
+            .arg(folder)
+            .output()?;
+        if !made.status.success() {
+            return Err(io::Error::other(
+                String::from_utf8_lossy(&made.stderr).into_owned(),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn nats(folder: &Path, port: u16) -> io::Result<Plan> {
@@ -108,6 +154,7 @@ fn nats(folder: &Path, port: u16) -> io::Result<Plan> {
     Ok(Plan {
         command,
         version,
+        other: Others::default(),
         after: None,
     })
 }
@@ -148,6 +195,7 @@ fn rabbitmq(folder: &Path, port: u16) -> io::Result<Plan> {
     Ok(Plan {
         command,
         version,
+        other: Others::default(),
         after: Some(after),
     })
 }
@@ -168,6 +216,7 @@ fn rumqttd(folder: &Path, port: u16) -> io::Result<Plan> {
     Ok(Plan {
         command,
         version,
+        other: Others::default(),
         after: None,
     })
 }

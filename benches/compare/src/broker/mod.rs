@@ -5,6 +5,7 @@ mod config;
 use crate::options::Options;
 use crate::packet;
 use crate::process;
+use crate::workload::Transport;
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 const START: Duration = Duration::from_secs(90);
 /// How long a broker may take to end by itself.
 const STOP: Duration = Duration::from_secs(20);
+/// What is said of a broker that does not come up.
+const AT_START: &str = "ended at its start";
 
 /// What can be started.
 #[derive(Clone, PartialEq, Eq)]
@@ -69,6 +72,8 @@ pub struct Broker {
     pub kind: Kind,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it takes TLS and WebSocket, if it was set up for them.
+    pub other: Others,
     /// What it says of its version.
     pub version: String,
     /// Its processes.
@@ -78,17 +83,38 @@ pub struct Broker {
     after: Option<Command>,
 }
 
+/// Ports beside that of plain TCP.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Others {
+    /// TLS.
+    pub tls: Option<u16>,
+    /// WebSocket at /mqtt.
+    pub ws: Option<u16>,
+}
+
 /// How one kind is started.
 struct Plan {
     command: Command,
     version: String,
+    other: Others,
     /// Runs after the end, for what the broker leaves behind.
     after: Option<Command>,
 }
 
 impl Broker {
-    /// Starts a broker and waits until it accepts a CONNECT.
+    /// Starts a broker and waits until it accepts a CONNECT. A port that was free a moment ago may be taken by now:
+    /// a broker that ends at its start is started again on others.
     pub fn start(kind: &Kind, options: &Options) -> io::Result<Self> {
+        let mut tries = 1;
+        loop {
+            match Self::try_start(kind, options) {
+                Err(error) if tries < 3 && error.to_string().contains(AT_START) => tries += 1,
+                done => return done,
+            }
+        }
+    }
+
+    fn try_start(kind: &Kind, options: &Options) -> io::Result<Self> {
         let port = if kind.is_floor() { 0 } else { free_port()? };
         let folder = std::env::temp_dir().join(format!(
             "nightjar-compare-{}-{}-{port}",
@@ -116,6 +142,7 @@ impl Broker {
         let mut broker = Self {
             kind: kind.clone(),
             address: SocketAddr::from(([127, 0, 0, 1], port)),
+            other: plan.other,
             version: plan.version,
             pids: BTreeSet::new(),
             child,
@@ -125,6 +152,15 @@ impl Broker {
         broker.wait()?;
         broker.pids = process::tree(broker.child.id())?;
         Ok(broker)
+    }
+
+    /// Where it takes connections of a transport.
+    pub fn port(&self, transport: Transport) -> Option<u16> {
+        match transport {
+            Transport::Tcp => Some(self.address.port()),
+            Transport::Tls => self.other.tls,
+            Transport::Ws => self.other.ws,
+        }
     }
 
     fn wait(&mut self) -> io::Result<()> {
@@ -149,7 +185,7 @@ impl Broker {
             }
             if let Some(status) = self.child.try_wait()? {
                 return Err(io::Error::other(format!(
-                    "{} ended at its start: {status}",
+                    "{} {AT_START}: {status}",
                     self.kind.name()
                 )));
             }

@@ -1,0 +1,101 @@
+//! Who connects: the clients of a workload, before they are driven.
+
+use crate::broker::Broker;
+use crate::packet;
+use crate::workload::Workload;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// Topic and role of each client, in no particular order: a broker that spreads connections over threads by arrival
+/// must meet pairs on one thread and across two, as in life.
+pub fn plan(workload: &Workload) -> Vec<(usize, bool)> {
+    let mut plan = Vec::new();
+    for topic in 0..workload.topics {
+        plan.extend((0..workload.publishers).map(|_| (topic, false)));
+        plan.extend((0..workload.subscribers).map(|_| (topic, true)));
+    }
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    for last in (1..plan.len()).rev() {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        plan.swap(last, (seed >> 33) as usize % (last + 1));
+    }
+    plan
+}
+
+/// The filter of a topic's subscribers.
+pub fn filter(workload: &Workload, topic: usize) -> String {
+    let name = packet::topic(topic);
+    if workload.shared {
+        format!("$share/group/{name}")
+    } else {
+        name
+    }
+}
+
+/// Clients that hold filters which the topics pass by: a hundred of them, a hundred filters a packet.
+pub fn beside(broker: &Broker, filters: usize) -> io::Result<Vec<TcpStream>> {
+    let names: Vec<String> = (0..filters)
+        .map(|number| match number % 4 {
+            0 => format!("compare/{number:06}/+"),
+            1 => format!("+/{number:06}/state/#"),
+            2 => format!("compare/+/d{number:06}"),
+            _ => format!("+/+/e{number:06}/#"),
+        })
+        .collect();
+    let each = filters.div_ceil(100).max(1);
+    let mut clients = Vec::new();
+    for (number, names) in names.chunks(each).enumerate() {
+        let mut stream = enter(broker, &format!("compare-beside-{number:05}"))?;
+        for names in names.chunks(100) {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            stream.write_all(&packet::subscribe(&names, 0))?;
+            let head = if names.len() + 2 > 127 { 3 } else { 2 };
+            let mut answer = vec![0; head + 2 + names.len()];
+            stream.read_exact(&mut answer)?;
+            if answer[0] != packet::SUBACK << 4 || answer.contains(&0x80) {
+                return Err(io::Error::other("filters were refused"));
+            }
+        }
+        clients.push(stream);
+    }
+    Ok(clients)
+}
+
+/// Connects one client and waits for the answer.
+pub fn enter(broker: &Broker, client_id: &str) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(broker.address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.write_all(&packet::connect(client_id))?;
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer)?;
+    if answer != [packet::CONNACK << 4, 2, 0, 0] {
+        return Err(io::Error::other(format!(
+            "CONNECT was answered with {answer:?}"
+        )));
+    }
+    Ok(stream)
+}
+
+/// Connects one client, with a subscription if asked for, and waits for the answers.
+pub fn join(
+    broker: &Broker,
+    number: usize,
+    filter: Option<&str>,
+    qos: u8,
+) -> io::Result<TcpStream> {
+    let mut stream = enter(broker, &format!("compare-{number:05}"))?;
+    if let Some(filter) = filter {
+        stream.write_all(&packet::subscribe(&[filter], qos))?;
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer)?;
+        if answer != [packet::SUBACK << 4, 3, 0, 1, qos] {
+            return Err(io::Error::other(format!(
+                "SUBSCRIBE was answered with {answer:?}"
+            )));
+        }
+    }
+    Ok(stream)
+}
