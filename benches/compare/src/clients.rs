@@ -7,6 +7,9 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+/// Numbers of idle clients begin here.
+const IDLE: usize = 50_000;
+
 /// Topic and role of each client, in no particular order: a broker that spreads connections over threads by arrival
 /// must meet pairs on one thread and across two, as in life.
 pub fn plan(workload: &Workload) -> Vec<(usize, bool)> {
@@ -35,8 +38,14 @@ pub fn filter(workload: &Workload, topic: usize) -> String {
     }
 }
 
-/// Clients that hold filters which the topics pass by: a hundred of them, a hundred filters a packet.
-pub fn beside(broker: &Broker, filters: usize) -> io::Result<Vec<TcpStream>> {
+/// Clients that are only there: idle ones, and a hundred that hold filters which the topics pass by.
+pub fn beside(broker: &Broker, workload: &Workload) -> io::Result<Vec<TcpStream>> {
+    let mut clients = Vec::new();
+    for number in 0..workload.idle {
+        let filter = format!("idle/{number:05}");
+        clients.push(join(broker, IDLE + number, Some(&filter), 0)?);
+    }
+    let filters = workload.filters;
     let names: Vec<String> = (0..filters)
         .map(|number| match number % 4 {
             0 => format!("compare/{number:06}/+"),
@@ -46,7 +55,6 @@ pub fn beside(broker: &Broker, filters: usize) -> io::Result<Vec<TcpStream>> {
         })
         .collect();
     let each = filters.div_ceil(100).max(1);
-    let mut clients = Vec::new();
     for (number, names) in names.chunks(each).enumerate() {
         let mut stream = enter(broker, &format!("compare-beside-{number:05}"))?;
         for names in names.chunks(100) {

@@ -187,7 +187,7 @@ impl<'w> Load<'w> {
         }
         // Every broker answered its clients by now; a relay does not.
         crate::broker::pause(Duration::from_millis(50));
-        let beside = beside(broker, workload.filters)?;
+        let beside = beside(broker, workload)?;
         let mut load = Self {
             workload,
             drive: workload.drive,

@@ -54,6 +54,8 @@ pub struct Workload {
     pub shared: bool,
     /// Subscriptions of other clients that the topics pass by.
     pub filters: usize,
+    /// Other clients that do nothing, each with one subscription.
+    pub idle: usize,
     /// How it is driven.
     pub drive: Drive,
 }
@@ -92,6 +94,7 @@ fn base(name: &str, drive: Drive) -> Workload {
         payload: 256,
         shared: false,
         filters: 0,
+        idle: 0,
         drive,
     }
 }
@@ -131,6 +134,22 @@ pub fn all() -> Vec<Workload> {
         batch: 20,
     };
     let paced = |per_second| Drive::Pace { per_second };
+    for idle in [0, 1000, 15_000] {
+        let name = format!("growth-clients: 10 pairs beside {idle} idle clients, saturated");
+        all.push(Workload {
+            topics: 10,
+            idle,
+            ..base(&name, WIDE)
+        });
+    }
+    for filters in [0, 10_000, 1_000_000] {
+        let name = format!("growth-filters: 10 pairs beside {filters} subscriptions, saturated");
+        all.push(Workload {
+            topics: 10,
+            filters,
+            ..base(&name, WIDE)
+        });
+    }
     all.extend([
         Workload {
             publishers: 100,
