@@ -113,6 +113,13 @@ impl Bucket {
         Some(Duration::from_secs_f64(wait.min(3600.0)))
     }
 
+    /// Is there one token at least?
+    fn has_some(&self, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        self.refill(&mut state, now);
+        state.0 >= 1.0
+    }
+
     fn is_full(&self, now: Instant) -> bool {
         let mut state = self.state.lock();
         self.refill(&mut state, now);
@@ -234,6 +241,22 @@ impl Allowance {
         });
         waits.flatten().max()
     }
+
+    /// Takes what was received if each bucket has something left; where one has not, nothing is taken. For peers that
+    /// cannot be made to wait: what they send beyond their rate is refused.
+    pub fn admit(&self, messages: u64, bytes: u64, now: Instant) -> bool {
+        let empty = |bucket: &Option<Bucket>, tokens: u64| match bucket {
+            Some(bucket) if tokens > 0 => !bucket.has_some(now),
+            _ => false,
+        };
+        let over =
+            |share: &Arc<Share>| empty(&share.messages, messages) || empty(&share.bytes, bytes);
+        if self.0.iter().any(over) {
+            return false;
+        }
+        let _ = self.charge(messages, bytes, now);
+        true
+    }
 }
 
 /// The key of an address: of IPv6 its /64 network.
@@ -327,19 +350,48 @@ impl Limits {
     /// The buckets of a connection's messages and bytes; `None` where nothing limits them.
     #[must_use]
     pub fn allowance(&self, info: &ClientInfo, now: Instant) -> Option<Box<Allowance>> {
+        self.shares(Some(info), Some(info.peer.ip()), now)
+    }
+
+    /// As [`Self::allowance`], of a client whose address is that of a NAT or balancer and says nothing of it.
+    #[must_use]
+    pub fn allowance_without_address(
+        &self,
+        info: &ClientInfo,
+        now: Instant,
+    ) -> Option<Box<Allowance>> {
+        self.shares(Some(info), None, now)
+    }
+
+    /// The buckets of an address, for messages that come without a connection.
+    #[must_use]
+    pub fn address_allowance(&self, address: IpAddr, now: Instant) -> Option<Box<Allowance>> {
+        self.shares(None, Some(address), now)
+    }
+
+    fn shares(
+        &self,
+        info: Option<&ClientInfo>,
+        address: Option<IpAddr>,
+        now: Instant,
+    ) -> Option<Box<Allowance>> {
         let state = self.state.load();
         let limited = |rates: &Rates| rates.messages.is_some() || rates.bytes.is_some();
         let mut shares = SmallVec::new();
-        if limited(&state.settings.client) {
-            shares.push(state.clients.get(info.client_id.clone(), now));
+        if let Some(info) = info {
+            if limited(&state.settings.client) {
+                shares.push(state.clients.get(info.client_id.clone(), now));
+            }
+            if let Some(username) = &info.username
+                && limited(&state.settings.user)
+            {
+                shares.push(state.users.get(username.clone(), now));
+            }
         }
-        if let Some(username) = &info.username
-            && limited(&state.settings.user)
+        if let Some(address) = address
+            && limited(&state.settings.address)
         {
-            shares.push(state.users.get(username.clone(), now));
-        }
-        if limited(&state.settings.address) {
-            shares.push(state.addresses.get(address_key(info.peer.ip()), now));
+            shares.push(state.addresses.get(address_key(address), now));
         }
         (!shares.is_empty()).then(|| Box::new(Allowance(shares)))
     }
@@ -506,6 +558,39 @@ mod tests {
             1,
             "the second is still held"
         );
+    }
+
+    #[test]
+    fn what_cannot_wait_is_refused_and_takes_nothing_then() {
+        let (limits, start) = limits(LimitSettings {
+            client: Rates {
+                messages: rate(2, 1),
+                ..Rates::default()
+            },
+            address: Rates {
+                bytes: rate(1000, 1),
+                ..Rates::default()
+            },
+            ..LimitSettings::default()
+        });
+        let one = limits.allowance(&client(), start).expect("limited");
+        assert!(one.admit(1, 100, start) && one.admit(1, 100, start));
+        assert!(!one.admit(1, 100, start));
+        assert!(
+            one.admit(0, 800, start),
+            "nothing was taken by what was refused"
+        );
+        assert!(!one.admit(0, 1, start));
+        let here = client().peer.ip();
+        let stray = limits.address_allowance(here, start).expect("limited");
+        assert!(
+            !stray.admit(1, 1, start),
+            "the bytes of an address are shared"
+        );
+        let behind_nat = limits
+            .allowance_without_address(&client(), start + Duration::from_secs(1))
+            .expect("limited");
+        assert!(behind_nat.admit(1, 5000, start + Duration::from_secs(1)));
     }
 
     #[test]

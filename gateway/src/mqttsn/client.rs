@@ -57,7 +57,7 @@ pub(super) struct Client {
     /// What was on the air when it fell asleep.
     air: Air,
     /// QoS 2 messages taken before the connection that is there now.
-    taken: Option<Box<super::uplink::Taken>>,
+    taken: Option<Box<super::taken::Taken>>,
     /// Its sleep is on the way to its record.
     parking: Option<Ticket>,
     /// Topic ids it had when it fell asleep.
@@ -187,7 +187,11 @@ impl Client {
             refuse(path, cx, ReturnCode::NOT_SUPPORTED);
             return;
         }
-        if !cx.gateway.admits_session(path, cx.now) {
+        let address = path.peer.ip();
+        let admitted = cx.gateway.admits_session(path, cx.now)
+            && (cx.settings().trusts(address)
+                || cx.gateway.broker().count_address(address).is_ok());
+        if !admitted {
             cx.count(Counted::ConnectsCongested);
             refuse(path, cx, ReturnCode::CONGESTION);
             return;
@@ -675,6 +679,23 @@ impl Client {
         self.link.fall_back();
         self.parking = (!ticket.is_done()).then(|| ticket.clone());
         ticket
+    }
+
+    /// Its listener stops: a connection ends, a sleep goes on. False while something is under way that must be waited for.
+    pub fn leave(&mut self, cx: &mut Cx<'_>) -> bool {
+        if let Phase::Connecting(connecting) = &self.phase
+            && connecting.is_asking()
+        {
+            self.give_up_connect(cx);
+        }
+        match self.phase {
+            Phase::Live(_) => self.over(cx, Over::Closed(ReasonCode::ServerShuttingDown)),
+            Phase::Connecting(_) | Phase::Waking(_) => {}
+            Phase::Asleep { .. } | Phase::Gone if self.parting.is_none() => return true,
+            Phase::Asleep { .. } | Phase::Gone => {}
+        }
+        self.drive(cx);
+        self.parting.is_none() && matches!(self.phase, Phase::Asleep { .. } | Phase::Gone)
     }
 
     /// Time passed.

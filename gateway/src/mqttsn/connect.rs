@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use nightjar_broker::access::{AuthRequest, BoxFuture, ClientInfo, Protocol, Secret};
 use nightjar_broker::acl::{AccessCache, Check, Judged};
-use nightjar_broker::auth::Owner;
 use nightjar_broker::shard::{Supervision, Will, WillRule};
 use nightjar_broker::{Counter, MemoryLevel, OpenRequest, Session, Timestamp};
 use nightjar_mqtt::ReasonCode;
@@ -19,7 +18,8 @@ use super::link::Link;
 use super::live::{Live, return_code};
 use super::path::Path;
 use super::settings::{Auth, Settings};
-use super::uplink::{make_will, refusal, will_action};
+use super::uplink::refusal;
+use super::will::{make_will, will_action};
 
 /// A handshake that makes no progress is forgotten after so many milliseconds.
 pub(super) const HANDSHAKE_MS: u64 = 60_000;
@@ -146,13 +146,9 @@ pub(super) fn authenticate(cx: &Cx<'_>, client_id: &Arc<str>, path: &Path) -> Au
     }
 }
 
-/// May this client have the session there is?
-pub(super) fn may_take(cx: &Cx<'_>, info: &ClientInfo) -> bool {
-    let broker = cx.gateway.broker();
-    broker.client(&info.client_id).is_none_or(|handle| {
-        let owner = Owner::from(&*handle.info());
-        broker.auth().may_take_over(&owner, info).is_ok()
-    })
+/// May this client have the session there is, as far as its user and its bans say?
+fn may_have(cx: &Cx<'_>, info: &ClientInfo) -> bool {
+    cx.gateway.broker().hold_client_id(info).is_ok() && !is_banned(cx, info)
 }
 
 /// Is this client banned, by its id, user name or address? A trusted balancer or NAT is never banned by its address.
@@ -216,8 +212,17 @@ pub(super) fn open_session(
         supervision: Some(supervision),
     };
     let broker = cx.gateway.broker().clone();
-    let now = cx.now;
-    Box::pin(async move { broker.open(request, now).await })
+    let (info, now) = (info.clone(), cx.now);
+    Box::pin(async move {
+        let held = broker
+            .hold_client_id(&info)
+            .map_err(|refused| refused.code)?;
+        let opened = broker.open(request, now).await?;
+        if held.is_some() {
+            broker.bind_client_id(&info, opened.1).wait().await?;
+        }
+        Ok(opened)
+    })
 }
 
 /// The listener's mountpoint for a client; a client id that would break a topic is left out.
@@ -260,6 +265,11 @@ impl Connecting {
             acl: AccessCache::new(),
             info: None,
         }
+    }
+
+    /// Is the client the one that is waited for?
+    pub const fn is_asking(&self) -> bool {
+        matches!(self.step, Step::WillTopic | Step::WillMsg(_))
     }
 
     /// The question of the current step once more.
@@ -341,10 +351,13 @@ impl Connecting {
                     };
                     self.since = cx.now;
                     let info = match judged {
-                        Ok(info) if may_take(cx, &info) && !is_banned(cx, &info) => Arc::new(info),
+                        Ok(info) if may_have(cx, &info) => Arc::new(info),
                         Ok(_) => return Connected::Refused(ReturnCode::NOT_SUPPORTED),
                         Err(code) => return Connected::Refused(return_code(code)),
                     };
+                    if let Err(over) = cx.gateway.broker().count_client(&info) {
+                        return Connected::Refused(return_code(over.code()));
+                    }
                     self.info = Some(info.clone());
                     if self.asked.will {
                         self.step = Step::WillTopic;
@@ -424,6 +437,8 @@ impl Waking {
             .broker()
             .client(client_id)
             .map(|handle| handle.info())
+            // Another listener asks otherwise who its clients are.
+            .filter(|info| info.listener == cx.settings().name)
             .filter(|info| info.protocol == Protocol::MqttSn && !info.peer.ip().is_unspecified())
             .map(|info| {
                 if info.peer == path.peer {
@@ -457,7 +472,7 @@ impl Waking {
                         return Connected::Pending;
                     };
                     match judged {
-                        Ok(info) if may_take(cx, &info) && !is_banned(cx, &info) => {
+                        Ok(info) if may_have(cx, &info) => {
                             let info = Arc::new(info);
                             self.step = WakeStep::Opening(wake(cx, &info, self.seconds));
                             self.info = Some(info);

@@ -41,6 +41,8 @@ counted! {
     OutOfState = "ignored_out_of_state",
     /// Messages behind one that waits for a verdict, more than are held.
     Busy = "dropped_busy",
+    /// Requests answered with congestion: faster than `[limits]` allow.
+    OverRate = "over_rate",
     /// DISCONNECT to an unknown sender.
     StrangersAnswered = "strangers_answered",
     /// Unknown senders not answered: too many.

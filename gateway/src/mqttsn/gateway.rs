@@ -3,15 +3,14 @@
 use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Wake, Waker};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use nightjar_broker::{Broker, Counter, PublishBatch, Timestamp};
 use nightjar_mqttsn::{Connect, Frame, GwInfo, Message, PROTOCOL_ID, QoS, ReturnCode};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use super::bucket::{Bucket, Buckets};
 use super::client::Client;
@@ -19,6 +18,7 @@ use super::counters::{Counted, Counters};
 use super::link::Link;
 use super::path::{Key, Output, Path};
 use super::random::Random;
+use super::ready::{ClientWaker, Ready};
 use super::settings::Settings;
 use super::stray::Strays;
 use super::wheel::Wheel;
@@ -67,37 +67,6 @@ struct Shard {
     random: Random,
 }
 
-/// Clients of one shard that have something to do.
-struct Ready {
-    list: Mutex<Vec<Arc<ClientWaker>>>,
-    notify: Notify,
-}
-
-struct ClientWaker {
-    /// `u32::MAX`: the messages without a client.
-    slot: u32,
-    generation: u32,
-    queued: AtomicBool,
-    ready: Arc<Ready>,
-}
-
-impl Wake for ClientWaker {
-    fn wake(self: Arc<Self>) {
-        if self.queued.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let ready = self.ready.clone();
-        let first = {
-            let mut list = ready.list.lock();
-            list.push(self);
-            list.len() == 1
-        };
-        if first {
-            ready.notify.notify_one();
-        }
-    }
-}
-
 /// What a client's state machine works with.
 pub(super) struct Cx<'a> {
     pub gateway: &'a Gateway,
@@ -136,19 +105,14 @@ impl Cx<'_> {
 
     /// Wakes this client.
     pub fn waker(&self) -> Waker {
-        let ready = self.gateway.ready[self.home.shard as usize].clone();
-        Waker::from(Arc::new(ClientWaker {
-            slot: self.home.slot,
-            generation: self.generation,
-            queued: AtomicBool::new(false),
-            ready,
-        }))
+        let ready = &self.gateway.ready[self.home.shard as usize];
+        ClientWaker::waker(ready, self.home.slot, self.generation)
     }
 }
 
 /// The MQTT-SN gateway of one listener: every client of it, from SEARCHGW to the end of its session.
 ///
-/// It does no I/O and reads no clock (but for the age of remembered ACL verdicts). Call, in any order and from any
+/// It does no I/O and reads no clock (but for the age of remembered ACL verdicts and the rates of `[limits]`). Call, in any order and from any
 /// thread:
 /// - [`Gateway::receive`] for each datagram, [`Gateway::finish`] at the end of a read batch;
 /// - [`Gateway::wake`] when [`Gateway::woken`] says so: somebody published, or a verdict is there;
@@ -205,14 +169,7 @@ impl Gateway {
         shards: usize,
         seed: Option<u64>,
     ) -> Arc<Self> {
-        let ready: Box<[_]> = (0..shards.max(1))
-            .map(|_| {
-                Arc::new(Ready {
-                    list: Mutex::default(),
-                    notify: Notify::new(),
-                })
-            })
-            .collect();
+        let ready: Box<[Arc<Ready>]> = (0..shards.max(1)).map(|_| Arc::default()).collect();
         let shard = |_: &Arc<Ready>| {
             Mutex::new(Shard {
                 slots: Vec::new(),
@@ -227,12 +184,7 @@ impl Gateway {
                 },
             })
         };
-        let stray_waker = Waker::from(Arc::new(ClientWaker {
-            slot: u32::MAX,
-            generation: 0,
-            queued: AtomicBool::new(false),
-            ready: ready[0].clone(),
-        }));
+        let stray_waker = ClientWaker::waker(&ready[0], u32::MAX, 0);
         Arc::new(Self {
             shards: ready.iter().map(shard).collect(),
             sleeping: ready.iter().map(|_| AtomicU64::new(0)).collect(),
@@ -781,6 +733,22 @@ impl Gateway {
                 }
             });
         }
+    }
+
+    /// The listener stops: the shard's clients are told to go, those that sleep sleep on. False while one of them has
+    /// something under way.
+    pub(super) fn leave(&self, now: Timestamp, shard: usize, turn: &mut Turn) -> bool {
+        let slots = self.shards[shard].lock().slots.len();
+        let mut left = true;
+        for slot in 0..slots {
+            let home = Home {
+                shard: shard as u32,
+                slot: slot as u32,
+            };
+            let done = self.with(home, None, now, turn, |client, cx| client.leave(cx));
+            left &= done.unwrap_or(true);
+        }
+        left
     }
 
     pub(super) const fn strays(&self) -> (&Mutex<Strays>, &Waker) {

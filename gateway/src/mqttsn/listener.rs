@@ -28,6 +28,8 @@ const BATCH: usize = 32;
 const BUFFER: usize = 65_536;
 /// Reads of one socket before its timers and other tasks have their turn.
 const TURNS: usize = 16;
+/// A listener that is stopped waits so long for what its clients have begun.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// MQTT-SN listeners whose sockets are bound; datagrams wait in their buffers.
 #[derive(Debug, Default)]
@@ -45,22 +47,43 @@ struct Bound {
 }
 
 /// The MQTT-SN listeners of a node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SnListeners {
+    workers: Workers,
     entries: Vec<Entry>,
 }
 
 #[derive(Debug)]
 struct Entry {
     gateway: Arc<Gateway>,
+    place: SocketSettings,
     address: SocketAddr,
     running: Mutex<Option<Running>>,
 }
 
 #[derive(Debug)]
 struct Running {
-    stop: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
     tasks: Vec<JoinHandle<()>>,
+}
+
+/// What the tasks of a listener do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// Nothing is read any more; clients are told to go, and what they began comes to its end.
+    Leaving,
+    Stopped,
+}
+
+impl Running {
+    async fn end(self) {
+        self.stage.send_replace(Stage::Stopped);
+        for task in self.tasks {
+            // An error means that it was cancelled with its runtime, and so ended as well.
+            let _ = task.await;
+        }
+    }
 }
 
 /// What [`SnListeners::status`] tells of one listener.
@@ -120,16 +143,78 @@ impl SnListeners {
         self.entries.iter().map(status).collect()
     }
 
+    fn entry(&self, name: &str) -> Result<&Entry, GatewayError> {
+        let mut entries = self.entries.iter();
+        entries
+            .find(|entry| *entry.gateway.settings().name == *name)
+            .ok_or_else(|| GatewayError::UnknownListener(name.to_owned()))
+    }
+
+    /// Stops one: its connected clients get DISCONNECT and are lost only if they come back by no other way, those that
+    /// sleep sleep on. The sockets are closed when this returns, 10 s after the call at the latest. One that is stopped stays so.
+    ///
+    /// # Errors
+    /// [`GatewayError::UnknownListener`].
+    pub async fn stop(&self, name: &str) -> Result<(), GatewayError> {
+        let entry = self.entry(name)?;
+        let running = entry.running.lock().take();
+        let Some(mut running) = running else {
+            return Ok(());
+        };
+        running.stage.send_replace(Stage::Leaving);
+        let leaving = async {
+            for task in &mut running.tasks {
+                let _ = task.await;
+            }
+        };
+        let done = tokio::time::timeout(DRAIN, leaving).await;
+        if done.is_err() {
+            tracing::warn!(
+                listener = name,
+                "clients were still busy after {DRAIN:?}; it is stopped all the same"
+            );
+            for task in &running.tasks {
+                task.abort();
+            }
+        }
+        tracing::info!(listener = name, "listener stopped");
+        Ok(())
+    }
+
+    /// Starts a stopped one at its former address. Sleepers are known by their records.
+    ///
+    /// # Errors
+    /// [`GatewayError::UnknownListener`], [`GatewayError::AlreadyRunning`], [`GatewayError::Bind`],
+    /// [`GatewayError::Setting`].
+    pub fn start(&self, name: &str) -> Result<SocketAddr, GatewayError> {
+        let entry = self.entry(name)?;
+        let mut running = entry.running.lock();
+        if running.is_some() {
+            return Err(GatewayError::AlreadyRunning(name.to_owned()));
+        }
+        let place = SocketSettings {
+            bind: entry.address,
+            ..entry.place.clone()
+        };
+        let sockets = bind(&place, entry.gateway.shards())?;
+        let groups = groups(&place);
+        *running = Some(serve(
+            &self.workers,
+            &entry.gateway,
+            &place,
+            sockets,
+            groups,
+        )?);
+        tracing::info!(listener = name, "listener started");
+        Ok(entry.address)
+    }
+
     /// Stops all: the sockets are closed when this returns.
     pub async fn stop_all(&self) {
         for entry in &self.entries {
             let running = entry.running.lock().take();
             if let Some(running) = running {
-                running.stop.send_replace(true);
-                for task in running.tasks {
-                    // An error means that it was cancelled with its runtime, and so ended as well.
-                    let _ = task.await;
-                }
+                running.end().await;
             }
         }
     }
@@ -154,45 +239,63 @@ impl BoundSnListeners {
         workers: &Workers,
         broker: &Arc<Broker>,
     ) -> Result<SnListeners, GatewayError> {
-        let _runtime = workers.handle().enter();
         let mut entries = Vec::with_capacity(self.listeners.len());
         for bound in self.listeners {
-            let key = bound.place.key.clone();
             let gateway = Gateway::new(broker.clone(), bound.settings, bound.sockets.len());
-            let (stop, stopped) = watch::channel(false);
-            let mut tasks = Vec::new();
-            let failed = |error: io::Error| GatewayError::Setting {
-                key: format!("{key}.bind"),
-                reason: format!("the system does not let the socket be used: {error}"),
-            };
-            let mut all = Vec::with_capacity(bound.sockets.len());
-            for (shard, socket) in bound.sockets.into_iter().enumerate() {
-                let state = UdpSocketState::new((&socket).into()).map_err(failed)?;
-                all.push(Arc::new(Worker {
-                    gateway: gateway.clone(),
-                    shard,
-                    socket: UdpSocket::from_std(socket).map_err(failed)?,
-                    state,
-                    place: bound.place.clone(),
-                }));
-            }
-            for (group, socket) in bound.groups {
-                // Answers leave from our address, which is what the client looks for.
-                let worker = all[0].clone();
-                let socket = UdpSocket::from_std(socket).map_err(failed)?;
-                tasks.push(workers.spawn(worker.hear(group, socket, stopped.clone())));
-            }
-            for worker in all {
-                tasks.push(workers.spawn(worker.run(stopped.clone())));
-            }
+            let running = serve(workers, &gateway, &bound.place, bound.sockets, bound.groups)?;
             entries.push(Entry {
                 gateway,
+                place: bound.place,
                 address: bound.address,
-                running: Mutex::new(Some(Running { stop, tasks })),
+                running: Mutex::new(Some(running)),
             });
         }
-        Ok(SnListeners { entries })
+        Ok(SnListeners {
+            workers: workers.clone(),
+            entries,
+        })
     }
+}
+
+/// Starts the tasks of a listener, one for each socket.
+fn serve(
+    workers: &Workers,
+    gateway: &Arc<Gateway>,
+    place: &SocketSettings,
+    sockets: Vec<std::net::UdpSocket>,
+    groups: Vec<(SocketAddr, std::net::UdpSocket)>,
+) -> Result<Running, GatewayError> {
+    let _runtime = workers.handle().enter();
+    let failed = |error: io::Error| GatewayError::Setting {
+        key: format!("{}.bind", place.key),
+        reason: format!("the system does not let the socket be used: {error}"),
+    };
+    let (stage, stages) = watch::channel(Stage::Serving);
+    let mut all = Vec::with_capacity(sockets.len());
+    for (shard, socket) in sockets.into_iter().enumerate() {
+        let state = UdpSocketState::new((&socket).into()).map_err(failed)?;
+        all.push(Arc::new(Worker {
+            gateway: gateway.clone(),
+            shard,
+            socket: UdpSocket::from_std(socket).map_err(failed)?,
+            state,
+            place: place.clone(),
+        }));
+    }
+    let mut heard = Vec::with_capacity(groups.len());
+    for (group, socket) in groups {
+        heard.push((group, UdpSocket::from_std(socket).map_err(failed)?));
+    }
+    let mut tasks = Vec::with_capacity(heard.len() + all.len());
+    for (group, socket) in heard {
+        // Answers leave from our address, which is what the client looks for.
+        let worker = all[0].clone();
+        tasks.push(workers.spawn(worker.hear(group, socket, stages.clone())));
+    }
+    for worker in all {
+        tasks.push(workers.spawn(worker.run(stages.clone())));
+    }
+    Ok(Running { stage, tasks })
 }
 
 struct Worker {
@@ -209,13 +312,13 @@ impl Worker {
         self: Arc<Self>,
         group: SocketAddr,
         socket: UdpSocket,
-        mut stop: watch::Receiver<bool>,
+        mut stages: watch::Receiver<Stage>,
     ) {
         let mut buffer = vec![0; BUFFER];
         let mut turn = Turn::default();
         loop {
             let received = tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = stages.wait_for(|stage| *stage != Stage::Serving) => return,
                 received = socket.recv_from(&mut buffer) => received,
             };
             match received {
@@ -235,7 +338,7 @@ impl Worker {
         }
     }
 
-    async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+    async fn run(self: Arc<Self>, mut stages: watch::Receiver<Stage>) {
         let mut buffers: Vec<Vec<u8>> = (0..BATCH).map(|_| vec![0; BUFFER]).collect();
         let mut turn = Turn::default();
         // The first is sent at once: who waits for a gateway has found one.
@@ -265,7 +368,7 @@ impl Worker {
             };
             let mut due = false;
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = stages.wait_for(|stage| *stage != Stage::Serving) => break,
                 readable = self.socket.readable() => {
                     if let Err(error) = readable {
                         tracing::error!(listener = &*self.gateway.settings().name, "socket failed: {error}");
@@ -286,6 +389,21 @@ impl Worker {
                 self.gateway.wake(now, self.shard, &mut turn);
             }
             self.flush(&mut turn).await;
+        }
+        self.gateway.awake(self.shard);
+        while *stages.borrow() == Stage::Leaving {
+            let now = Timestamp::now();
+            let left = self.gateway.leave(now, self.shard, &mut turn);
+            self.flush(&mut turn).await;
+            if left {
+                return;
+            }
+            tokio::select! {
+                _ = stages.wait_for(|stage| *stage == Stage::Stopped) => return,
+                () = self.gateway.woken(self.shard) => {}
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
+            self.gateway.wake(Timestamp::now(), self.shard, &mut turn);
         }
     }
 

@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Instant;
 
 use nightjar_broker::access::{BoxFuture, ClientInfo};
 use nightjar_broker::acl::{AccessCache, Judged};
+use nightjar_broker::limits::Allowance;
 use nightjar_broker::settings::MqttSettings;
 use nightjar_broker::shard::Will;
 use nightjar_broker::{
@@ -124,6 +126,8 @@ pub(super) struct Live {
     pub will: Option<Box<Will>>,
     pub cache: TopicCache,
     pub acl: AccessCache,
+    /// Rates of what it sends; `None` where nothing limits it.
+    pub allowance: Option<Box<Allowance>>,
     /// Topics that the client refused to have registered, until its next SUBSCRIBE.
     pub muted: Vec<nightjar_mqtt::TopicName>,
     pub waiting: Option<Box<Waiting>>,
@@ -137,7 +141,7 @@ pub(super) struct Live {
     /// MsgId of a QoS 2 PUBLISH of a sleeper whose PUBREL is awaited.
     pub releasing: bool,
     /// QoS 2 messages taken last.
-    pub taken: Option<Box<super::uplink::Taken>>,
+    pub taken: Option<Box<super::taken::Taken>>,
     /// Octets of the stored front-end state; 0: not written yet.
     front_len: usize,
 }
@@ -179,6 +183,12 @@ impl Live {
             Air::Unknown if found.parked > 0 && front_len > 0 => Air::Known(kept.on_air),
             air => air,
         };
+        let limits = session.broker().limits();
+        let allowance = if cx.settings().trusts(begin.info.peer.ip()) {
+            limits.allowance_without_address(&begin.info, Instant::now())
+        } else {
+            limits.allowance(&begin.info, Instant::now())
+        };
         Self {
             session,
             info: begin.info,
@@ -200,6 +210,7 @@ impl Live {
             will: found.will,
             cache: TopicCache::default(),
             acl: begin.acl,
+            allowance,
             muted: Vec::new(),
             waiting: None,
             held: VecDeque::new(),
@@ -482,6 +493,7 @@ pub(super) const fn return_code(reason: ReasonCode) -> ReturnCode {
         ReasonCode::QuotaExceeded
         | ReasonCode::ServerBusy
         | ReasonCode::ServerUnavailable
+        | ReasonCode::ConnectionRateExceeded
         | ReasonCode::ReceiveMaximumExceeded => ReturnCode::CONGESTION,
         reason if reason.is_error() => ReturnCode::NOT_SUPPORTED,
         _ => ReturnCode::ACCEPTED,

@@ -61,15 +61,18 @@ mod live;
 mod path;
 mod predefined;
 mod random;
+mod ready;
 mod settings;
 mod socket;
 mod stray;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod topics;
 mod uplink;
 mod view;
 mod wheel;
+mod will;
 
 use std::net::SocketAddr;
 

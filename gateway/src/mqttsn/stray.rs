@@ -43,6 +43,11 @@ impl Gateway {
         publish: &Publish<'_>,
         turn: &mut Turn,
     ) {
+        if !self.admits_stray(from, publish) {
+            self.counters().count(Counted::OverRate);
+            self.counters().count(Counted::MinusOneRefused);
+            return;
+        }
         let Some(message) = self.stray_message(now, from, id.as_deref(), publish) else {
             self.counters().count(Counted::MinusOneRefused);
             return;
@@ -82,6 +87,17 @@ impl Gateway {
             }
             Check::Later(_) => self.counters().count(Counted::Busy),
         }
+    }
+
+    /// May its address publish one more message, by `limits.address`?
+    fn admits_stray(&self, from: &Path, publish: &Publish<'_>) -> bool {
+        let address = from.peer.ip();
+        if self.settings().trusts(address) {
+            return true;
+        }
+        let now = Instant::now();
+        let allowance = self.broker().limits().address_allowance(address, now);
+        allowance.is_none_or(|it| it.admit(1, publish.data.len() as u64, now))
     }
 
     fn stray_info(&self, from: &Path, id: Option<Arc<str>>) -> Arc<ClientInfo> {

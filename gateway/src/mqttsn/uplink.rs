@@ -5,20 +5,20 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use nightjar_broker::access::{Action, Verdict};
-use nightjar_broker::acl::{Check, Judged};
+use nightjar_broker::acl::{Check, DenyAction, Judged};
 use nightjar_broker::filter_index::is_wild;
+use nightjar_broker::observe::Event;
 use nightjar_broker::router::Route;
 use nightjar_broker::session::Admission;
-use nightjar_broker::shard::Will;
 use nightjar_broker::{
     Allowed, Counter, Message as BrokerMessage, MessageHead, PublishBatch, RetainHandling,
-    SubOptions, Subscription, Timestamp,
+    SubOptions, Subscription,
 };
 use nightjar_mqtt::topic::{levels, split_shared};
 use nightjar_mqtt::{ReasonCode, TopicFilter, TopicName};
 use nightjar_mqttsn::{
     FilterOrId, Message, PubAck, Publish, PublishTopic, QoS, RegAck, Register, ReturnCode, SubAck,
-    Subscribe, Unsubscribe, WillTopic,
+    Subscribe, Unsubscribe,
 };
 
 use super::counters::Counted;
@@ -27,40 +27,6 @@ use super::gateway::Cx;
 use super::link::Link;
 use super::live::{Answer, Judging, Live, Over, Waiting};
 use super::topics::Full;
-
-/// QoS 2 messages that were taken last: a copy that comes after its PUBREL, because the network reorders, is no new message.
-/// A client may use the MsgId again at once, so only the same data counts, and without DUP only for a moment.
-#[derive(Debug, Default)]
-pub(super) struct Taken {
-    last: [(u16, u64, Option<Timestamp>); 4],
-    next: usize,
-}
-
-impl Taken {
-    fn put(&mut self, msg_id: u16, hash: u64) {
-        if self.last.contains(&(msg_id, hash, None)) {
-            return;
-        }
-        self.last[self.next % self.last.len()] = (msg_id, hash, None);
-        self.next = self.next.wrapping_add(1);
-    }
-
-    fn release(&mut self, msg_id: u16, now: Timestamp) {
-        for (taken, _, released) in &mut self.last {
-            if *taken == msg_id {
-                released.get_or_insert(now);
-            }
-        }
-    }
-
-    fn is_late_copy(&self, publish: &Publish<'_>, hash: u64, now: Timestamp) -> bool {
-        let age = if publish.dup { 10_000 } else { 2_000 };
-        self.last.iter().any(|(taken, data, released)| {
-            (*taken, *data) == (publish.msg_id, hash)
-                && released.is_some_and(|at| now < at.plus_millis(age))
-        })
-    }
-}
 
 impl Live {
     /// One message of the client. CONNECT and PINGREQ with a client id are handled before.
@@ -108,8 +74,16 @@ impl Live {
                 );
             }
             _ if self.waiting.is_some() => self.hold(cx, datagram),
+            Message::Publish(publish) => {
+                return self.on_publish(link, cx, &publish, datagram.len());
+            }
+            _ if !self.may_bring(0, datagram.len())
+                && let Some(answer) = congested(&message) =>
+            {
+                cx.count(Counted::OverRate);
+                link.answer(cx, answer);
+            }
             Message::Register(register) => self.on_register(link, cx, register),
-            Message::Publish(publish) => self.on_publish(link, cx, &publish),
             Message::PubRel { msg_id } => {
                 if let Some(taken) = &mut self.taken {
                     taken.release(msg_id, cx.now);
@@ -192,21 +166,33 @@ impl Live {
         }
     }
 
-    fn on_publish(&mut self, link: &Link, cx: &mut Cx<'_>, publish: &Publish<'_>) {
+    /// Takes what came from the buckets of `[limits]`; false if one of them is empty, and nothing is taken then.
+    fn may_bring(&self, messages: u64, octets: usize) -> bool {
+        let allowance = self.allowance.as_ref();
+        allowance.is_none_or(|it| it.admit(messages, octets as u64, Instant::now()))
+    }
+
+    fn on_publish(
+        &mut self,
+        link: &Link,
+        cx: &mut Cx<'_>,
+        publish: &Publish<'_>,
+        octets: usize,
+    ) -> Result<(), Over> {
         let silent = publish.qos == QoS::MinusOne;
         let qos = publish.qos.to_mqtt().unwrap_or_default();
         let msg_id = publish.msg_id;
         let Some(topic) = self.topic_of(cx, publish.topic) else {
             cx.count(Counted::UnknownTopics);
             self.refuse(link, cx, publish, ReturnCode::INVALID_TOPIC_ID);
-            return;
+            return Ok(());
         };
         if publish.qos == QoS::ExactlyOnce {
             let hash = cx.gateway.hash(publish.data) ^ u64::from(publish.topic.raw());
             let taken = self.taken.get_or_insert_default();
             if taken.is_late_copy(publish, hash, cx.now) {
                 link.answer(cx, Message::PubRec { msg_id });
-                return;
+                return Ok(());
             }
             taken.put(msg_id, hash);
         }
@@ -215,15 +201,21 @@ impl Live {
             self.session.repeat(msg_id);
             self.session
                 .finish_batch(&mut PublishBatch::default(), cx.now);
-            return;
+            return Ok(());
+        }
+        // Reading cannot pause here, as it does for MQTT: the client is told to wait.
+        if !self.may_bring(1, octets) {
+            cx.count(Counted::OverRate);
+            self.refuse(link, cx, publish, ReturnCode::CONGESTION);
+            return Ok(());
         }
         if self.session.is_paused() {
             self.refuse(link, cx, publish, ReturnCode::CONGESTION);
-            return;
+            return Ok(());
         }
         if qos > self.settings.max_qos || publish.retain && !self.settings.retain_available {
             self.refuse(link, cx, publish, ReturnCode::NOT_SUPPORTED);
-            return;
+            return Ok(());
         }
         let full = match self.mounted(&topic) {
             None => topic,
@@ -231,7 +223,7 @@ impl Live {
         };
         if levels(&full) > self.settings.max_topic_levels {
             self.refuse(link, cx, publish, ReturnCode::NOT_SUPPORTED);
-            return;
+            return Ok(());
         }
         let broker = self.session.broker().clone();
         let slot = match self.cache.find(&broker, &full) {
@@ -262,7 +254,7 @@ impl Live {
             if full.starts_with("$SYS/") {
                 broker.metrics().count(Counter::PublishSysRefused);
                 self.refuse(link, cx, publish, ReturnCode::NOT_SUPPORTED);
-                return;
+                return Ok(());
             }
             let action = Action::Publish {
                 topic: &full,
@@ -274,9 +266,8 @@ impl Live {
                 .check(&self.info, &mut self.acl, action, Instant::now())
             {
                 Check::Now(Verdict::Deny) => {
-                    broker.metrics().count(Counter::PublishDenied);
                     self.refuse(link, cx, publish, ReturnCode::NOT_SUPPORTED);
-                    return;
+                    return self.denied(cx, &full, silent);
                 }
                 Check::Now(_) => {
                     if broker.acl().settings().cache_size > 0 {
@@ -296,7 +287,7 @@ impl Live {
                         silent,
                     };
                     self.waiting = Some(Box::new(Waiting { judged, what }));
-                    return;
+                    return Ok(());
                 }
             }
         }
@@ -309,6 +300,23 @@ impl Live {
             publish.topic.raw(),
             silent,
         );
+        Ok(())
+    }
+
+    /// A PUBLISH was refused by a rule: that is counted, and ends the connection where `acl.deny_action` says so. Of
+    /// QoS -1 nothing is said.
+    fn denied(&self, cx: &Cx<'_>, topic: &str, silent: bool) -> Result<(), Over> {
+        let broker = self.session.broker();
+        broker.metrics().count(Counter::PublishDenied);
+        let client_id = self.session.handle().client_id();
+        let text = format_args!("not authorized to publish to {topic}");
+        broker
+            .journal()
+            .record(client_id, Event::Denied, text, cx.now);
+        if !silent && broker.acl().settings().deny_action == DenyAction::Disconnect {
+            return Err(Over::Closed(ReasonCode::NotAuthorized));
+        }
+        Ok(())
     }
 
     /// Publishes a message that may be published.
@@ -550,76 +558,6 @@ impl Live {
         }
     }
 
-    fn on_will_topic_upd(&mut self, link: &Link, cx: &mut Cx<'_>, upd: Option<WillTopic<'_>>) {
-        let refused = Message::WillTopicResp {
-            return_code: ReturnCode::NOT_SUPPORTED,
-        };
-        let Some(upd) = upd else {
-            self.will = None;
-            let ticket = self.session.set_will(None);
-            self.answers.push_back((ticket, Answer::WillTopicResp));
-            return;
-        };
-        let payload = self
-            .will
-            .as_ref()
-            .map_or(&[][..], |will| will.message.payload());
-        let Some(will) = self.make_will(cx, &upd, payload) else {
-            link.answer(cx, refused);
-            return;
-        };
-        let will = Box::new(will);
-        let broker = self.session.broker().clone();
-        let action = will_action(&will);
-        match broker
-            .acl()
-            .check(&self.info, &mut self.acl, action, Instant::now())
-        {
-            Check::Now(verdict) => self.set_will_topic(link, cx, will, verdict),
-            Check::Later(judged) => {
-                let what = Judging::WillTopic(will);
-                self.waiting = Some(Box::new(Waiting { judged, what }));
-            }
-        }
-    }
-
-    fn set_will_topic(&mut self, link: &Link, cx: &mut Cx<'_>, will: Box<Will>, verdict: Verdict) {
-        if !verdict.allowed() {
-            let return_code = ReturnCode::NOT_SUPPORTED;
-            link.answer(cx, Message::WillTopicResp { return_code });
-            return;
-        }
-        let ticket = self.session.set_will(Some(will.clone()));
-        self.will = Some(will);
-        self.answers.push_back((ticket, Answer::WillTopicResp));
-    }
-
-    fn on_will_msg_upd(&mut self, link: &Link, cx: &mut Cx<'_>, will_msg: &[u8]) {
-        let Some(old) = &self.will else {
-            let return_code = ReturnCode::NOT_SUPPORTED;
-            link.answer(cx, Message::WillMsgResp { return_code });
-            return;
-        };
-        let will = Box::new(Will {
-            message: BrokerMessage::new(old.message.head().clone(), will_msg),
-            ..*old.clone()
-        });
-        let ticket = self.session.set_will(Some(will.clone()));
-        self.will = Some(will);
-        self.answers.push_back((ticket, Answer::WillMsgResp));
-    }
-
-    fn make_will(&self, cx: &Cx<'_>, asked: &WillTopic<'_>, payload: &[u8]) -> Option<Will> {
-        make_will(
-            cx,
-            &self.settings,
-            self.mountpoint.as_deref(),
-            self.session.handle().client_id(),
-            asked,
-            payload,
-        )
-    }
-
     /// The verdict on a message that waited for it.
     pub fn judged(
         &mut self,
@@ -647,15 +585,20 @@ impl Live {
                 if judged.verdict.allowed() {
                     let slot = match self.cache.find(&broker, &topic) {
                         Some(slot) => slot,
-                        None => self.cache.insert(&broker, topic),
+                        None => self.cache.insert(&broker, topic.clone()),
                     };
                     self.admit(link, cx, &message, slot, msg_id, raw, silent);
                 } else {
-                    broker.metrics().count(Counter::PublishDenied);
                     if silent {
                         cx.count(Counted::MinusOneRefused);
                     } else {
                         link.answer(cx, puback(raw, msg_id, refusal(judged)));
+                    }
+                    // Rules that could not be asked denied nothing.
+                    if judged.is_failure() {
+                        broker.metrics().count(Counter::PublishDenied);
+                    } else {
+                        self.denied(cx, &topic, silent)?;
                     }
                 }
             }
@@ -673,58 +616,28 @@ impl Live {
     }
 }
 
-/// The will of WILLTOPIC and WILLMSG; `None` if it cannot be served.
-pub(super) fn make_will(
-    cx: &Cx<'_>,
-    settings: &nightjar_broker::settings::MqttSettings,
-    mountpoint: Option<&str>,
-    client_id: &std::sync::Arc<str>,
-    asked: &WillTopic<'_>,
-    payload: &[u8],
-) -> Option<Will> {
-    let qos = asked.qos.to_mqtt()?;
-    let topic = match mountpoint {
-        Some(mountpoint) => TopicName::new(format!("{mountpoint}{}", asked.topic)),
-        None => TopicName::new(asked.topic),
-    };
-    let topic = topic.ok()?;
-    if qos > settings.max_qos
-        || asked.retain && !settings.retain_available
-        || levels(&topic) > settings.max_topic_levels
-        || topic.starts_with("$SYS/")
-    {
-        return None;
-    }
-    let head = MessageHead {
-        topic,
-        qos,
-        retain: asked.retain,
-        publisher: Some(client_id.clone()),
-        received_at: cx.now,
-        expires_at: None,
-        properties: None,
-    };
-    Some(Will {
-        message: BrokerMessage::new(head, payload),
-        delay: 0,
-        expiry: settings.message_expiry,
-    })
-}
-
-pub(super) fn will_action(will: &Will) -> Action<'_> {
-    Action::Publish {
-        topic: will.message.topic(),
-        qos: will.message.qos(),
-        retain: will.message.retain(),
-    }
-}
-
 /// A source of rules that cannot be asked now may be asked later.
 pub(super) const fn refusal(judged: Judged) -> ReturnCode {
     if judged.is_failure() {
         ReturnCode::CONGESTION
     } else {
         ReturnCode::NOT_SUPPORTED
+    }
+}
+
+/// The answer to a request that comes faster than it may, if its answer can say so.
+fn congested(message: &Message<'_>) -> Option<Message<'static>> {
+    let return_code = ReturnCode::CONGESTION;
+    match message {
+        Message::Register(register) => Some(Message::RegAck(RegAck {
+            topic_id: 0,
+            msg_id: register.msg_id,
+            return_code,
+        })),
+        Message::Subscribe(subscribe) => Some(suback_refused(subscribe.msg_id, return_code)),
+        Message::WillTopicUpd(_) => Some(Message::WillTopicResp { return_code }),
+        Message::WillMsgUpd { .. } => Some(Message::WillMsgResp { return_code }),
+        _ => None,
     }
 }
 

@@ -200,12 +200,20 @@ fn failed(error: GatewayError) -> HostError {
     }
 }
 
-/// Starts a stopped listener.
+/// Starts a stopped listener, of MQTT or of MQTT-SN.
 pub fn start(node: &Node, id: &str) -> Result<(), HostError> {
-    node.listeners.start(id).map(drop).map_err(failed)
+    match node.sensors.start(id) {
+        Err(GatewayError::UnknownListener(_)) => node.listeners.start(id).map(drop),
+        started => started.map(drop),
+    }
+    .map_err(failed)
 }
 
-/// Stops a listener.
+/// Stops a listener, of MQTT or of MQTT-SN.
 pub async fn stop(node: &Node, id: &str) -> Result<(), HostError> {
-    node.listeners.stop(id).await.map_err(failed)
+    match node.sensors.stop(id).await {
+        Err(GatewayError::UnknownListener(_)) => node.listeners.stop(id).await,
+        stopped => stopped,
+    }
+    .map_err(failed)
 }

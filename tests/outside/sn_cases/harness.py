@@ -126,6 +126,19 @@ kind = "http"
 url = "http://127.0.0.1:{judge}/acl"
 timeout = "2s"
 """,
+    "rates": listener("default", 'username = "${clientid}"\nqos_minus_one = true\n')
+    + listener("nat", 'trusted_sources = ["127.0.0.0/8"]\n')
+    + listener("ann", 'username = "ann"\n') + listener("eve", 'username = "eve"\n') + """
+[auth]
+bind_client_id = true
+[limits.client]
+messages = "6/120s"
+bytes = "3000/600s"
+connects = "3/120s"
+[limits.address]
+messages = "12/120s"
+connects = "16/120s"
+""" + ACL.replace("[acl]\n", '[acl]\ndeny_action = "disconnect"\n'),
 }
 brokers.PROFILES.update(PROFILES)
 
@@ -256,15 +269,19 @@ class Desk:
             with contextlib.suppress(OSError):
                 one.close()
 
-    # ---- numbers ----
+    # ---- the operator ----
+
+    def ctl(self, broker, *words, ok=True):
+        """What `ctl` says."""
+        done = subprocess.run(
+            [self.binary, "ctl", "--config", str(broker.dir / "nightjar.toml"), *words],
+            capture_output=True, text=True, timeout=30, check=False, env=brokers.clean_environment())
+        check(done.returncode == 0 or not ok, f"ctl {' '.join(words)}: {done.returncode}: {done.stderr}")
+        return done
 
     def counters(self, broker=None):
         """All counters of the broker by their full names, labels included."""
-        broker = broker or self.broker
-        done = subprocess.run(
-            [self.binary, "ctl", "--config", str(broker.dir / "nightjar.toml"), "metrics", "--prometheus"],
-            capture_output=True, text=True, timeout=20, check=False, env=brokers.clean_environment())
-        check(done.returncode == 0, f"ctl metrics: {done.returncode}: {done.stderr}")
+        done = self.ctl(broker or self.broker, "metrics", "--prometheus")
         lines = [line.rpartition(" ") for line in done.stdout.splitlines() if line and not line.startswith("#")]
         return {name: float(value) for name, _, value in lines}
 

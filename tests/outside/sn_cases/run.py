@@ -25,7 +25,8 @@ from results import Results  # noqa: E402
 
 # The modules with cases, in the order in which failures are best read.
 MODULES = ["exact", "connect", "wills", "topics", "publishing", "subscribing", "sleeping", "identity", "discovery",
-           "malformed", "access", "bridge", "restart", "limits"]
+           "malformed", "access", "rates", "bridge", "restart", "limits",
+           "listeners"]
 
 # Cases under way at once. Each waits most of its time.
 AT_ONCE = 12
