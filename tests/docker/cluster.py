@@ -25,6 +25,7 @@ from blocking import Client, Failed, check, trusting, until, wire  # noqa: E402
 from broker import free_port  # noqa: E402
 from engine import DockerError, Engine, Missing, binary_context  # noqa: E402
 from results import Results  # noqa: E402
+from sensors import recover  # noqa: E402
 
 NODES = ("nightjar-1", "nightjar-2", "nightjar-3")
 PORTS = {1883: "MQTT_PORT", 8883: "MQTTS_PORT", 8083: "WS_PORT", 8084: "WSS_PORT", 18083: "DASHBOARD_PORT"}
@@ -38,9 +39,13 @@ WEEK = {"session_expiry": 7 * 86400}
 CASES = []
 
 
-def case(fn):
-    CASES.append(fn)
+def case(fn, kinds=tuple(BALANCERS)):
+    CASES.append((fn, kinds))
     return fn
+
+
+def with_nginx(fn):
+    return case(fn, ("nginx",))
 
 
 class Cluster:
@@ -50,9 +55,10 @@ class Cluster:
         self.engine, self.kind, self.ids = engine, kind, {}
         self.ports = {port: free_port() for port in PORTS}
         self.project = f"nightjartest{os.getpid()}{kind}"
+        self.mqttsn = free_port()
         self.env = {**engine.env, "NIGHTJAR_COOKIE": os.urandom(16).hex(), "NIGHTJAR_IMAGE": images["nightjar"],
                     "HAPROXY_IMAGE": images["haproxy"], "NGINX_IMAGE": images["nginx"], "NIGHTJAR_NET": "172.28.84",
-                    "MQTTSN_PORT": f"127.0.0.1:{free_port()}",
+                    "MQTTSN_PORT": f"127.0.0.1:{self.mqttsn}",
                     **{name: f"127.0.0.1:{self.ports[port]}" for port, name in PORTS.items()}}
         self.files = ["-f", ROOT / "docker" / "compose.cluster.yaml"]
         if kind == "nginx":
@@ -194,6 +200,16 @@ def a_stopped_node_takes_nothing_along(cluster):
         after.ping()
 
 
+@with_nginx
+def a_thousand_sensors_survive_a_node(cluster):
+    """MQTT-SN through NGINX without stickiness, all from one address: a node is killed, and each reports again in 30 s."""
+    try:
+        recover(cluster.mqttsn, lambda: cluster.engine.run("kill", cluster.container("nightjar-2")), 30)
+    finally:
+        cluster.compose("start", "nightjar-2")
+        cluster.healthy("nightjar-2")
+
+
 def build_images(engine, binary, target):
     base = engine.base(target)
     images = {"nightjar": f"nightjar-test/cluster:{os.getpid()}"}
@@ -223,7 +239,7 @@ def main():
         with Engine() as engine:
             images = build_images(engine, pathlib.Path(args.bin).resolve(), args.target)
             for kind in BALANCERS:
-                chosen = [(f"docker/cluster/{kind}/{fn.__name__}", fn) for fn in CASES]
+                chosen = [(f"docker/cluster/{kind}/{fn.__name__}", fn) for fn, kinds in CASES if kind in kinds]
                 chosen = [(name, fn) for name, fn in chosen if args.only in name]
                 if not chosen:
                     continue

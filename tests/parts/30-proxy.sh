@@ -18,4 +18,6 @@ part_proxy() {
     broker_binary proxy || return
     run timeout 300 python3 tests/proxy/run.py --bin "$target/debug/nightjar"
     count_script proxy $?
+    run timeout 300 python3 tests/proxy/through_udp.py --bin "$target/debug/nightjar"
+    count_script sensors $?
 }

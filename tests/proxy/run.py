@@ -187,11 +187,13 @@ def certificates(binary, folder):
 class Stage:
     """Three nodes and one proxy."""
 
+    node = Node
+
     def __init__(self, kind, binary):
         self.kind = kind
         self.certs = pathlib.Path(tempfile.mkdtemp(prefix="nightjar-test-certs-"))
         certificates(binary, self.certs)
-        self.nodes = [Node(number, binary) for number in NODES]
+        self.nodes = [self.node(number, binary) for number in NODES]
         self.proxy = Proxy(kind, self.nodes, self.certs)
 
     def __enter__(self):

@@ -203,6 +203,7 @@ async fn list_subscriptions(
         .walk(move |shared| {
             let found = shared.broker.page_subscriptions(
                 filter.clientid.as_deref(),
+                filter.topic.as_deref(),
                 None,
                 reach,
                 |_, topic, sub| own && filter.wants(topic, sub),
@@ -259,7 +260,7 @@ async fn list_bans(
 
 /// Lists without `data` around them, as that API has them.
 async fn all_nodes(State(shared): App) -> Answer<Vec<serde_json::Value>> {
-    Answer(shared.all_nodes())
+    Answer(shared.all_nodes().await)
 }
 
 async fn all_stats(State(shared): App) -> Answer<Vec<serde_json::Value>> {
