@@ -24,18 +24,14 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "outside"))
 sys.path.insert(0, str(HERE))
 
-from blocking import Client, Failed, check, trusting, until, wire  # noqa: E402
+from blocking import Client, Failed, check, until, wire  # noqa: E402
+from boxes import LARGEST, OPEN, TCP, VARIANTS, Box, talk  # noqa: E402
 from broker import free_port  # noqa: E402
 from engine import BASE, DockerError, Engine, Missing, binary_context  # noqa: E402
 from results import Results  # noqa: E402
 import sn_client  # noqa: E402
 
-VARIANTS = ("slim", "from-scratch")
-# Bytes above the base image.
-LARGEST = 40_000_000
 HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
-OPEN = ("-e", "NIGHTJAR_AUTH__ALLOW_ANONYMOUS=true")
-TCP = (1883, 8883, 8083, 8084, 18083)
 
 CASES = []
 
@@ -43,48 +39,6 @@ CASES = []
 def case(fn):
     CASES.append((f"docker/{fn.__name__}", fn))
     return fn
-
-
-class Box:
-    """A container with its ports published on free ports of 127.0.0.1."""
-
-    def __init__(self, engine, image, word, *words, command=(), ports=TCP, wait=True):
-        self.engine, self.name = engine, engine.name(word)
-        self.ports = {port: free_port() for port in ports}
-        publish = [part for port, host in self.ports.items() for part in ("-p", f"127.0.0.1:{host}:{port}")]
-        begin = time.monotonic()
-        engine.run("run", "-d", "--name", self.name, *publish, *words, image, *command)
-        if wait:
-            self.ready()
-        self.started_in = time.monotonic() - begin
-
-    def ready(self, count=1):
-        """Waits for the ready line, the `count`th of this container."""
-        def up():
-            said = self.engine.logs(self.name)
-            check(self.engine.state(self.name) == "running", f"it ended: {said[-1500:]}")
-            return said.count("nightjar ready:") >= count
-
-        until(up, "the ready line", 30)
-        return self
-
-    def client(self, cid="", port=1883, **options):
-        return Client(self.ports[port], cid, websocket=port in (8083, 8084), **options)
-
-    def ended(self, timeout=20):
-        """(exit code, all that it said) of a container that should end by itself."""
-        until(lambda: self.engine.state(self.name) == "exited", "the end of the container", timeout)
-        return int(self.engine.state(self.name, "ExitCode")), self.engine.logs(self.name)
-
-    def ca(self, folder):
-        self.engine.run("cp", f"{self.name}:/var/lib/nightjar/data/certs/ca.crt", f"{folder}/ca.crt")
-        return trusting(f"{folder}/ca.crt")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.engine.remove(self.name)
 
 
 class Stage:
@@ -119,19 +73,6 @@ def images_are_small(stage):
     print(f"      sizes without the base: {told}", flush=True)
     if not stage.debug:
         check(all(size <= LARGEST for size in stage.sizes.values()), told)
-
-
-def talk(box, tls, ports=(1883, 8883, 8083, 8084)):
-    """A message from each port to each other one."""
-    clients = {port: box.client(f"talk-{port}", port, tls=tls if port in (8883, 8084) else None) for port in ports}
-    for port, client in clients.items():
-        check(client.subscribe("talk/#") in (0, 1), f"{port}: subscribe")
-    for port, client in clients.items():
-        check(client.publish(f"talk/{port}", str(port).encode()) == 0, f"{port}: publish")
-    for port, client in clients.items():
-        got = sorted(client.message().payload.decode() for _ in ports)
-        check(got == sorted(map(str, ports)), f"{port} got {got}")
-        client.end()
 
 
 @each_variant
