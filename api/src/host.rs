@@ -294,6 +294,9 @@ pub trait Host: Send + Sync {
     /// The nodes of the cluster, this one first.
     fn nodes(&self) -> Vec<NodeSummary>;
 
+    /// What the other nodes say of themselves now, as `GET /nodes` shows a node; those that do not answer are left out.
+    fn others(&self) -> BoxFuture<'_, Vec<Value>>;
+
     /// What else is known of the cluster, as fields of `GET /cluster`.
     fn cluster(&self) -> serde_json::Map<String, Value>;
 
@@ -306,6 +309,7 @@ pub trait Host: Send + Sync {
     /// What the MQTT-SN part knows of a client.
     fn mqttsn_client(&self, client_id: &str) -> Option<Value>;
 
-    /// Answers a request of `nightjar ctl --url`: lines of JSON, as the Unix socket gives them.
-    fn ctl(&self, request: Vec<u8>) -> BoxFuture<'_, Vec<u8>>;
+    /// Answers a request of `nightjar ctl --url`: lines of JSON, as the Unix socket gives them, as they come. Whoever
+    /// drops the stream ends the verb.
+    fn ctl(&self, request: Vec<u8>) -> tokio::io::DuplexStream;
 }

@@ -289,7 +289,7 @@ impl Page {
                 "nodes" => Some(json!({
                     "type": "nodes",
                     "at": Timestamp::now().0,
-                    "data": self.shared.all_nodes(),
+                    "data": self.shared.all_nodes().await,
                 })),
                 "alarms" => Some(self.alarms()),
                 "clients" => self.clients(),

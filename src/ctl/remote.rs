@@ -59,7 +59,7 @@ impl Remote {
         })
     }
 
-    /// Asks for a verb, as [`super::Client::call`] does.
+    /// Asks for a verb, as [`super::Client::call`] does. `follows`: its answer may be silent for any time.
     ///
     /// # Errors
     /// What the node answers, or [`ErrorCode::Unreachable`].
@@ -67,6 +67,7 @@ impl Remote {
         &self,
         verb: &str,
         args: Value,
+        follows: bool,
         mut each: impl FnMut(Reply),
     ) -> Result<Value, CtlError> {
         let request = Request {
@@ -80,7 +81,8 @@ impl Remote {
             CtlError::new(ErrorCode::Unreachable, text)
         };
         let mut stream = TcpStream::connect(&self.host).map_err(lost)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(lost)?;
+        let patience = (!follows).then_some(PATIENCE);
+        stream.set_read_timeout(patience).map_err(lost)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(lost)?;
         let prefix = if self.path.is_empty() {
             String::new()

@@ -7,19 +7,20 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter,
+};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::protocol::{CtlError, ErrorCode, MAX_LINE, Reply, Request};
 
-/// Conversations at once; more wait.
+/// Conversations at once; more wait at the socket, and are refused over HTTP.
 const MAX_CONVERSATIONS: usize = 32;
 /// Time for a request to arrive, and for a reader to take what is written.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,9 +48,19 @@ where
 }
 
 /// The verbs of a node. Each part of the broker adds its own before the server starts.
-#[derive(Default)]
 pub struct Registry {
     verbs: BTreeMap<&'static str, (&'static str, Box<dyn CtlVerb>)>,
+    /// Places of [`Self::answer_over`].
+    remote: Semaphore,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            verbs: BTreeMap::new(),
+            remote: Semaphore::new(MAX_CONVERSATIONS),
+        }
+    }
 }
 
 impl Registry {
@@ -95,64 +106,45 @@ impl Registry {
 }
 
 impl Registry {
-    /// Answers one request line with all lines of its answer, for callers that take no stream.
-    pub async fn answer_all(&self, line: &[u8]) -> Vec<u8> {
-        let mut out = Bounded(Vec::new());
-        let mut rows = Rows { writer: &mut out };
-        let result = match serde_json::from_slice::<Request>(line) {
-            Ok(request) => match timeout(PATIENCE, self.answer(request, &mut rows)).await {
-                Ok(result) => result,
-                Err(_) => Err(
-                    CtlError::new(ErrorCode::Failed, "the verb did not end in time")
-                        .help("ask on the node itself: its socket can be followed"),
-                ),
-            },
-            Err(error) => Err(not_a_request(&error)),
+    /// Answers one request line over a stream, as lines that are sent as they come. It ends with its answer, or when
+    /// the other side is gone.
+    pub async fn answer_over(&self, line: &[u8], stream: tokio::io::DuplexStream) {
+        let (mut reader, writer) = tokio::io::split(stream);
+        let mut writer = BufWriter::new(writer);
+        let answer = async {
+            let mut rows = Rows {
+                writer: &mut writer,
+            };
+            let result = match self.remote.try_acquire() {
+                Ok(_place) => match serde_json::from_slice::<Request>(line) {
+                    Ok(request) => self.answer(request, &mut rows).await,
+                    Err(error) => Err(not_a_request(&error)),
+                },
+                Err(_) => Err(CtlError::new(
+                    ErrorCode::Refused,
+                    format!("{MAX_CONVERSATIONS} answers are on their way already"),
+                )
+                .help("end a `ctl trace tail --url`, or ask on the node itself")),
+            };
+            let last = match result {
+                Ok(value) => Reply::End(value),
+                Err(error) => Reply::Error(error),
+            };
+            // Nobody is left to tell that nobody reads.
+            if rows.line(&last).await.is_ok() {
+                let _ = rows.flush().await;
+            }
         };
-        let last = match result {
-            Ok(value) => Reply::End(value),
-            Err(error) => Reply::Error(error),
-        };
-        let Bounded(mut out) = out;
-        // A reply is plain data: it always becomes JSON.
-        out.extend(serde_json::to_vec(&last).unwrap_or_default());
-        out.push(b'\n');
-        out
+        // Nothing is ever read but the end: a verb that waits for news would not notice it.
+        tokio::select! {
+            () = answer => {}
+            _ = reader.read_u8() => {}
+        }
     }
 }
 
 fn not_a_request(error: &serde_json::Error) -> CtlError {
     CtlError::new(ErrorCode::Usage, format!("not a request: {error}"))
-}
-
-/// Bytes of an answer that is not a stream.
-const MAX_ANSWER: usize = 64 << 20;
-
-/// Gathers an answer, up to [`MAX_ANSWER`].
-struct Bounded(Vec<u8>);
-
-impl AsyncWrite for Bounded {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.0.len() + bytes.len() > MAX_ANSWER {
-            return Poll::Ready(Err(io::Error::other(
-                "the list is too long for one answer; ask on the node itself",
-            )));
-        }
-        self.0.extend_from_slice(bytes);
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
 }
 
 /// Where a verb puts the entries of a list.
@@ -410,6 +402,58 @@ mod tests {
         let error = ask("status", json!({})).await.unwrap().unwrap_err();
         assert_eq!(error.code, ErrorCode::Unreachable);
         std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// Says one line and then nothing, until it is dropped.
+    struct Follow(Arc<Semaphore>);
+
+    impl CtlVerb for Follow {
+        fn run<'a>(&'a self, _: Value, rows: &'a mut Rows<'_>) -> VerbFuture<'a> {
+            Box::pin(async move {
+                let _dropped = self.0.clone().acquire_owned().await;
+                rows.row(&json!({ "line": "first" })).await?;
+                rows.flush().await?;
+                std::future::pending().await
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_over_http_comes_as_it_is_made_and_ends_with_its_reader() {
+        let running = Arc::new(Semaphore::new(1));
+        let mut registry = Registry::new();
+        registry.add("follow", "follows", Follow(running.clone()));
+        registry.add("count", "counts", Count);
+        let registry = Arc::new(registry);
+        let ask = |request: &'static [u8]| {
+            let (ours, theirs) = tokio::io::duplex(64);
+            let registry = registry.clone();
+            let task = tokio::spawn(async move { registry.answer_over(request, ours).await });
+            (BufReader::new(theirs), task)
+        };
+        let (mut followed, task) = ask(br#"{"verb":"follow","args":{}}"#);
+        let line = read_line(&mut followed).await.unwrap().unwrap();
+        assert_eq!(line, br#"{"row":{"line":"first"}}"#);
+        assert_eq!(running.available_permits(), 0);
+        drop(followed);
+        task.await.unwrap();
+        assert_eq!(running.available_permits(), 1);
+        // Longer than what fits in between.
+        let (mut counted, task) = ask(br#"{"verb":"count","args":{"to":1000}}"#);
+        let mut lines = 0;
+        let mut last = Vec::new();
+        while let Some(line) = read_line(&mut counted).await.unwrap() {
+            (lines, last) = (lines + 1, line);
+        }
+        assert_eq!((lines, &*last), (1002, &br#"{"end":{"counted":1000}}"#[..]));
+        task.await.unwrap();
+        let places: Vec<_> = (0..MAX_CONVERSATIONS)
+            .map(|_| registry.remote.try_acquire().unwrap())
+            .collect();
+        let (mut refused, _task) = ask(br#"{"verb":"count","args":{"to":1}}"#);
+        let line = read_line(&mut refused).await.unwrap().unwrap();
+        assert!(line.starts_with(br#"{"error""#));
+        drop(places);
     }
 
     #[tokio::test]

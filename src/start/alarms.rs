@@ -19,11 +19,18 @@ const EVERY: u64 = 5000;
 /// Milliseconds without a further drop after which that alarm is over.
 const CALM: u64 = 60_000;
 
+/// How alarms of nodes that are down begin.
+const NODE_DOWN: &str = "cluster_node_down/";
+/// Looks in a row after which a split is one.
+const SPLIT_LOOKS: u32 = 2;
+
 /// What the last look saw.
 #[derive(Debug, Default)]
 pub struct Watch {
     looked: Timestamp,
     counts: BTreeMap<&'static str, (u64, Timestamp)>,
+    /// Looks in a row that found the cluster split.
+    split: u32,
 }
 
 impl Watch {
@@ -42,6 +49,41 @@ impl Watch {
         self.authenticators(node, now);
         listeners(node, now);
         disk(node, now);
+        self.cluster(node, now);
+    }
+
+    /// Nodes that are down; and whether this one is cut off from others that are not.
+    fn cluster(&mut self, node: &Node, now: Timestamp) {
+        let Some(status) = node.cluster.as_ref().map(|it| it.status()) else {
+            return;
+        };
+        let alarms = node.broker.alarms();
+        let others = || status.nodes.iter().filter(|it| it.number != status.number);
+        for raised in alarms.active() {
+            let gone = |name: &str| others().all(|it| it.name != name);
+            if raised.name.strip_prefix(NODE_DOWN).is_some_and(gone) {
+                alarms.set(false, &raised.name, Default::default, now);
+            }
+        }
+        for other in others() {
+            let text = || {
+                let text = format!(
+                    "the node {} is down: start it, or `nightjar ctl cluster force-leave {}` if it does not come back",
+                    other.name, other.name
+                );
+                (text, vec![("address".into(), other.address.clone())])
+            };
+            alarms.set(!other.up, &format!("{NODE_DOWN}{}", other.name), text, now);
+        }
+        let nodes = others().map(|it| (it.name.as_str(), it.up, it.link.as_str()));
+        // A node that is in no cluster yet is cut off from none.
+        let serving = status.number == 0 || status.state == "serving";
+        let split = split(serving, status.problem.as_deref(), nodes);
+        // Links that are made anew are no split.
+        self.split = split.as_ref().map_or(0, |_| self.split.saturating_add(1));
+        let raise = self.split >= SPLIT_LOOKS;
+        let told = || (split.unwrap_or_default(), Vec::new());
+        alarms.set(raise, "cluster_split", told, now);
     }
 
     /// Did a counter grow lately? `None`: it never did since the start.
@@ -117,6 +159,36 @@ impl Watch {
             );
         }
     }
+}
+
+/// How the cluster is split as seen from here: this node has no majority, or no link to nodes (name, up, link) that the
+/// cluster counts as up.
+fn split<'a>(
+    serving: bool,
+    problem: Option<&str>,
+    others: impl Iterator<Item = (&'a str, bool, &'a str)>,
+) -> Option<String> {
+    let away: Vec<String> = others
+        .filter(|(_, up, link)| *up && *link != "up")
+        .map(|(name, _, link)| format!("{name} ({link})"))
+        .collect();
+    let away = away.join(", ");
+    if !serving {
+        let why = problem.unwrap_or("no majority of the voters is reachable");
+        let links = if away.is_empty() {
+            String::new()
+        } else {
+            format!("; it has no link to {away}")
+        };
+        return Some(format!(
+            "this node is cut off from the cluster and serves no clients: {why}{links}"
+        ));
+    }
+    (!away.is_empty()).then(|| {
+        format!(
+            "this node has no link to {away}, which others reach: look at the network between them"
+        )
+    })
 }
 
 fn memory(node: &Node, now: Timestamp) {
@@ -267,6 +339,24 @@ fn tell(node: &Node, now: Timestamp) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cluster_is_split_where_a_node_that_is_up_is_not_reached() {
+        let told = |serving, nodes: &[(&str, bool, &str)]| {
+            split(serving, None, nodes.iter().map(|(a, b, c)| (*a, *b, *c)))
+        };
+        assert_eq!(told(true, &[]), None);
+        assert_eq!(told(true, &[("b", true, "up"), ("c", false, "down")]), None);
+        let text = told(true, &[("b", true, "refused"), ("c", true, "up")]).unwrap();
+        assert!(text.contains("no link to b (refused), which"), "{text}");
+        let text = told(false, &[("b", true, "down")]).unwrap();
+        assert!(text.contains("serves no clients") && text.contains("no link to b (down)"));
+        assert!(
+            !told(false, &[("b", false, "down")])
+                .unwrap()
+                .contains("link")
+        );
+    }
 
     #[test]
     fn a_counter_that_grows_counts_as_lately_for_a_minute() {

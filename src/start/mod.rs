@@ -78,6 +78,8 @@ pub struct Node {
     stopping: AtomicBool,
     /// Its place in a cluster.
     cluster: Option<Arc<ClusterNode>>,
+    /// What the other nodes of it said last of their load.
+    told: api::Told,
     /// Checks passwords, whatever the authenticators are.
     hashing: access::Hashing,
 }
@@ -213,6 +215,7 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         registry: OnceLock::new(),
         certificates: api::Certificates::default(),
         stopping: AtomicBool::new(false),
+        told: api::Told::default(),
         hashing,
     });
     let (stop_api, api_stopped) = tokio::sync::watch::channel(false);
@@ -398,6 +401,7 @@ fn open_api(node: &Arc<Node>, data_dir: &Path) -> Result<Arc<nightjar_api::Share
         );
     }
     let _ = node.api.set(shared.clone());
+    api::answer_others(node);
     Ok(shared)
 }
 

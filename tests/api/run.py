@@ -759,6 +759,28 @@ def ctl_asks_by_url_too(api):
     api.ctl("status", "--url", "ftp://x", "--token", "x", code=2)
 
 
+@case
+def a_trace_is_followed_live_by_url(api):
+    """Lines come while the trace goes on, and the answer ends when it is stopped."""
+    by_url = ["--url", f"http://127.0.0.1:{api.port}", "--token", api.token]
+    api.ctl("trace", "start", "--topic", "followed/#", "--name", "followed", *by_url)
+    tail = subprocess.Popen([api.binary, "ctl", "trace", "tail", "followed", *by_url], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, env=clean_environment())
+    try:
+        with api.client("followed-client") as client:
+            for number in range(3):
+                client.publish(f"followed/{number}", b"x")
+                line = tail.stdout.readline()
+                check(f"PUBLISH received: followed/{number}" in line, f"{line!r} instead of message {number}")
+        check(tail.poll() is None, "it ended before the trace did")
+        api.ctl("trace", "stop", "followed", *by_url)
+        check(tail.wait(10) == 0, f"exit {tail.returncode}: {tail.stderr.read()}")
+    finally:
+        tail.kill()
+        tail.wait()
+    api.ctl("trace", "rm", "followed", "--yes", *by_url)
+
+
 # ---- last, because it locks the address out ----
 
 @case

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "outside"))
@@ -108,7 +109,7 @@ enable = false
 [listeners.mqttsn.default]
 enable = false
 [api]
-enable = false
+bind = "127.0.0.1:0"
 [cluster]
 bind = "127.0.0.1:{self.link}"
 cookie = "{self.cookie}"
@@ -134,6 +135,24 @@ expect = {self.expect}
     def status(self):
         code, text = self.ctl("cluster", "status")
         return json.loads(text) if code == 0 else {"state": "down", "error": text}
+
+    def alarms(self):
+        """Names of the alarms that are raised."""
+        code, text = self.ctl("alarms", "list")
+        check(code == 0, text)
+        return {row["name"] for row in json.loads(text) if not row.get("deactivated_at") and not row.get("deactivate_at")}
+
+    def get(self, path):
+        """GET of the HTTP API, as the admin."""
+        address = json.loads((self.data_dir / "listeners.json").read_text())["api"]
+        headers = {"content-type": "application/json"}
+        password = (self.data_dir / "admin-password").read_text().strip()
+        login = urllib.request.Request(f"http://{address}/api/v1/login", headers=headers,
+                                       data=json.dumps({"username": "admin", "password": password}).encode())
+        with urllib.request.urlopen(login, timeout=20) as answer:
+            headers["authorization"] = f"Bearer {json.load(answer)['token']}"
+        with urllib.request.urlopen(urllib.request.Request(f"http://{address}/api/v1{path}", headers=headers), timeout=20) as answer:
+            return json.load(answer)
 
     def serves(self):
         return self.process is not None and self.process.poll() is None and self.status().get("state") == "serving"
@@ -332,6 +351,22 @@ def transient_clients_are_connected_once_in_the_cluster(cluster):
     clients[-1].end()
 
 
+@case
+def each_node_shows_what_the_others_carry(cluster):
+    """GET /nodes of one node has the figures of all."""
+    first, second, third = cluster.nodes.values()
+    clients = [second.client(f"carried-{n}") for n in range(3)] + [third.client("carried-3")]
+    def told():
+        return {it["node"]: (it["node_status"], it.get("connections")) for it in first.get("/nodes")["data"]}
+    wanted = {f"node{first.number}": ("running", 0), f"node{second.number}": ("running", 3), f"node{third.number}": ("running", 1)}
+    until(lambda: told() == wanted, "the figures of all nodes", 20, pause=0.5)
+    (row,) = [it for it in first.get("/nodes")["data"] if it["node"] == f"node{second.number}"]
+    for name in ("version", "uptime", "memory_used", "process_cpu", "load1", "subscriptions", "address"):
+        check(row.get(name) is not None, f"{name} is missing: {row}")
+    for client in clients:
+        client.end()
+
+
 def kill_and_check(cluster, victim, others):
     """Kills a node with clients on it; wills, sessions and service come from the others."""
     watcher = others[0].client("watcher", clean=False, v=4)
@@ -352,6 +387,8 @@ def kill_and_check(cluster, victim, others):
     publisher.publish("news/1", b"while it is down")
     again = others[1].client("survivor", clean=False, **expiry)
     check(again.connack.session_present, "the session outlives its node")
+    alarm = f"cluster_node_down/node{victim.number}"
+    until(lambda: alarm in others[1].alarms(), "the alarm of the node that is down", 20, pause=0.5)
     message = again.message()
     if message.dup:
         message = again.message()  # Its acknowledgement died with the node.
@@ -362,6 +399,7 @@ def kill_and_check(cluster, victim, others):
     session.drop()
     victim.begin()
     cluster.wait()
+    until(lambda: alarm not in others[1].alarms(), "the end of the alarm", 20, pause=0.5)
     again = victim.client("survivor", clean=False, **expiry)
     check(again.connack.session_present, "there on the node that came back")
     publisher.publish("news/2", b"after")
@@ -475,6 +513,7 @@ def a_minority_acknowledges_nothing_and_comes_back(cluster):
             check(refused.connack.rc != 0, "a client was let in without a majority")
         except Failed as failed:
             check("closed before" in str(failed), failed)
+        until(lambda: "cluster_split" in alone.alarms(), "the alarm of the split", 30, pause=0.5)
     finally:
         for node in others:
             node.process.send_signal(signal.SIGCONT)

@@ -100,20 +100,31 @@ impl Shared {
         }
     }
 
-    /// This node in full; of others what the cluster knows.
-    pub(crate) fn all_nodes(&self) -> Vec<Value> {
+    /// What other nodes are told of this one: [`NodeView`] as JSON.
+    #[must_use]
+    pub fn node_told(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.node_view()).unwrap_or_default()
+    }
+
+    /// This node, and what the others say of themselves; of one that does not answer what the cluster knows.
+    pub(crate) async fn all_nodes(&self) -> Vec<Value> {
+        let mut others = self.host.others().await;
         let own = self.broker.node().clone();
-        let row = |summary: NodeSummary| {
+        let mut row = |summary: NodeSummary| {
             if *summary.node == *own {
                 return serde_json::to_value(self.node_view()).unwrap_or_default();
             }
-            serde_json::json!({
-                "node": summary.node,
-                "node_status": summary.status,
-                "address": summary.address,
-            })
+            let told = others.iter().position(|it| it["node"] == *summary.node);
+            let mut node = told.map_or_else(Value::default, |at| others.swap_remove(at));
+            node["node"] = summary.node.into();
+            // A node that stops says so itself before the cluster does.
+            if node["node_status"] != "stopped" {
+                node["node_status"] = summary.status.into();
+            }
+            node["address"] = summary.address.into();
+            node
         };
-        self.host.nodes().into_iter().map(row).collect()
+        self.host.nodes().into_iter().map(&mut row).collect()
     }
 }
 
@@ -139,11 +150,11 @@ pub struct Cluster {
     more: serde_json::Map<String, Value>,
 }
 
-/// Nodes: this one in full, of others name and state
+/// Nodes; of one that does not answer name and state
 #[utoipa::path(get, path = "/nodes", tag = "node", responses((status = 200, body = Data<Value>), CommonErrors))]
 pub async fn nodes(State(shared): App) -> Answer<Data<Value>> {
     Answer(Data {
-        data: shared.all_nodes(),
+        data: shared.all_nodes().await,
     })
 }
 
@@ -153,6 +164,7 @@ pub async fn nodes(State(shared): App) -> Answer<Data<Value>> {
 pub async fn node(State(shared): App, Path(name): Path<String>) -> Result<Answer<Value>, ApiError> {
     shared
         .all_nodes()
+        .await
         .into_iter()
         .find(|node| node["node"] == name)
         .map(Answer)

@@ -203,7 +203,6 @@ async fn list_subscriptions(
         .walk(move |shared| {
             let found = shared.broker.page_subscriptions(
                 filter.clientid.as_deref(),
-                filter.topic.as_deref(),
                 None,
                 reach,
                 |_, topic, sub| own && filter.wants(topic, sub),

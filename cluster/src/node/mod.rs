@@ -113,6 +113,9 @@ struct Leases {
     heard: HashMap<u64, Instant>,
 }
 
+/// Answers a question of another node's program.
+type HostAnswer = Box<dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync>;
+
 /// A node of a cluster.
 pub struct ClusterNode {
     settings: ClusterSettings,
@@ -147,6 +150,8 @@ pub struct ClusterNode {
     /// Log bytes at which the next snapshot is due.
     snapshot_at: Mutex<u64>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Answers what is not of the cluster.
+    host: OnceLock<HostAnswer>,
 }
 
 impl std::fmt::Debug for ClusterNode {
@@ -210,6 +215,7 @@ impl ClusterNode {
             proposals: OnceLock::new(),
             snapshot_at: Mutex::new(0),
             tasks: Mutex::default(),
+            host: OnceLock::new(),
         };
         Ok((store, Arc::new(node)))
     }

@@ -63,6 +63,7 @@ const HEARD: usize = 256;
 
 const RAFT: u8 = 0;
 const NODE: u8 = 1;
+const HOST: u8 = 2;
 
 /// The request that carries a message of consensus.
 pub(crate) fn raft_request(rpc: &Rpc) -> Result<Vec<u8>, String> {
@@ -101,6 +102,35 @@ impl ClusterNode {
             .await
             .map_err(|error| format!("{}: {error}", link.address))?;
         postcard::from_bytes(&answer).map_err(|error| error.to_string())
+    }
+
+    /// Asks another node what only the program around it knows, such as its load.
+    ///
+    /// # Errors
+    /// In words: no link, no answer in time, or the node does not know it.
+    pub async fn ask_host(
+        &self,
+        number: u64,
+        question: &[u8],
+        patience: Duration,
+    ) -> Result<Vec<u8>, String> {
+        let link = self
+            .links()
+            .and_then(|links| links.to(number))
+            .ok_or_else(|| format!("there is no link to node {number}"))?;
+        let body = [&[HOST], question].concat();
+        let answer = link
+            .request(&body, patience)
+            .await
+            .map_err(|error| format!("{}: {error}", link.address))?;
+        postcard::from_bytes::<Result<Vec<u8>, String>>(&answer)
+            .map_err(|error| error.to_string())?
+    }
+
+    /// Says who answers what [`Self::ask_host`] of other nodes asks; `None` for what it does not know. It must not
+    /// block. Said once.
+    pub fn answer_hosts(&self, answer: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync + 'static) {
+        let _ = self.host.set(Box::new(answer));
     }
 
     /// Number of the leader that this node knows.
@@ -273,6 +303,12 @@ impl Local for ClusterNode {
                         )),
                     };
                     postcard::to_allocvec(&reply).unwrap_or_default()
+                }
+                // Whoever has the cookie of the cluster may know what this node tells of itself.
+                Some((&HOST, question)) => {
+                    let answer = self.host.get().and_then(|host| host(question));
+                    let told = answer.ok_or_else(|| "this node does not know that".to_owned());
+                    postcard::to_allocvec(&told).unwrap_or_default()
                 }
                 _ => refused("an empty request".to_owned()),
             }

@@ -258,7 +258,8 @@ pub fn run(args: &Args, before: &ConfigArgs) -> ExitCode {
     let result = match &args.url.url {
         Some(url) => {
             let token = args.url.token.as_deref().unwrap_or_default();
-            Remote::new(url, token).and_then(|remote| remote.call(ask.verb, ask.args, each))
+            Remote::new(url, token)
+                .and_then(|remote| remote.call(ask.verb, ask.args, ask.follows, each))
         }
         None => Client::connect(&socket).and_then(|mut client| {
             if ask.follows {

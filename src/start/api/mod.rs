@@ -1,6 +1,7 @@
 //! What the HTTP API asks of this node: [`nightjar_api::Host`] over [`Node`].
 
 mod listeners;
+mod others;
 mod sensors;
 
 use std::sync::Arc;
@@ -19,9 +20,14 @@ use serde_json::{Map, Value, json};
 use super::Node;
 use crate::config::{self, Origin};
 
+pub use others::{Told, answer as answer_others};
+
 pub use listeners::{
     Certificates, list as listeners_of, start as start_listener, stop as stop_listener,
 };
+
+/// Bytes of an answer of `ctl --url` that may be on their way before its verb waits.
+const ANSWER: usize = 64 * 1024;
 
 /// The node as the HTTP API sees it.
 pub struct NodeHost(pub Arc<Node>);
@@ -283,6 +289,10 @@ impl Host for NodeHost {
         others
     }
 
+    fn others(&self) -> BoxFuture<'_, Vec<Value>> {
+        Box::pin(others::told(&self.0))
+    }
+
     fn cluster(&self) -> Map<String, Value> {
         let status = self.0.cluster.as_ref().map(|it| json!(it.status()));
         let Some(Value::Object(mut fields)) = status else {
@@ -309,12 +319,12 @@ impl Host for NodeHost {
         sensors::client(&self.0, client_id)
     }
 
-    fn ctl(&self, request: Vec<u8>) -> BoxFuture<'_, Vec<u8>> {
-        Box::pin(async move {
-            match self.0.registry.get() {
-                Some(registry) => registry.answer_all(&request).await,
-                None => Vec::new(),
-            }
-        })
+    fn ctl(&self, request: Vec<u8>) -> tokio::io::DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(ANSWER);
+        if let Some(registry) = self.0.registry.get() {
+            let registry = registry.clone();
+            tokio::spawn(async move { registry.answer_over(&request, ours).await });
+        }
+        theirs
     }
 }
