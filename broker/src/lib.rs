@@ -46,7 +46,9 @@ pub use message::{Message, MessageHead, MessageProperties};
 pub use metrics::{Counter, Direction, Metrics, PacketTally};
 pub use publish::{Allowed, CachedTopic, PublishBatch, Published, Stall, TopicCache};
 pub use session::{AckPacket, Admission, Front, Session, SessionError, Transmit};
-pub use store::{Batches, DurableStore, EffectSink, MemoryStore, OpenReply, Submitted};
+pub use store::{
+    Batches, DurableStore, EffectSink, MemoryStore, OpenReply, RetainedCursor, Submitted,
+};
 pub use subs::SubTable;
 pub use subscription::{RetainHandling, SubOptions, Subscription};
 pub use ticket::{Completion, Progress, Ticket};

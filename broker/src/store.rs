@@ -120,8 +120,23 @@ pub trait DurableStore: Send + Sync {
     /// Done when everything submitted to the retained shards before is applied here.
     fn retained_barrier(&self) -> Ticket;
 
-    /// Reads retained messages that a filter matches.
-    fn read_retained(&self, filter: &str, now: Timestamp, each: &mut dyn FnMut(&Message));
+    /// Reads retained messages that a filter matches from `cursor` on, until about `budget` topics were looked at,
+    /// matching or not; `cursor` is where to go on. True if there is nothing more. Between two calls other messages may
+    /// come and go; each is read as it is then.
+    fn read_retained_part(
+        &self,
+        filter: &str,
+        cursor: &mut RetainedCursor,
+        budget: usize,
+        now: Timestamp,
+        each: &mut dyn FnMut(&Message),
+    ) -> bool;
+
+    /// Reads all retained messages that a filter matches: for threads that may take their time.
+    fn read_retained(&self, filter: &str, now: Timestamp, each: &mut dyn FnMut(&Message)) {
+        let mut cursor = RetainedCursor::default();
+        while !self.read_retained_part(filter, &mut cursor, RETAINED_PART, now, each) {}
+    }
 
     /// Messages and bytes retained.
     fn retained_size(&self) -> (usize, usize);
@@ -137,6 +152,39 @@ pub trait DurableStore: Send + Sync {
 
     /// Time passed: submits what is due.
     fn tick(&self, now: Timestamp);
+}
+
+/// Topics that [`DurableStore::read_retained`] looks at without letting anybody else write.
+const RETAINED_PART: usize = 4096;
+
+/// Where a read of retained messages goes on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RetainedCursor {
+    /// Number of the shard.
+    shard: usize,
+    /// The first topic of it that was not looked at.
+    from: String,
+}
+
+impl RetainedCursor {
+    /// Reads on in shards that are visited one after the other: `part` reads from a topic on in the shard of this
+    /// number and says whether it came to its end.
+    pub fn read(
+        &mut self,
+        shards: usize,
+        budget: usize,
+        mut part: impl FnMut(usize, &mut String, &mut usize) -> bool,
+    ) -> bool {
+        let mut budget = budget.max(1);
+        while self.shard < shards {
+            if budget == 0 || !part(self.shard, &mut self.from, &mut budget) {
+                return false;
+            }
+            self.shard += 1;
+            self.from.clear();
+        }
+        true
+    }
 }
 
 /// Where the answer to an Open arrives.
@@ -379,16 +427,24 @@ impl DurableStore for MemoryStore {
         Ticket::DONE
     }
 
-    fn read_retained(&self, filter: &str, now: Timestamp, each: &mut dyn FnMut(&Message)) {
+    fn read_retained_part(
+        &self,
+        filter: &str,
+        cursor: &mut RetainedCursor,
+        budget: usize,
+        now: Timestamp,
+        each: &mut dyn FnMut(&Message),
+    ) -> bool {
         if !crate::filter_index::is_wild(filter) {
             if let Some(message) = self.retained_shard(filter).read().get(filter, now) {
                 each(message);
             }
-            return;
+            return true;
         }
-        for shard in &self.retained {
-            shard.read().read(filter, now, each);
-        }
+        cursor.read(self.retained.len(), budget, |shard, from, budget| {
+            let shard = self.retained[shard].read();
+            shard.read_part(filter, from, budget, now, each)
+        })
     }
 
     fn retained_size(&self) -> (usize, usize) {

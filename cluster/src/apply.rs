@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
 use std::task::Waker;
 
-use nightjar_broker::shard::{Effect, Reply, SessionEntry};
+use nightjar_broker::shard::{Effect, Queued, Reply, SessionEntry};
 use nightjar_broker::{Completion, EffectSink, Timestamp};
 
 use crate::backup::Part;
@@ -124,6 +124,7 @@ fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Done {
             state.note_pressure(slot);
         }
         core.send_wanted(batch.group, state);
+        core.hand_on(batch.group, state);
         core.relieve(batch.group, state);
         group.pressed.store(state.pressed.len(), Ordering::Release);
     }
@@ -183,8 +184,16 @@ fn carry_out(
                     state.streams.end(*slot);
                     state.pressed.remove(slot);
                 }
-                if let (Some(sink), Some(effect)) = (sink, share(effect)) {
-                    sink.effect(group, effect);
+                let (Some(sink), Some(effect)) = (sink, share(effect)) else {
+                    continue;
+                };
+                match effect {
+                    Effect::HandBack { duty, shared, .. }
+                        if shared.iter().any(Queued::is_on_disk) =>
+                    {
+                        state.backlog.push_back(duty);
+                    }
+                    effect => sink.effect(group, effect),
                 }
             }
         }

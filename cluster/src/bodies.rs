@@ -255,6 +255,15 @@ impl Bodies {
         }
     }
 
+    /// Ends the file that is written to if nothing in it is needed, so that it goes with the others.
+    pub fn retire(&mut self, needed: &BTreeSet<u32>) {
+        if let Some((number, file)) = self.files.iter_mut().next_back()
+            && !needed.contains(number)
+        {
+            file.writable = false;
+        }
+    }
+
     /// The number the next file will have.
     pub const fn next(&self) -> u32 {
         self.next
@@ -262,12 +271,13 @@ impl Bodies {
 
     /// Takes files away that nothing refers to, among those before `below`. Their paths, to be removed.
     pub fn forget(&mut self, below: u32, needed: &BTreeSet<u32>) -> Vec<PathBuf> {
+        let written = self.files.last_key_value();
+        let written = written.filter(|(_, file)| file.writable).map(|(it, _)| *it);
         let gone: Vec<u32> = self
             .files
             .range(..below)
             .map(|(number, _)| *number)
-            // The last one is still written to.
-            .filter(|number| !needed.contains(number) && number.saturating_add(1) != self.next)
+            .filter(|number| !needed.contains(number) && Some(*number) != written)
             .collect();
         for number in &gone {
             self.files.remove(number);

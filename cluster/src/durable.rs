@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use nightjar_broker::meta::{MetaStore, MetaWatcher, page};
 use nightjar_broker::shard::{Open, Opened, Parked, RetainedEntry, SessionEntry};
 use nightjar_broker::{
-    Batches, Completion, DurableStore, Message, OpenReply, SessionHandle, Submitted, Ticket,
-    Timestamp,
+    Batches, Completion, DurableStore, Message, OpenReply, RetainedCursor, SessionHandle,
+    Submitted, Ticket, Timestamp,
 };
 use nightjar_mqtt::ReasonCode;
 
@@ -260,18 +260,27 @@ impl DurableStore for NodeStore {
         Ticket::on(done)
     }
 
-    fn read_retained(&self, filter: &str, now: Timestamp, each: &mut dyn FnMut(&Message)) {
+    fn read_retained_part(
+        &self,
+        filter: &str,
+        cursor: &mut RetainedCursor,
+        budget: usize,
+        now: Timestamp,
+        each: &mut dyn FnMut(&Message),
+    ) -> bool {
         if !nightjar_broker::filter_index::is_wild(filter) {
             let number = self.core.retained_group(filter);
             let state = self.core.retained[usize::from(number)].state.read();
             if let Some(message) = state.0.get(filter, now) {
                 each(message);
             }
-            return;
+            return true;
         }
-        for group in &self.core.retained {
-            group.state.read().0.read(filter, now, each);
-        }
+        let groups = &self.core.retained;
+        cursor.read(groups.len(), budget, |group, from, budget| {
+            let state = groups[group].state.read();
+            state.0.read_part(filter, from, budget, now, each)
+        })
     }
 
     fn retained_size(&self) -> (usize, usize) {

@@ -1,6 +1,6 @@
 //! What the store's threads share: the groups' states, what waits for the log, and how submissions get there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -21,6 +21,7 @@ use crate::log::Groups;
 use crate::member::Member;
 use crate::meta::Meta;
 use crate::pending::{Pending, Submission, Work};
+use crate::spill::Load;
 
 /// Messages of one group on their way through the log before publishers are asked to wait: what a queue may take
 /// in before anybody sees how full it is.
@@ -37,6 +38,10 @@ pub(crate) struct SessionState {
     pub bodies: Bodies,
     /// Bytes that the last sweep left in memory.
     pub kept: usize,
+    /// Duties to hand back what is on the disk, one after the other: memory holds one of them at a time.
+    pub backlog: VecDeque<u64>,
+    /// The one of them that is on its way.
+    pub handing: Option<u64>,
 }
 
 impl SessionState {
@@ -76,6 +81,8 @@ impl SessionGroup {
                 pressed: HashSet::new(),
                 bodies,
                 kept: 0,
+                backlog: VecDeque::new(),
+                handing: None,
             }),
             unapplied: AtomicUsize::new(0),
             pressed: AtomicUsize::new(0),
@@ -113,7 +120,7 @@ pub(crate) struct Core {
     /// Bytes of queued messages that memory may hold.
     pub memory: usize,
     /// To the thread that reads bodies; taken away at the end.
-    pub loader: Mutex<Option<Sender<(u16, u32)>>>,
+    pub loader: Mutex<Option<Sender<Load>>>,
     pub sessions: Vec<SessionGroup>,
     pub retained: Vec<RetainedGroup>,
     pub meta: RwLock<(Meta, u64)>,
@@ -158,8 +165,30 @@ impl Core {
         for slot in state.streams.take_wanted() {
             if let Some(loader) = &*self.loader.lock() {
                 // It ends only when the store does.
-                let _ = loader.send((group, slot));
+                let _ = loader.send(Load::Stream(group, slot));
             }
+        }
+    }
+
+    /// Has the next bodies read that an ended session hands back, when what was read before has been handed back.
+    pub fn hand_on(&self, group: u16, state: &mut SessionState) {
+        if state
+            .handing
+            .is_some_and(|duty| state.shard.duty(duty).is_some())
+        {
+            return;
+        }
+        state.handing = None;
+        while let Some(duty) = state.backlog.pop_front() {
+            if state.shard.duty(duty).is_none() {
+                continue;
+            }
+            if let Some(loader) = &*self.loader.lock() {
+                state.handing = Some(duty);
+                // As above.
+                let _ = loader.send(Load::HandBack(group, duty));
+            }
+            return;
         }
     }
 

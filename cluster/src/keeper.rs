@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use nightjar_broker::Timestamp;
-use nightjar_broker::shard::{Place, SessionShard};
+use nightjar_broker::shard::{Holder, Place, SessionShard};
 
 use crate::backup::Writer;
 use crate::bodies::{self, Bodies, Source};
@@ -185,6 +185,7 @@ impl Core {
             let mut state = self.sessions[usize::from(group)].state.lock();
             let state = &mut *state;
             let needed = gather(&mut state.shard, &state.bodies);
+            state.bodies.retire(&needed);
             state.shard.encode(out);
             let known = KnownBodies {
                 unsynced: state.bodies.unsynced(),
@@ -216,12 +217,12 @@ impl Core {
 /// The files that a shard refers to. Those of which little is left are emptied: what is left comes back into memory
 /// and goes to a new file with the next sweep.
 fn gather(shard: &mut SessionShard, bodies: &Bodies) -> BTreeSet<u32> {
-    let mut found: BTreeMap<u32, Vec<(u32, u64, Place)>> = BTreeMap::new();
-    shard.places(&mut |slot, seq, place| {
+    let mut found: BTreeMap<u32, Vec<(Holder, u64, Place)>> = BTreeMap::new();
+    shard.places(&mut |holder, seq, place| {
         found
             .entry(place.file)
             .or_default()
-            .push((slot, seq, place));
+            .push((holder, seq, place));
     });
     found.retain(|number, items| {
         let Ok(source) = bodies.source(*number) else {
@@ -243,7 +244,7 @@ fn gather(shard: &mut SessionShard, bodies: &Bodies) -> BTreeSet<u32> {
             return true;
         }
         let mut messages = offsets.iter().zip(read.into_iter().flatten()).peekable();
-        for (slot, seq, place) in items {
+        for (holder, seq, place) in items {
             while messages
                 .peek()
                 .is_some_and(|((offset, _), _)| *offset < place.offset)
@@ -251,7 +252,7 @@ fn gather(shard: &mut SessionShard, bodies: &Bodies) -> BTreeSet<u32> {
                 messages.next();
             }
             if let Some((_, message)) = messages.peek() {
-                shard.bring_back(*slot, *seq, *place, message.clone());
+                shard.bring_back(*holder, *seq, *place, message.clone());
             }
         }
         false

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
-use nightjar_broker::shard::{Ack, AckKind, Place, SessionEntry, SessionShard};
+use nightjar_broker::shard::{
+    Ack, AckKind, Body, Duty, Effect, Holder, Place, SessionEntry, SessionShard,
+};
 use nightjar_broker::{DropReason, Message, Timestamp};
 
 use crate::bodies::{Bodies, Source};
@@ -71,40 +73,56 @@ impl Core {
     }
 }
 
+/// What the thread that reads bodies is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Load {
+    /// The stream of this group's session needs its next messages.
+    Stream(u16, u32),
+    /// What this duty of a group is to hand back.
+    HandBack(u16, u64),
+}
+
 /// The thread that reads bodies for sessions that want them.
-pub(crate) fn load(core: &Arc<Core>, wanted: &Receiver<(u16, u32)>) {
-    while let Ok((group, slot)) = wanted.recv() {
-        one(core, group, slot);
+pub(crate) fn load(core: &Arc<Core>, wanted: &Receiver<Load>) {
+    while let Ok(load) = wanted.recv() {
+        match load {
+            Load::Stream(group, slot) => stream(core, group, slot),
+            Load::HandBack(group, duty) => hand_back(core, group, duty),
+        }
     }
 }
 
-/// A run of bodies in one file: sequences, places, costs.
+/// Bodies in one file: sequences, places, costs.
 struct Run {
     source: Result<Source, Error>,
     items: Vec<(u64, Place, u32)>,
 }
 
-fn one(core: &Core, number: u16, slot: u32) {
-    let group = &core.sessions[usize::from(number)];
+/// What came of reading.
+#[derive(Default)]
+struct Read {
+    found: Vec<(u64, Place, Message)>,
+    lost: Vec<u64>,
+}
+
+/// Where to read these bodies, neighbours together.
+fn runs(bodies: &Bodies, mut items: Vec<(u64, Place, u32)>) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
-    {
-        let state = group.state.lock();
-        if let Some((cursor, credit)) = state.streams.wants(slot) {
-            let mut items = state.shard.on_disk(slot, cursor, credit as usize, READ);
-            items.sort_by_key(|(_, place, _)| *place);
-            for item in items {
-                match runs.last_mut() {
-                    Some(run) if run.items[0].1.file == item.1.file => run.items.push(item),
-                    _ => runs.push(Run {
-                        source: state.bodies.source(item.1.file),
-                        items: vec![item],
-                    }),
-                }
-            }
+    items.sort_by_key(|(_, place, _)| *place);
+    for item in items {
+        match runs.last_mut() {
+            Some(run) if run.items[0].1.file == item.1.file => run.items.push(item),
+            _ => runs.push(Run {
+                source: bodies.source(item.1.file),
+                items: vec![item],
+            }),
         }
     }
-    let mut found = Vec::new();
-    let mut lost = Vec::new();
+    runs
+}
+
+fn read(runs: Vec<Run>) -> Read {
+    let mut done = Read::default();
     for run in runs {
         let offsets: Vec<(u32, u32)> = run
             .items
@@ -115,27 +133,41 @@ fn one(core: &Core, number: u16, slot: u32) {
             Ok(source) => source.read(&offsets),
             Err(error) => {
                 tracing::error!(%error, "{} queued messages are lost", run.items.len());
-                lost.extend(run.items.iter().map(|(seq, _, _)| *seq));
+                done.lost.extend(run.items.iter().map(|(seq, _, _)| *seq));
                 continue;
             }
         };
         for ((seq, place, _), result) in run.items.into_iter().zip(read) {
             match result {
-                Ok(message) => found.push((seq, place, message)),
+                Ok(message) => done.found.push((seq, place, message)),
                 Err(error) => {
                     tracing::error!(%error, "a queued message is lost");
-                    lost.push(seq);
+                    done.lost.push(seq);
                 }
             }
         }
     }
+    done
+}
+
+fn stream(core: &Core, number: u16, slot: u32) {
+    let group = &core.sessions[usize::from(number)];
+    let wanted = {
+        let state = group.state.lock();
+        state.streams.wants(slot).map(|(cursor, credit)| {
+            let items = state.shard.on_disk(slot, cursor, credit as usize, READ);
+            runs(&state.bodies, items)
+        })
+    };
+    let Read { found, mut lost } = read(wanted.unwrap_or_default());
     let mut wakers = Vec::new();
     let mut entry = None;
     {
         let mut state = group.state.lock();
         let state = &mut *state;
         for (seq, place, message) in found {
-            state.shard.bring_back(slot, seq, place, message);
+            let holder = Holder::Session(slot);
+            state.shard.bring_back(holder, seq, place, message);
         }
         state.streams.loaded(slot);
         let mut acks = Vec::new();
@@ -165,4 +197,51 @@ fn one(core: &Core, number: u16, slot: u32) {
     if let Some(entry) = entry {
         core.submit_own(number, vec![entry]);
     }
+}
+
+/// Reads what an ended session hands back to its shared subscriptions, and lets the broker do it.
+fn hand_back(core: &Core, number: u16, duty: u64) {
+    let group = &core.sessions[usize::from(number)];
+    let wanted = {
+        let state = group.state.lock();
+        let Some(Duty::HandBack { shared, .. }) = state.shard.duty(duty) else {
+            return;
+        };
+        let items = shared.iter().filter_map(|item| match item.body() {
+            Body::Disk { place, cost } => Some((item.seq(), *place, *cost)),
+            _ => None,
+        });
+        runs(&state.bodies, items.collect())
+    };
+    let Read { found, lost } = read(wanted);
+    let (client_id, shared) = {
+        let mut state = group.state.lock();
+        for (seq, place, message) in found {
+            let holder = Holder::Duty(duty);
+            state.shard.bring_back(holder, seq, place, message);
+        }
+        let Some(Duty::HandBack { client_id, shared }) = state.shard.duty(duty) else {
+            return;
+        };
+        let shared = shared.iter().filter(|item| item.message().is_some());
+        (client_id.clone(), shared.cloned().collect())
+    };
+    let Some(sink) = core.sink.read().clone() else {
+        return; // The store closes; the duty stays for the next start.
+    };
+    if !lost.is_empty() {
+        let dropped = Effect::Dropped {
+            client_id: client_id.clone(),
+            reason: DropReason::Damaged,
+            count: lost.len() as u64,
+        };
+        sink.effect(number, dropped);
+    }
+    let effect = Effect::HandBack {
+        client_id,
+        shared,
+        duty,
+    };
+    sink.effect(number, effect);
+    sink.settled();
 }

@@ -187,7 +187,7 @@ impl NodeStore {
             let number = number as u16;
             let mut closes = Vec::new();
             {
-                let state = group.state.lock();
+                let mut state = group.state.lock();
                 for filter in state.shard.routes() {
                     sink.effect(number, Effect::RouteAdded(filter));
                 }
@@ -207,15 +207,25 @@ impl NodeStore {
                     }
                     sink.restore(session);
                 }
+                let mut waiting = Vec::new();
                 for (duty, what) in state.shard.duties() {
-                    sink.effect(number, owed(duty, what));
+                    if what.is_on_disk() {
+                        waiting.push(duty);
+                    } else {
+                        sink.effect(number, owed(duty, what));
+                    }
                 }
+                state.backlog.extend(waiting);
             }
             if !closes.is_empty() {
                 self.core.submit_own(number, closes);
             }
         }
         sink.settled();
+        // Not before every member of a shared subscription is known again.
+        for (number, group) in self.core.sessions.iter().enumerate() {
+            self.core.hand_on(number as u16, &mut group.state.lock());
+        }
         self.tick(now);
     }
 
@@ -421,14 +431,10 @@ pub(crate) fn owed(duty: u64, what: &Duty) -> Effect {
             message: message.clone(),
             duty,
         },
-        Duty::HandBack { client_id, shared } => Effect::Ended {
+        Duty::HandBack { client_id, shared } => Effect::HandBack {
             client_id: client_id.clone(),
-            // No connection of this node has it.
-            epoch: u64::MAX,
-            slot: u32::MAX,
             shared: shared.clone(),
-            duty: Some(duty),
-            undelivered: 0,
+            duty,
         },
     }
 }

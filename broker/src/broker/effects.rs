@@ -83,8 +83,6 @@ impl Broker {
             Effect::Ended {
                 client_id,
                 epoch,
-                shared,
-                duty,
                 undelivered,
                 ..
             } => {
@@ -106,10 +104,14 @@ impl Broker {
                     handle.signal(epoch, Signal::TakenOver);
                     self.remove(&handle);
                 }
-                if let Some(duty) = duty {
-                    let batch = self.hand_back_durable(&client_id, shared);
-                    self.fulfil(shard, duty, batch);
-                }
+            }
+            Effect::HandBack {
+                client_id,
+                shared,
+                duty,
+            } => {
+                let batch = self.hand_back_durable(&client_id, shared);
+                self.fulfil(shard, duty, batch);
             }
             _ => {}
         }

@@ -5,6 +5,7 @@ use nightjar_mqtt::TopicName;
 use super::Broker;
 use crate::message::{Message, MessageHead};
 use crate::shard::RetainedEntry;
+use crate::store::RetainedCursor;
 use crate::ticket::Ticket;
 use crate::time::Timestamp;
 
@@ -35,6 +36,24 @@ impl Broker {
         if filter.starts_with("$SYS/") {
             self.sys.lock().read(filter, now, each);
         }
+    }
+
+    /// Reads on in what [`Self::read_retained`] reads, looking at about `budget` topics; true if that was all.
+    pub(crate) fn read_retained_part(
+        &self,
+        filter: &str,
+        cursor: &mut RetainedCursor,
+        budget: usize,
+        now: Timestamp,
+        each: &mut dyn FnMut(&Message),
+    ) -> bool {
+        let over = self
+            .store
+            .read_retained_part(filter, cursor, budget, now, each);
+        if over && filter.starts_with("$SYS/") {
+            self.sys.lock().read(filter, now, each);
+        }
+        over
     }
 
     /// Do the limits of the retained store admit this message?

@@ -161,6 +161,11 @@ impl Outbound {
         self.retained.push_back(delivery);
     }
 
+    /// Do retained messages wait to be sent?
+    pub fn has_retained(&self) -> bool {
+        !self.retained.is_empty()
+    }
+
     pub fn next_release(
         &mut self,
         waker: &Waker,

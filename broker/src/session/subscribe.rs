@@ -9,14 +9,24 @@ use crate::delivery::Delivery;
 use crate::observe::Event;
 use crate::publish::PublishBatch;
 use crate::shard::{Enqueue, SessionEntry};
+use crate::store::RetainedCursor;
 use crate::subscription::{RetainHandling, Subscription};
-use crate::ticket::{Progress, Ticket};
+use crate::ticket::{Completion, Progress, Ticket};
 use crate::time::Timestamp;
+
+/// Topics that a read of retained messages looks at before others have their turn: less than a millisecond.
+const RETAINED_PART: usize = 512;
+
+/// What one portion may take of the queue of a durable session: one part of so many. A queue that is half full when a
+/// portion is submitted takes that one and the next, which waits for it to empty.
+const QUEUE_PART: usize = 4;
 
 /// A read of retained messages that waits until the subscription is in force everywhere.
 #[derive(Debug)]
 pub(super) struct RetainedRead {
+    /// Done when it may go on.
     ticket: Ticket,
+    cursor: RetainedCursor,
     filter: TopicFilter,
     sub: Subscription,
 }
@@ -84,6 +94,7 @@ impl Session {
             let ticket = ticket.clone();
             self.reads.push(RetainedRead {
                 ticket,
+                cursor: RetainedCursor::default(),
                 filter,
                 sub,
             });
@@ -128,50 +139,81 @@ impl Session {
         });
     }
 
-    /// Reads what subscriptions in force ask for. QoS 0 and transient deliveries go out directly; QoS 1/2 of a
-    /// durable session take a place in its queue.
+    /// Reads on for the first subscription in force that asks for retained messages, unless what was read before still
+    /// waits: a filter that matches a million topics takes neither the worker nor memory for itself. QoS 0 and
+    /// transient deliveries go out directly; QoS 1/2 of a durable session take a place in its queue, and what comes
+    /// behind them waits until that queue is less than half full.
     pub(super) fn read_retained(&mut self, now: Timestamp, waker: &Waker) {
-        let mut entries = Vec::new();
-        let mut at = 0;
-        while at < self.reads.len() {
-            if self.reads[at].ticket.poll(Some(waker)) == Progress::Pending {
-                at += 1;
-                continue;
-            }
-            let read = self.reads.remove(at);
-            let (sub, client_id) = (read.sub, self.handle.client_id().clone());
-            let (durable, outbound) = (self.durable, &mut self.outbound);
-            self.broker
-                .read_retained(&read.filter, now, &mut |message| {
-                    if sub.options.no_local()
-                        && message.head().publisher.as_deref() == Some(&*client_id)
-                    {
-                        return;
-                    }
-                    let qos = sub.options.qos().min(message.qos());
-                    if durable && qos != QoS::AtMostOnce {
-                        entries.push(SessionEntry::Enqueue(Box::new(Enqueue {
-                            client_id: client_id.clone(),
-                            message: message.clone(),
-                            qos,
-                            retain: true,
-                            sub_id: sub.id,
-                            checked: sub.options.checked(),
-                            group: None,
-                        })));
-                    } else {
-                        let mut delivery = Delivery::new(message.clone(), qos, true, sub.id);
-                        delivery.checked = sub.options.checked();
-                        outbound.queue_retained(delivery);
-                    }
-                });
+        if self.outbound.has_retained() {
+            return;
         }
-        if !entries.is_empty() {
-            let shard = self.broker.store().shard_of(self.handle.client_id());
-            self.broker.store().submit(shard, entries, None);
-        }
+        let ready = self.reads.iter().enumerate().find_map(|(at, read)| {
+            let progress = read.ticket.poll(Some(waker));
+            (progress != Progress::Pending).then_some((at, progress))
+        });
+        let Some((at, progress)) = ready else {
+            return;
+        };
+        let mut read = self.reads.remove(at);
         if self.reads.is_empty() {
             self.reads = Vec::new();
+        }
+        if matches!(progress, Progress::Failed(_)) {
+            waker.wake_by_ref(); // It ends here; another one may be ready.
+            return;
+        }
+        let (sub, client_id) = (read.sub, self.handle.client_id().clone());
+        let (durable, outbound) = (self.durable, &mut self.outbound);
+        let mut entries = Vec::new();
+        let budget = if durable {
+            let room = self.broker.settings().queue.max_len / QUEUE_PART;
+            RETAINED_PART.min(room)
+        } else {
+            RETAINED_PART
+        };
+        let over = self.broker.read_retained_part(
+            &read.filter,
+            &mut read.cursor,
+            budget,
+            now,
+            &mut |message| {
+                if sub.options.no_local()
+                    && message.head().publisher.as_deref() == Some(&*client_id)
+                {
+                    return;
+                }
+                let qos = sub.options.qos().min(message.qos());
+                if durable && qos != QoS::AtMostOnce {
+                    entries.push(SessionEntry::Enqueue(Box::new(Enqueue {
+                        client_id: client_id.clone(),
+                        message: message.clone(),
+                        qos,
+                        retain: true,
+                        sub_id: sub.id,
+                        checked: sub.options.checked(),
+                        group: None,
+                    })));
+                } else {
+                    let mut delivery = Delivery::new(message.clone(), qos, true, sub.id);
+                    delivery.checked = sub.options.checked();
+                    outbound.queue_retained(delivery);
+                }
+            },
+        );
+        read.ticket = Ticket::DONE;
+        if !entries.is_empty() {
+            let store = self.broker.store();
+            let stall = Completion::new(1);
+            let submitted = store.submit(store.shard_of(&client_id), entries, Some(&stall));
+            let emptied = submitted.stalled.then(|| Ticket::on(stall));
+            read.ticket = Ticket::all([submitted.ticket].into_iter().chain(emptied));
+        }
+        if !over {
+            // Others have their turn first, among the filters as among the connections.
+            self.reads.push(read);
+        }
+        if !self.reads.is_empty() && !self.outbound.has_retained() {
+            waker.wake_by_ref();
         }
     }
 

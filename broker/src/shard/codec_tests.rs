@@ -236,10 +236,12 @@ fn effects(mut effects: Vec<Effect>) -> Vec<String> {
             Effect::Ended {
                 client_id,
                 epoch,
-                shared,
                 undelivered,
                 ..
-            } => format!("{client_id} {epoch} {shared:?} {undelivered}"),
+            } => format!("{client_id} {epoch} {undelivered}"),
+            Effect::HandBack {
+                client_id, shared, ..
+            } => format!("{client_id} {shared:?}"),
             Effect::Will {
                 client_id, message, ..
             } => format!("{client_id} {message:?}"),

@@ -25,6 +25,7 @@ pub use queued::{Body, Place, Queued};
 pub use retained::{RetainedEntry, RetainedShard};
 pub use session::{Duty, Effect, SessionShard};
 pub use snapshot::Restored;
+pub use spill::Holder;
 pub use streams::Streams;
 
 #[cfg(test)]

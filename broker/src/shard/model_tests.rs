@@ -277,11 +277,11 @@ fn to_disk(shard: &mut SessionShard, disk: &mut Vec<Message>) {
 /// Brings every body back.
 fn from_disk(shard: &mut SessionShard, disk: &[Message]) {
     let mut places = Vec::new();
-    shard.places(&mut |slot, seq, place| places.push((slot, seq, place)));
-    for (slot, seq, place) in places {
+    shard.places(&mut |holder, seq, place| places.push((holder, seq, place)));
+    for (holder, seq, place) in places {
         let message = disk[place.offset as usize].clone();
-        assert!(shard.bring_back(slot, seq, place, message.clone()));
-        assert!(!shard.bring_back(slot, seq, place, message), "it is back");
+        assert!(shard.bring_back(holder, seq, place, message.clone()));
+        assert!(!shard.bring_back(holder, seq, place, message), "it is back");
     }
 }
 

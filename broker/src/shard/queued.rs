@@ -178,7 +178,14 @@ impl Queued {
         std::mem::replace(&mut self.body, body)
     }
 
-    /// What a shared subscription gets back: never on the disk (see [`super::SessionShard::spill`]).
+    /// Is its body on the disk?
+    #[must_use]
+    pub const fn is_on_disk(&self) -> bool {
+        matches!(self.body, Body::Disk { .. })
+    }
+
+    /// What a shared subscription gets back. The store reads what is on the disk before it hands an
+    /// [`super::Effect::HandBack`] on.
     #[must_use]
     pub fn into_shared(self) -> Option<(Message, (Box<str>, TopicFilter))> {
         match (self.body, self.extra?.group) {

@@ -105,102 +105,122 @@ impl RetainedShard {
 
     /// Calls `each` with every live message whose topic the filter matches, in the order of topics.
     pub fn read(&self, filter: &str, now: Timestamp, each: &mut dyn FnMut(&Message)) {
-        let mut live = |message: &Message| {
-            if !message.is_expired(now) {
-                each(message);
-            }
+        let mut budget = usize::MAX;
+        self.read_part(filter, &mut String::new(), &mut budget, now, each);
+    }
+
+    /// As [`Self::read`], but only from topic `from` on and until `budget` topics were looked at, whether they matched
+    /// or not; `from` is where to go on. True if there is nothing more.
+    pub fn read_part(
+        &self,
+        filter: &str,
+        from: &mut String,
+        budget: &mut usize,
+        now: Timestamp,
+        each: &mut dyn FnMut(&Message),
+    ) -> bool {
+        let behind = |from: &str| {
+            self.topics
+                .range::<str, _>((Bound::Included(from), Bound::Unbounded))
         };
-        self.search(&mut String::new(), filter, &mut live);
-    }
-
-    /// `prefix` is empty or ends in `/`; `filter` is what is left of the filter behind it.
-    fn search(&self, prefix: &mut String, filter: &str, each: &mut dyn FnMut(&Message)) {
-        let keep = prefix.len();
-        let mut filter = filter;
-        // Literal levels only lengthen the prefix.
-        loop {
-            let (level, rest) = match filter.split_once('/') {
-                Some((level, rest)) => (level, Some(rest)),
-                None => (filter, None),
+        let mut range = behind(from);
+        let mut last: Option<&TopicName> = None;
+        while *budget > 0 {
+            let Some((topic, message)) = range.next() else {
+                return true;
             };
-            match (level, rest) {
-                ("#", _) => {
-                    self.subtree(prefix, each);
-                    break;
-                }
-                ("+", rest) => {
-                    self.plus(prefix, rest, each);
-                    break;
-                }
-                (level, None) => {
-                    prefix.push_str(level);
-                    if let Some(message) = self.topics.get(prefix.as_str()) {
+            *budget -= 1;
+            last = Some(topic);
+            match look(filter, topic, from) {
+                Look::Matches => {
+                    if !message.is_expired(now) {
                         each(message);
                     }
-                    break;
                 }
-                (level, Some(rest)) => {
-                    prefix.push_str(level);
-                    if rest == "#"
-                        && let Some(message) = self.topics.get(prefix.as_str())
-                    {
-                        each(message);
-                    }
-                    prefix.push('/');
-                    filter = rest;
+                Look::Next => {}
+                Look::Seek => {
+                    range = behind(from);
+                    last = None;
                 }
+                Look::Over => return true,
             }
         }
-        prefix.truncate(keep);
-    }
-
-    /// Everything below `prefix`; at the root without `$` topics [MQTT-4.7.2-1].
-    fn subtree(&self, prefix: &str, each: &mut dyn FnMut(&Message)) {
-        let range = self
-            .topics
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
-        for (topic, message) in range.take_while(|(topic, _)| topic.starts_with(prefix)) {
-            if !(prefix.is_empty() && topic.starts_with('$')) {
-                each(message);
-            }
-        }
-    }
-
-    /// Every value of the level behind `prefix`, found by seeking from one to the next.
-    fn plus(&self, prefix: &mut String, rest: Option<&str>, each: &mut dyn FnMut(&Message)) {
-        let keep = prefix.len();
-        let mut from = prefix.clone();
-        while let Some((topic, message)) = self
-            .topics
-            .range::<str, _>((Bound::Included(from.as_str()), Bound::Unbounded))
-            .next()
-        {
-            if !topic.starts_with(prefix.as_str()) {
-                break;
-            }
-            let tail = &topic[keep..];
-            let hidden = keep == 0 && tail.starts_with('$');
+        if let Some(topic) = last {
             from.clear();
-            match tail.find('/') {
-                None => {
-                    if !hidden && matches!(rest, None | Some("#")) {
-                        each(message);
-                    }
-                    from.push_str(topic);
-                    from.push('\0');
-                }
-                Some(at) => {
-                    if !hidden && let Some(rest) = rest {
-                        let level = &topic[..=keep + at];
-                        prefix.push_str(&level[keep..]);
-                        self.search(prefix, rest, each);
-                        prefix.truncate(keep);
-                    }
-                    // Behind everything that begins with this level and its '/': '0' follows '/'.
-                    from.push_str(&topic[..keep + at]);
-                    from.push('0');
+            from.push_str(topic);
+            from.push('\0'); // In no topic: the least that lies behind this one.
+        }
+        false
+    }
+}
+
+/// What a topic means for a filter, when topics are met in order.
+enum Look {
+    Matches,
+    /// The next topic may match.
+    Next,
+    /// No topic before the one that was written to `to` matches.
+    Seek,
+    /// No later topic matches.
+    Over,
+}
+
+/// Compares level by level. Topics are ordered by their bytes: below `a` lies what begins with `a/`, and behind all of
+/// that `a0`, because `0` follows `/`.
+fn look(filter: &str, topic: &str, to: &mut String) -> Look {
+    let mut seek = |parts: [&str; 2]| {
+        to.clear();
+        parts.iter().for_each(|part| to.push_str(part));
+        Look::Seek
+    };
+    let (mut filter, mut at) = (filter, 0);
+    // Where the last level ends that a `+` stands for: the next one has another level there.
+    let mut plus = None;
+    loop {
+        let (level, rest) = match filter.split_once('/') {
+            Some((level, rest)) => (level, Some(rest)),
+            None => (filter, None),
+        };
+        let tail = &topic[at..];
+        if at == 0 && matches!(level, "#" | "+") && topic.starts_with('$') {
+            return seek(["%", ""]); // Behind every `$` topic, which a wildcard does not match [MQTT-4.7.2-1].
+        }
+        if level == "#" {
+            return Look::Matches;
+        }
+        if level == "+" {
+            match (tail.find('/'), rest) {
+                (None, None | Some("#")) => return Look::Matches,
+                (None, Some(_)) => return Look::Next,
+                (Some(end), None) => return seek([&topic[..at + end], "0"]),
+                (Some(end), Some(rest)) => {
+                    plus = Some(at + end);
+                    at += end + 1;
+                    filter = rest;
+                    continue;
                 }
             }
+        }
+        let behind_plus = |seek: &mut dyn FnMut([&str; 2]) -> Look| match plus {
+            Some(end) => seek([&topic[..end], "0"]),
+            None => Look::Over,
+        };
+        let Some(more) = tail.strip_prefix(level) else {
+            if tail < level {
+                return seek([&topic[..at], level]);
+            }
+            return behind_plus(&mut seek);
+        };
+        match (more.as_bytes().first(), rest) {
+            (None, None | Some("#")) => return Look::Matches,
+            (Some(b'/'), Some(rest)) => {
+                at += level.len() + 1;
+                filter = rest;
+            }
+            (first, Some(_)) if first.is_none_or(|first| *first < b'/') => {
+                return seek([&topic[..at + level.len()], "/"]);
+            }
+            _ => return behind_plus(&mut seek),
         }
     }
 }
@@ -254,7 +274,22 @@ mod tests {
                     .collect();
                 let mut found = read(&shard, filter);
                 found.sort();
-                prop_assert_eq!(found, expected, "filter {}", filter);
+                prop_assert_eq!(&found, &expected, "filter {}", filter);
+                // In portions of any size, even one topic at a time: the same, in the same order.
+                for portion in [1, 2, 7] {
+                    let (mut parts, mut from) = (Vec::new(), String::new());
+                    loop {
+                        let mut budget = portion;
+                        let before = from.clone();
+                        let over = shard.read_part(filter, &mut from, &mut budget, Timestamp(5), &mut |message| {
+                            parts.push(message.topic().to_string());
+                        });
+                        if over { break; }
+                        prop_assert_eq!(budget, 0, "filter {}", filter);
+                        prop_assert!(from > before, "filter {}: {:?} then {:?}", filter, before, from);
+                    }
+                    prop_assert_eq!(&parts, &expected, "filter {} by {}", filter, portion);
+                }
             }
         }
     }

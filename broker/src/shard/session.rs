@@ -44,12 +44,17 @@ pub enum Effect {
         epoch: u64,
         /// Slot it had.
         slot: u32,
-        /// What it held from shared subscriptions and had not sent completely: QoS 1 goes to another member.
-        shared: Vec<Queued>,
-        /// Number of the [`Duty`] to hand those back, if there are any.
-        duty: Option<u64>,
-        /// Other messages that end with it.
+        /// Messages that end with it.
         undelivered: u64,
+    },
+    /// Part of what an ended session held from shared subscriptions and had not sent completely goes to other members.
+    HandBack {
+        /// The session that ended.
+        client_id: Arc<str>,
+        /// What it held.
+        shared: Vec<Queued>,
+        /// Number of the [`Duty`] that the shard keeps until it is fulfilled.
+        duty: u64,
     },
     /// A session's queue has something new.
     Ready {
@@ -85,6 +90,17 @@ pub enum Duty {
         /// What it held.
         shared: Vec<Queued>,
     },
+}
+
+impl Duty {
+    /// Is something of it on the disk?
+    #[must_use]
+    pub fn is_on_disk(&self) -> bool {
+        match self {
+            Self::Will { .. } => false,
+            Self::HandBack { shared, .. } => shared.iter().any(Queued::is_on_disk),
+        }
+    }
 }
 
 /// The state machine of one shard.
@@ -813,20 +829,24 @@ impl SessionShard {
             .drain(..)
             .filter(Queued::has_body)
             .partition(|item| item.group().is_some());
-        let duty = (!shared.is_empty()).then(|| {
-            self.owe(Duty::HandBack {
-                client_id: record.client_id.clone(),
-                shared: shared.clone(),
-            })
-        });
         effects.push(Effect::Ended {
             client_id: record.client_id.clone(),
             epoch: record.epoch,
             slot,
-            shared,
-            duty,
             undelivered: rest.len() as u64,
         });
+        for shared in portions(shared) {
+            let client_id = record.client_id.clone();
+            let duty = self.owe(Duty::HandBack {
+                client_id: client_id.clone(),
+                shared: shared.clone(),
+            });
+            effects.push(Effect::HandBack {
+                client_id,
+                shared,
+                duty,
+            });
+        }
     }
 
     pub(super) fn arm(&mut self, slot: u32) {
@@ -843,6 +863,31 @@ impl SessionShard {
             self.timers.insert((deadline, slot));
         }
     }
+}
+
+/// What is handed back in one piece: so many messages and, but for a single one, so many bytes. A queue may be larger
+/// than memory.
+const HAND_BACK: (usize, usize) = (256, 1 << 20);
+
+/// Cuts what a session held from shared subscriptions into such pieces. It looks at nothing but count and cost, which
+/// are the same on every replica.
+fn portions(shared: Vec<Queued>) -> Vec<Vec<Queued>> {
+    let mut portions: Vec<Vec<Queued>> = Vec::new();
+    let mut bytes = 0;
+    for item in shared {
+        let cost = item.cost();
+        match portions.last_mut() {
+            Some(last) if last.len() < HAND_BACK.0 && bytes + cost <= HAND_BACK.1 => {
+                bytes += cost;
+                last.push(item);
+            }
+            _ => {
+                bytes = cost;
+                portions.push(vec![item]);
+            }
+        }
+    }
+    portions
 }
 
 /// Puts a message into a queue and says so; true if the policy rejects it.

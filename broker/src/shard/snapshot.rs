@@ -281,7 +281,8 @@ impl SessionShard {
                 .slots
                 .iter()
                 .flatten()
-                .any(|record| record.bytes > record.held),
+                .any(|record| record.bytes > record.held)
+                || self.duties.values().any(Duty::is_on_disk),
             ..Bodies::default()
         };
         let mut rest = Vec::new();
@@ -402,6 +403,12 @@ impl SessionShard {
     /// What the node still owes, with its numbers, oldest first.
     pub fn duties(&self) -> impl Iterator<Item = (u64, &Duty)> {
         self.duties.iter().map(|(number, duty)| (*number, duty))
+    }
+
+    /// What the node still owes under this number.
+    #[must_use]
+    pub fn duty(&self, number: u64) -> Option<&Duty> {
+        self.duties.get(&number)
     }
 
     /// All filters on which the shard wants messages of QoS 1/2, each once.

@@ -1,9 +1,9 @@
 //! Bodies that leave memory for the disk and come back. What the state machine decides does not depend on where a
 //! body is: that is the business of the node that holds the shard.
 
-use super::queued::{Body, Place, Queued};
+use super::queued::{Body, Place};
 use super::record::Record;
-use super::session::SessionShard;
+use super::session::{Duty, SessionShard};
 use crate::message::Message;
 
 /// A connected session keeps so many windows of its queue in memory.
@@ -20,9 +20,13 @@ impl Record {
     }
 }
 
-/// What a shared subscription may hand back stays in memory: it goes to other sessions when this one ends.
-fn may_spill(item: &Queued) -> bool {
-    item.group().is_none()
+/// What refers to a body on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holder {
+    /// The queue of the session in this slot.
+    Session(u32),
+    /// What an ended session hands back: the number of that [`Duty`].
+    Duty(u64),
 }
 
 impl SessionShard {
@@ -37,7 +41,7 @@ impl SessionShard {
     pub fn spillable(&self, each: &mut dyn FnMut(&Message)) {
         for record in self.slots.iter().flatten().filter(|it| it.held > 0) {
             let from = record.spills_from().min(record.queue.len());
-            for item in record.queue.range(from..).filter(|item| may_spill(item)) {
+            for item in record.queue.range(from..) {
                 if let Some(message) = item.message() {
                     each(message);
                 }
@@ -51,11 +55,7 @@ impl SessionShard {
             let from = record.spills_from().min(record.queue.len());
             let before = record.held;
             let mut freed = 0;
-            for item in record
-                .queue
-                .range_mut(from..)
-                .filter(|item| may_spill(item))
-            {
+            for item in record.queue.range_mut(from..) {
                 let Some((message, place)) = item
                     .message()
                     .and_then(|message| Some((message, place_of(message)?)))
@@ -109,8 +109,23 @@ impl SessionShard {
             .collect()
     }
 
-    /// Puts a body back that was read from its place. False if the queue does not want it there any more.
-    pub fn bring_back(&mut self, slot: u32, seq: u64, from: Place, message: Message) -> bool {
+    /// Puts a body back that was read from its place. False if nobody wants it there any more.
+    pub fn bring_back(&mut self, holder: Holder, seq: u64, from: Place, message: Message) -> bool {
+        let slot = match holder {
+            Holder::Session(slot) => slot,
+            Holder::Duty(number) => {
+                let Some(Duty::HandBack { shared, .. }) = self.duties.get_mut(&number) else {
+                    return false;
+                };
+                let item = shared.iter_mut().find(|item| {
+                    item.seq() == seq
+                        && matches!(item.body(), Body::Disk { place, .. } if *place == from)
+                });
+                return item
+                    .map(|item| item.set_body(Body::Memory(message)))
+                    .is_some();
+            }
+        };
         let Some(record) = self
             .slots
             .get_mut(slot as usize)
@@ -132,15 +147,25 @@ impl SessionShard {
         true
     }
 
-    /// Every place that a queue refers to, with the slot and sequence that do.
-    pub fn places(&self, each: &mut dyn FnMut(u32, u64, Place)) {
+    /// Every place that anything refers to, with the holder and sequence that do.
+    pub fn places(&self, each: &mut dyn FnMut(Holder, u64, Place)) {
         for (slot, record) in self.slots.iter().enumerate() {
             let Some(record) = record.as_deref().filter(|it| it.bytes > it.held) else {
                 continue;
             };
             for item in &record.queue {
                 if let Body::Disk { place, .. } = item.body() {
-                    each(slot as u32, item.seq(), *place);
+                    each(Holder::Session(slot as u32), item.seq(), *place);
+                }
+            }
+        }
+        for (number, duty) in &self.duties {
+            let Duty::HandBack { shared, .. } = duty else {
+                continue;
+            };
+            for item in shared {
+                if let Body::Disk { place, .. } = item.body() {
+                    each(Holder::Duty(*number), item.seq(), *place);
                 }
             }
         }

@@ -244,7 +244,7 @@ impl Core {
             return Some(effect);
         };
         match effect {
-            Effect::Will { duty, .. } => {
+            Effect::Will { duty, .. } | Effect::HandBack { duty, .. } => {
                 (leads && member.begin_duty(group, duty)).then_some(effect)
             }
             Effect::Dropped { .. } => leads.then_some(effect),
@@ -252,20 +252,13 @@ impl Core {
                 client_id,
                 epoch,
                 slot,
-                shared,
-                duty,
                 undelivered,
-            } => {
-                let does = leads && duty.is_none_or(|duty| member.begin_duty(group, duty));
-                Some(Effect::Ended {
-                    client_id,
-                    epoch,
-                    slot,
-                    shared: if does { shared } else { Vec::new() },
-                    duty: duty.filter(|_| does),
-                    undelivered: if leads { undelivered } else { 0 },
-                })
-            }
+            } => Some(Effect::Ended {
+                client_id,
+                epoch,
+                slot,
+                undelivered: if leads { undelivered } else { 0 },
+            }),
             effect => Some(effect),
         }
     }

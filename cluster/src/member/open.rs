@@ -300,11 +300,11 @@ fn find(config: &StoreConfig) -> Result<Found, Error> {
 /// Reads what a node alone had let go to the disk.
 fn bring_back(shard: &mut SessionShard, bodies: &Bodies) -> Result<(), Error> {
     let mut places = Vec::new();
-    shard.places(&mut |slot, seq, place| places.push((slot, seq, place)));
-    for (slot, seq, place) in places {
+    shard.places(&mut |holder, seq, place| places.push((holder, seq, place)));
+    for (holder, seq, place) in places {
         let source = bodies.source(place.file)?;
         for message in source.read(&[(place.offset, 0)]) {
-            shard.bring_back(slot, seq, place, message?);
+            shard.bring_back(holder, seq, place, message?);
         }
     }
     Ok(())

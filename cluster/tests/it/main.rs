@@ -11,5 +11,7 @@ mod disk;
 mod golden;
 mod kill;
 mod kit;
+mod node;
+mod portions;
 mod restart;
 mod spill;

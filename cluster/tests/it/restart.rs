@@ -1,163 +1,17 @@
 //! A broker on the store: what clients find after the process died.
 
-use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use nightjar_broker::access::{BoxFuture, ClientInfo, Protocol};
-use nightjar_broker::acl::{AclSettings, AclSources};
-use nightjar_broker::auth::{AuthChain, AuthSettings, Timer};
-use nightjar_broker::settings::{MqttSettings, QueueLimits, RetainedSettings};
 use nightjar_broker::shard::{CloseKind, Effect, RetainedEntry, SessionEntry, Will};
 use nightjar_broker::{
-    Admission, Broker, DurableStore, OpenRequest, Parts, Progress, PublishBatch, Session,
-    SubOptions, Subscription, Timestamp, Transmit,
+    Admission, DurableStore, Progress, PublishBatch, Session, Timestamp, Transmit,
 };
 use nightjar_cluster::{MetaEntry, NodeStore};
-use nightjar_mqtt::{ProtocolVersion, QoS, ReasonCode, TopicFilter};
+use nightjar_mqtt::{QoS, ReasonCode};
 
 use crate::kit::*;
-
-struct NoTime;
-
-impl Timer for NoTime {
-    fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
-        Box::pin(std::future::pending())
-    }
-}
-
-struct Node {
-    broker: Arc<Broker>,
-    store: Arc<NodeStore>,
-}
-
-impl Node {
-    fn start(dir: &std::path::Path) -> Self {
-        let store = Arc::new(NodeStore::open(&config(dir)).unwrap());
-        let broker = Broker::new(Parts {
-            node: "one".into(),
-            store: store.clone(),
-            settings: MqttSettings::default(),
-            retained: RetainedSettings::default(),
-            acl: Arc::new(AclSources::new(AclSettings::default(), Vec::new())),
-            auth: AuthChain::new(
-                AuthSettings::default(),
-                Vec::new(),
-                Vec::new(),
-                Arc::new(NoTime),
-            ),
-            kept: nightjar_broker::Kept::default(),
-        });
-        store.start(broker.clone());
-        Self { broker, store }
-    }
-
-    fn connect(&self, client_id: &str, expiry: u32, will: Option<Box<Will>>) -> (Session, bool) {
-        let request = Self::request(client_id, expiry, will, None);
-        let future = self.broker.open(request, Timestamp::now());
-        block_on(future).unwrap()
-    }
-
-    fn request(
-        client_id: &str,
-        expiry: u32,
-        will: Option<Box<Will>>,
-        username: Option<&str>,
-    ) -> OpenRequest {
-        let info = ClientInfo {
-            username: username.map(Into::into),
-            ..ClientInfo::new(
-                client_id,
-                "127.0.0.1:1".parse().unwrap(),
-                "tcp",
-                Protocol::Mqtt(ProtocolVersion::V5),
-            )
-        };
-        OpenRequest {
-            info: Arc::new(info),
-            clean_start: false,
-            expiry,
-            will,
-            queue: Arc::new(QueueLimits::default()),
-            window: 10,
-            max_awaiting_rel: 100,
-            receive_maximum: Some(100),
-            retry_interval_ms: None,
-            supervision: None,
-        }
-    }
-
-    fn publish(&self, topic: &str, payload: &str) {
-        let (_, ticket) = self.broker.publish_now(&message(topic, payload));
-        assert_eq!(wait(&ticket), Progress::Done);
-    }
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    struct Unpark(std::thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Arc::new(Unpark(std::thread::current())).into();
-    let mut context = std::task::Context::from_waker(&waker);
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            std::task::Poll::Ready(value) => return value,
-            std::task::Poll::Pending => std::thread::park(),
-        }
-    }
-}
-
-fn qos1(filter: &str) -> (TopicFilter, Subscription) {
-    let sub = Subscription {
-        options: SubOptions::new(QoS::AtLeastOnce),
-        id: 0,
-    };
-    (TopicFilter::new(filter).unwrap(), sub)
-}
-
-/// Everything the session sends until nothing comes for a while.
-fn drain(session: &mut Session) -> Vec<Transmit> {
-    let mut sent = Vec::new();
-    let mut quiet = 0;
-    while quiet < 60 {
-        match session
-            .next_transmit(Timestamp::now(), Waker::noop())
-            .unwrap()
-        {
-            Some(transmit) => {
-                sent.push(transmit);
-                quiet = 0;
-            }
-            None => {
-                std::thread::sleep(Duration::from_millis(5));
-                quiet += 1;
-            }
-        }
-    }
-    sent
-}
-
-/// Payload and DUP of each PUBLISH.
-fn publishes(sent: &[Transmit]) -> Vec<(String, bool)> {
-    sent.iter()
-        .filter_map(|transmit| match transmit {
-            Transmit::Publish { delivery, dup, .. } => Some((
-                String::from_utf8(delivery.message.payload().to_vec()).unwrap(),
-                *dup,
-            )),
-            _ => None,
-        })
-        .collect()
-}
-
-/// The directory as kill -9 leaves it, while the node still runs.
-fn killed(node: &Node, at: &std::path::Path) {
-    copy(node.store.dir(), at);
-}
+use crate::node::*;
 
 #[test]
 fn a_client_finds_its_session_and_its_queue_after_kill_9() {
