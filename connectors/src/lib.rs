@@ -11,6 +11,8 @@ mod address;
 mod breaker;
 #[cfg(feature = "builtin")]
 pub mod builtin;
+#[cfg(feature = "http")]
+pub mod discovery;
 mod encoding;
 mod error;
 #[cfg(feature = "http")]

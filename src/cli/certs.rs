@@ -1,4 +1,4 @@
-//! `nightjar certs ca | server | client | show`.
+//! `nightjar certs ca | server | client | node | show`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,6 +41,18 @@ pub enum Command {
     /// Make a client certificate: NAME.crt and NAME.key
     Client {
         /// Its common name, which may become the user name
+        name: String,
+        #[command(flatten)]
+        authority: Authority,
+        #[command(flatten)]
+        files: Files,
+        /// Days it is valid
+        #[arg(long, default_value_t = 820, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+    },
+    /// Make a certificate of a node for [cluster.tls]: NAME.crt and NAME.key; sign nodes with an authority of their own
+    Node {
+        /// The node's name, for the eyes of people
         name: String,
         #[command(flatten)]
         authority: Authority,
@@ -104,12 +116,13 @@ pub fn run(command: &Command) -> ExitCode {
             authority,
             files,
             days,
-        } => file_name(name).and_then(|()| {
-            let ca = authority.read(files)?;
-            let pair = generate::issue(&ca, Purpose::Client, name, &[], *days)
-                .map_err(|why| (exit::FAILED, why))?;
-            files.write(name, &pair)
-        }),
+        } => authority.named(files, Purpose::Client, name, *days),
+        Command::Node {
+            name,
+            authority,
+            files,
+            days,
+        } => authority.named(files, Purpose::Node, name, *days),
         Command::Show { file } => show(file),
     };
     match result {
@@ -185,6 +198,21 @@ impl Authority {
             certificate: read(self.ca.as_deref().unwrap_or(&certificate))?,
             key: read(self.ca_key.as_deref().unwrap_or(&key))?,
         })
+    }
+
+    /// Makes a certificate whose name is that of its files.
+    fn named(
+        &self,
+        files: &Files,
+        purpose: Purpose,
+        name: &str,
+        days: u32,
+    ) -> Result<String, Failure> {
+        file_name(name)?;
+        let ca = self.read(files)?;
+        let pair =
+            generate::issue(&ca, purpose, name, &[], days).map_err(|why| (exit::FAILED, why))?;
+        files.write(name, &pair)
     }
 }
 

@@ -36,12 +36,7 @@ pub const KINDS: &[(&str, &str)] = &[
 
 /// Keys that are read and checked, and that this build does not act on: whoever sets one is told. A key here stands
 /// for all below it.
-const WITHOUT_EFFECT: &[&str] = &[
-    "cluster.etcd",
-    "cluster.gossip_bind",
-    "cluster.k8s",
-    "cluster.mcast",
-];
+const WITHOUT_EFFECT: &[&str] = &["cluster.gossip_bind"];
 
 /// True if this build does not act on a key.
 pub fn without_effect(key: &str) -> bool {

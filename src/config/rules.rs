@@ -5,7 +5,7 @@ use figment::value::Value;
 use super::error::Problem;
 use super::layer::Layer;
 use super::model::{
-    AclSource, Authenticator, CertAsUsername, Config, Discovery, DnsRecord, Durability, HttpAuth,
+    AclSource, Authenticator, CertAsUsername, Config, Discovery, Durability, HttpAuth,
     ProxyProtocol, SnAuth, StreamListener, Tls, Verify,
 };
 use super::read::join;
@@ -490,29 +490,12 @@ fn not_in_this_build(rules: &mut Rules<'_>, config: &Config) {
     if !cluster.opens_links() {
         return;
     }
+    let found = !matches!(cluster.discovery, Discovery::Etcd | Discovery::K8s);
     rules.require(
-        cluster.tls.cert_file.is_none()
-            || cluster.tls.key_file.is_none()
-            || cluster.tls.ca_file.is_none(),
-        "cluster.tls.cert_file",
-        "this build has no TLS on links between nodes",
-        "use cluster.cookie, on a network where nobody else may read along",
-    );
-    let found = !matches!(
-        cluster.discovery,
-        Discovery::Mcast | Discovery::Etcd | Discovery::K8s
-    );
-    rules.require(
-        found,
+        found || cfg!(feature = "http"),
         "cluster.discovery",
-        "this build finds nodes by manual, static and dns",
-        "for Kubernetes use discovery = \"dns\" with the name of the headless service",
-    );
-    rules.require(
-        cluster.discovery != Discovery::Dns || cluster.dns.record == DnsRecord::A,
-        "cluster.dns.record",
-        "this build asks for addresses only",
-        "use record = \"a\"; the port is that of cluster.bind",
+        "this program was built without the feature http",
+        "build it with --features http, or use discovery = \"dns\"",
     );
     rules.require(
         config.durability == Durability::Sync,

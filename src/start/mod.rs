@@ -6,6 +6,7 @@ pub mod access;
 pub mod admin;
 mod alarms;
 mod api;
+mod discovery;
 mod memory;
 mod notify;
 mod reload;

@@ -6,7 +6,8 @@ use nightjar_broker::meta::{MemoryMeta, MetaStore};
 use nightjar_broker::{Broker, DurableStore, MemoryStore};
 use nightjar_cluster::{self as cluster, ClusterNode, ClusterSettings, NodeStore, StoreConfig};
 
-use crate::config::model::{Config, Discovery, Durability, Recovery};
+use super::discovery;
+use crate::config::model::{ClusterTls, Config, Durability, Recovery};
 
 /// The store of a node.
 pub enum Store {
@@ -108,8 +109,6 @@ impl Store {
 /// The settings of `[cluster]` as the cluster crate takes them.
 fn of_cluster(config: &Config) -> ClusterSettings {
     let cluster = &config.cluster;
-    let port = cluster.bind.get().port();
-    let dns = cluster.dns.name.clone();
     ClusterSettings {
         name: cluster.name.clone(),
         node: config.node.name.to_string(),
@@ -120,13 +119,22 @@ fn of_cluster(config: &Config) -> ClusterSettings {
             .as_ref()
             .map(|cookie| cookie.expose().to_owned())
             .unwrap_or_default(),
+        tls: tls(&cluster.tls),
         seeds: cluster.seeds.clone(),
-        dns: dns
-            .filter(|_| cluster.discovery == Discovery::Dns)
-            .map(|name| (name, port)),
+        discovery: discovery::of(config),
+        towards: discovery::towards(config),
         expect: cluster.expect,
         replicas: usize::from(cluster.replicas),
         autoclean: cluster.autoclean.get().map(|time| time.get()),
         log_limit: 256 << 20,
     }
+}
+
+/// `[cluster.tls]`; all three files are there or none.
+fn tls(tls: &ClusterTls) -> Option<cluster::TlsFiles> {
+    Some(cluster::TlsFiles {
+        cert_file: tls.cert_file.clone()?,
+        key_file: tls.key_file.clone()?,
+        ca_file: tls.ca_file.clone()?,
+    })
 }

@@ -5,6 +5,7 @@ add_part cluster
 
 packages_cluster() {
     have python3 || echo python3
+    have etcd || echo etcd-server
 }
 
 part_cluster() {
@@ -15,4 +16,6 @@ part_cluster() {
     broker_binary cluster || return
     run timeout 600 python3 tests/cluster/run.py --bin "$target/debug/nightjar"
     count_script cluster $?
+    run timeout 400 python3 tests/cluster/discovery.py --bin "$target/debug/nightjar" ${CI:+--ci}
+    count_script discovery $?
 }

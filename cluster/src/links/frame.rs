@@ -1,4 +1,4 @@
-//! Frames: length, kind, content, code.
+//! Frames: length, kind, content, code. Below TLS, which has codes of its own, there is none.
 
 use std::io;
 
@@ -13,40 +13,55 @@ const MAX: usize = 512 << 20;
 
 /// One direction of a link: its key and how many frames went.
 pub(super) struct Seal {
-    key: hmac::Key,
+    /// `None`: TLS protects the link.
+    key: Option<hmac::Key>,
     count: u64,
 }
 
 impl Seal {
     pub fn new(key: &[u8]) -> Self {
         Self {
-            key: hmac::Key::new(hmac::HMAC_SHA256, key),
+            key: Some(hmac::Key::new(hmac::HMAC_SHA256, key)),
             count: 0,
         }
     }
 
-    fn tag(&mut self, kind: u8, body: &[u8]) -> hmac::Tag {
-        let mut context = hmac::Context::with_key(&self.key);
+    /// For a link that TLS protects.
+    pub const fn of_tls() -> Self {
+        Self {
+            key: None,
+            count: 0,
+        }
+    }
+
+    const fn tag_len(&self) -> usize {
+        if self.key.is_some() { TAG } else { 0 }
+    }
+
+    fn tag(&mut self, kind: u8, body: &[u8]) -> Option<hmac::Tag> {
+        let mut context = hmac::Context::with_key(self.key.as_ref()?);
         context.update(&self.count.to_le_bytes());
         context.update(&[kind]);
         context.update(body);
         self.count += 1;
-        context.sign()
+        Some(context.sign())
     }
 
     /// Appends a frame.
     pub fn put(&mut self, out: &mut Vec<u8>, kind: u8, body: &[u8]) {
-        out.extend_from_slice(&((body.len() + 1 + TAG) as u32).to_le_bytes());
+        out.extend_from_slice(&((body.len() + 1 + self.tag_len()) as u32).to_le_bytes());
         out.push(kind);
         out.extend_from_slice(body);
-        let tag = self.tag(kind, body);
-        out.extend_from_slice(&tag.as_ref()[..TAG]);
+        if let Some(tag) = self.tag(kind, body) {
+            out.extend_from_slice(&tag.as_ref()[..TAG]);
+        }
     }
 
     /// Reads a frame. A wrong code ends the link.
     pub async fn take(&mut self, from: &mut (impl AsyncRead + Unpin)) -> io::Result<(u8, Bytes)> {
         let len = from.read_u32_le().await? as usize;
-        if !(1 + TAG..=MAX).contains(&len) {
+        let code = self.tag_len();
+        if !(1 + code..=MAX).contains(&len) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("a frame of {len} bytes"),
@@ -59,20 +74,20 @@ impl Seal {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let kind = bytes[0];
-        let tag = self.tag(kind, &bytes[1..len - TAG]);
-        if !same(&tag.as_ref()[..TAG], &bytes[len - TAG..]) {
+        let tag = self.tag(kind, &bytes[1..len - code]);
+        if tag.is_some_and(|tag| !same(&tag.as_ref()[..TAG], &bytes[len - code..])) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "a frame whose code is wrong: it was changed on its way, or forged",
             ));
         }
         let bytes = Bytes::from(bytes);
-        Ok((kind, bytes.slice(1..len - TAG)))
+        Ok((kind, bytes.slice(1..len - code)))
     }
 }
 
 /// Compares codes in a time that does not tell where they differ.
-pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
+pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }
 

@@ -6,11 +6,10 @@ use std::time::Duration;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::frame::{Seal, same};
-use super::{Hello, VERSIONS};
+use super::{Hello, VERSIONS, tls};
 
 const MAGIC: &[u8; 4] = b"NJLK";
 /// The largest message before a node has proved itself.
@@ -20,13 +19,31 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 /// Clocks of nodes may differ by so many milliseconds: entries carry the time of the node that made them.
 const CLOCKS: u64 = 10_000;
 
-/// The shared secret.
+/// The shared secret; empty where TLS alone says who is a node.
 #[derive(Clone)]
 pub(crate) struct Cookie(hmac::Key);
 
 impl Cookie {
     pub fn new(secret: &str) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()))
+    }
+
+    /// A secret that need not be text.
+    pub fn of_octets(secret: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// The code of a datagram.
+    pub fn sign(&self, bytes: &[u8]) -> [u8; 32] {
+        self.derive("datagram", &[bytes, &[]])
+    }
+
+    /// The key of one direction of a link; TLS has its own.
+    fn seal(&self, what: &str, hellos: &[&[u8]; 2], encrypted: bool) -> Seal {
+        if encrypted {
+            return Seal::of_tls();
+        }
+        Seal::new(&self.derive(what, hellos))
     }
 
     fn derive(&self, what: &str, hellos: &[&[u8]; 2]) -> [u8; 32] {
@@ -79,20 +96,27 @@ pub(super) struct Opened {
     pub opening: Seal,
 }
 
-async fn send(stream: &mut TcpStream, step: &Step) -> Result<Vec<u8>, HandshakeError> {
+/// What a greeting needs of a connection.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
+async fn send(stream: &mut impl Stream, step: &Step) -> Result<Vec<u8>, HandshakeError> {
     let body = postcard::to_allocvec(step).map_err(io::Error::other)?;
     let mut out = MAGIC.to_vec();
     out.extend_from_slice(&VERSIONS.0.to_le_bytes());
     out.extend_from_slice(&VERSIONS.1.to_le_bytes());
     out.extend_from_slice(&(body.len() as u32).to_le_bytes());
     out.extend_from_slice(&body);
-    stream.write_all(&out).await?;
+    stream.write_all(&out).await.map_err(tls::of_io)?;
+    stream.flush().await.map_err(tls::of_io)?;
     Ok(body)
 }
 
-async fn receive(stream: &mut TcpStream) -> Result<(Step, Vec<u8>), HandshakeError> {
+async fn receive(stream: &mut impl Stream) -> Result<(Step, Vec<u8>), HandshakeError> {
     let mut head = [0; 12];
-    stream.read_exact(&mut head).await?;
+    // The other side's verdict on this node's certificate comes with the first octets.
+    stream.read_exact(&mut head).await.map_err(tls::of_io)?;
     if head[..4] != MAGIC[..] {
         return Err(HandshakeError::Here(
             "what came is not the beginning of a link between nodes".to_owned(),
@@ -123,12 +147,17 @@ async fn receive(stream: &mut TcpStream) -> Result<(Step, Vec<u8>), HandshakeErr
     Ok((step, body))
 }
 
-async fn refuse(stream: &mut TcpStream, error: HandshakeError) -> HandshakeError {
+async fn refuse(stream: &mut impl Stream, error: HandshakeError) -> HandshakeError {
     if let HandshakeError::Here(reason) = &error {
-        // The reason is worth trying; the connection ends whether it arrives or not.
-        let _ = send(stream, &Step::Refuse(reason.clone())).await;
+        tell(stream, reason).await;
     }
     error
+}
+
+/// Tells the other side why there will be no link.
+pub(super) async fn tell(stream: &mut impl Stream, reason: &str) {
+    // It is worth trying; the connection ends whether it arrives or not.
+    let _ = send(stream, &Step::Refuse(reason.to_owned())).await;
 }
 
 const COOKIE: &str = "cluster.cookie differs: the two nodes do not hold the same cookie";
@@ -181,9 +210,10 @@ fn fresh(mut hello: Hello) -> Result<Hello, HandshakeError> {
 
 /// The side that dialed.
 pub(super) async fn dial(
-    stream: &mut TcpStream,
+    stream: &mut impl Stream,
     cookie: &Cookie,
     hello: Hello,
+    encrypted: bool,
 ) -> Result<Opened, HandshakeError> {
     let mine = fresh(hello)?;
     let first = send(stream, &Step::Hello(mine.clone())).await?;
@@ -205,8 +235,8 @@ pub(super) async fn dial(
     match receive(stream).await? {
         (Step::Welcome, _) => Ok(Opened {
             remote: theirs,
-            sealing: Seal::new(&cookie.derive("from dialer", &hellos)),
-            opening: Seal::new(&cookie.derive("from accepter", &hellos)),
+            sealing: cookie.seal("from dialer", &hellos, encrypted),
+            opening: cookie.seal("from accepter", &hellos, encrypted),
         }),
         _ => Err(HandshakeError::Here("a greeting out of turn".to_owned())),
     }
@@ -214,20 +244,22 @@ pub(super) async fn dial(
 
 /// The side that accepted.
 pub(super) async fn accept(
-    stream: &mut TcpStream,
+    stream: &mut impl Stream,
     cookie: &Cookie,
     hello: Hello,
+    encrypted: bool,
 ) -> Result<Opened, HandshakeError> {
-    match accepting(stream, cookie, hello).await {
+    match accepting(stream, cookie, hello, encrypted).await {
         Err(error) => Err(refuse(stream, error).await),
         opened => opened,
     }
 }
 
 async fn accepting(
-    stream: &mut TcpStream,
+    stream: &mut impl Stream,
     cookie: &Cookie,
     hello: Hello,
+    encrypted: bool,
 ) -> Result<Opened, HandshakeError> {
     let out_of_turn = || HandshakeError::Here("a greeting out of turn".to_owned());
     let (step, first) = receive(stream).await?;
@@ -249,18 +281,18 @@ async fn accepting(
     send(stream, &Step::Welcome).await?;
     Ok(Opened {
         remote: theirs,
-        sealing: Seal::new(&cookie.derive("from accepter", &hellos)),
-        opening: Seal::new(&cookie.derive("from dialer", &hellos)),
+        sealing: cookie.seal("from accepter", &hellos, encrypted),
+        opening: cookie.seal("from dialer", &hellos, encrypted),
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
+pub(super) mod tests {
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
-    fn hello(node: &str, instance: u64) -> Hello {
+    pub(in crate::links) fn hello(node: &str, instance: u64) -> Hello {
         Hello {
             cluster: "nightjar".to_owned(),
             node: node.to_owned(),
@@ -282,12 +314,12 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let dialing = async {
             let mut stream = TcpStream::connect(address).await.unwrap();
-            let opened = dial(&mut stream, &Cookie::new(dialer.1), dialer.0).await;
+            let opened = dial(&mut stream, &Cookie::new(dialer.1), dialer.0, false).await;
             opened.err().map(|error| error.to_string())
         };
         let accepting = async {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let opened = accept(&mut stream, &Cookie::new(accepter.1), accepter.0).await;
+            let opened = accept(&mut stream, &Cookie::new(accepter.1), accepter.0, false).await;
             opened.err().map(|error| error.to_string())
         };
         let (dialed, accepted) = tokio::join!(dialing, accepting);
@@ -337,7 +369,7 @@ mod tests {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(noise).await.unwrap();
             let (mut accepted, _) = listener.accept().await.unwrap();
-            let opened = accept(&mut accepted, &Cookie::new("c"), hello("b", 2)).await;
+            let opened = accept(&mut accepted, &Cookie::new("c"), hello("b", 2), false).await;
             assert!(matches!(opened, Err(HandshakeError::Here(_))));
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
@@ -42,6 +42,33 @@ struct Up {
     out: mpsc::UnboundedSender<(u8, Bytes)>,
 }
 
+/// Both directions of a connection, whatever it is made of.
+pub(super) struct Halves {
+    pub reading: Box<dyn AsyncRead + Send + Unpin>,
+    pub writing: Box<dyn AsyncWrite + Send + Unpin>,
+}
+
+impl Halves {
+    pub fn new(
+        reading: impl AsyncRead + Send + Unpin + 'static,
+        writing: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> Self {
+        Self {
+            reading: Box::new(reading),
+            writing: Box::new(writing),
+        }
+    }
+}
+
+/// Takes the place of an answer back when nobody waits for it any more.
+struct Waiting<'a>(&'a Link, u64);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.lock().remove(&self.1);
+    }
+}
+
 /// A link.
 pub(crate) struct Link {
     pub address: String,
@@ -50,6 +77,8 @@ pub(crate) struct Link {
     queued: Arc<AtomicUsize>,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Bytes>>>,
     next: AtomicU64,
+    /// How often it came up.
+    lives: AtomicU64,
     stopped: AtomicBool,
     wake: Notify,
 }
@@ -63,6 +92,7 @@ impl Link {
             queued: Arc::default(),
             waiting: Mutex::default(),
             next: AtomicU64::new(1),
+            lives: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             wake: Notify::new(),
         })
@@ -77,6 +107,11 @@ impl Link {
     pub fn is_to(&self, number: u64) -> bool {
         let up = self.up.lock();
         up.as_ref().is_some_and(|up| up.remote.number == number)
+    }
+
+    /// How often it came up: what was sent in an earlier life may not have arrived.
+    pub fn life(&self) -> u64 {
+        self.lives.load(Ordering::Acquire)
     }
 
     /// Why it is down.
@@ -108,20 +143,17 @@ impl Link {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         self.waiting.lock().insert(id, answer);
+        let _place = Waiting(self, id);
         let mut frame = Vec::with_capacity(8 + body.len());
         frame.extend_from_slice(&id.to_le_bytes());
         frame.extend_from_slice(body);
         if !self.send(kind::REQUEST, Bytes::from(frame)) {
-            self.waiting.lock().remove(&id);
             return Err(LinkError::Down);
         }
         match timeout(patience, answered).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(LinkError::Down),
-            Err(_) => {
-                self.waiting.lock().remove(&id);
-                Err(LinkError::Timeout)
-            }
+            Err(_) => Err(LinkError::Timeout),
         }
     }
 
@@ -170,17 +202,33 @@ impl Link {
         let connect = async {
             let mut stream = TcpStream::connect(&self.address).await?;
             stream.set_nodelay(true)?;
-            let opened = handshake::dial(&mut stream, &links.cookie, links.local.hello()).await?;
-            Ok::<_, HandshakeError>((stream, opened))
+            let hello = links.local.hello();
+            match &links.tls {
+                None => {
+                    let opened = handshake::dial(&mut stream, &links.cookie, hello, false).await?;
+                    let (reading, writing) = stream.into_split();
+                    Ok::<_, HandshakeError>((Halves::new(reading, writing), opened))
+                }
+                Some(tls) => {
+                    let mut stream = tls.connect(stream).await?;
+                    let opened = handshake::dial(&mut stream, &links.cookie, hello, true).await?;
+                    let (reading, writing) = tokio::io::split(stream);
+                    Ok((Halves::new(reading, writing), opened))
+                }
+            }
         };
-        let (stream, opened) = timeout(handshake::TIMEOUT, connect)
+        let (halves, opened) = timeout(handshake::TIMEOUT, connect)
             .await
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
         let remote = opened.remote;
-        let (reading, mut writing) = stream.into_split();
+        let Halves {
+            reading,
+            mut writing,
+        } = halves;
         let (out, mut frames) = mpsc::unbounded_channel::<(u8, Bytes)>();
         self.queued.store(0, Ordering::Relaxed);
         *self.error.lock() = None;
+        self.lives.fetch_add(1, Ordering::AcqRel);
         *self.up.lock() = Some(Up {
             remote: remote.clone(),
             out,
@@ -220,6 +268,7 @@ impl Link {
                     };
                 }
                 writing.write_all(&buffer).await?;
+                writing.flush().await?;
             }
         };
         let mut opening = opened.opening;

@@ -10,8 +10,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::handshake::{self, HandshakeError};
-use super::link::SILENCE;
-use super::{Links, kind};
+use super::link::{Halves, SILENCE};
+use super::{Links, kind, tls};
 
 /// Handshakes at once.
 const HANDSHAKES: usize = 64;
@@ -75,17 +75,42 @@ async fn serve(
     stream.set_nodelay(true)?;
     let mut identity = links.identity.subscribe();
     let hello = links.local.hello();
-    let accepted = timeout(
-        handshake::TIMEOUT,
-        handshake::accept(&mut stream, &links.cookie, hello),
-    );
-    let opened = accepted
+    let greet = async {
+        // What comes first tells whether the other side means TLS.
+        let mut first = [0; 1];
+        let encrypts = stream.peek(&mut first).await? == 1 && first[0] == tls::RECORD;
+        match &links.tls {
+            None if encrypts => {
+                let _ = stream.write_all(&tls::ALERT).await;
+                Err(HandshakeError::Here(tls::ONLY_THERE.to_owned()))
+            }
+            None => {
+                let opened = handshake::accept(&mut stream, &links.cookie, hello, false).await?;
+                let (reading, writing) = stream.into_split();
+                Ok((Halves::new(reading, writing), opened))
+            }
+            Some(_) if !encrypts => {
+                handshake::tell(&mut stream, tls::ONLY_HERE).await;
+                Err(HandshakeError::Here(tls::ONLY_HERE.to_owned()))
+            }
+            Some(tls) => {
+                let mut stream = tls.accept(stream).await?;
+                let opened = handshake::accept(&mut stream, &links.cookie, hello, true).await?;
+                let (reading, writing) = tokio::io::split(stream);
+                Ok((Halves::new(reading, writing), opened))
+            }
+        }
+    };
+    let (halves, opened) = timeout(handshake::TIMEOUT, greet)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     drop(permit);
     let remote = opened.remote;
     links.local.accepted(&remote);
-    let (reading, mut writing) = stream.into_split();
+    let Halves {
+        reading,
+        mut writing,
+    } = halves;
     let (out, mut frames) = mpsc::unbounded_channel::<(u8, Vec<u8>)>();
     let answers = Answers(out);
     let mut sealing = opened.sealing;
@@ -103,6 +128,7 @@ async fn serve(
                 };
             }
             writing.write_all(&buffer).await?;
+            writing.flush().await?;
         }
         Ok(())
     };

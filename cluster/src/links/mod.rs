@@ -1,5 +1,5 @@
-//! Links between nodes: plain TCP, authenticated with the cluster's cookie, each frame with a code that only holders
-//! of the cookie can make.
+//! Links between nodes: TCP, authenticated with the cluster's cookie, each frame with a code that only holders of the
+//! cookie can make; or mutual TLS, with or without a cookie on top.
 //!
 //! Each node dials every other one. What a node asks and sends goes over the link it dialed; answers and
 //! acknowledgements come back on it.
@@ -8,6 +8,7 @@ mod frame;
 mod handshake;
 mod link;
 mod listen;
+mod tls;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -20,9 +21,12 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub(crate) use frame::same;
 pub(crate) use handshake::Cookie;
 pub(crate) use link::{Link, LinkError};
 pub(crate) use listen::{Answers, listen};
+pub(crate) use tls::Tls;
+pub use tls::TlsFiles;
 
 /// Protocol of links: what this program speaks, oldest and newest.
 pub(crate) const VERSIONS: (u16, u16) = (1, 1);
@@ -107,6 +111,7 @@ pub(crate) trait Local: Send + Sync + 'static {
 pub(crate) struct Links {
     local: Arc<dyn Local>,
     cookie: Cookie,
+    tls: Option<Tls>,
     by_address: Mutex<HashMap<String, Arc<Link>>>,
     /// Raised when this node is somebody else: links that others dialed end.
     identity: watch::Sender<u64>,
@@ -115,10 +120,11 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    pub fn new(local: Arc<dyn Local>, cookie: Cookie) -> Arc<Self> {
+    pub fn new(local: Arc<dyn Local>, cookie: Cookie, tls: Option<Tls>) -> Arc<Self> {
         Arc::new(Self {
             local,
             cookie,
+            tls,
             by_address: Mutex::default(),
             identity: watch::Sender::new(0),
             refused: AtomicU64::new(0),

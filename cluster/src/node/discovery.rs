@@ -11,15 +11,9 @@ impl ClusterNode {
         if !bound.ip().is_unspecified() {
             return bound.to_string();
         }
-        let dns = self.settings.dns.iter();
-        let towards = self
-            .settings
-            .seeds
-            .iter()
-            .cloned()
-            .chain(dns.map(|(name, port)| format!("{name}:{port}")));
+        let towards = self.settings.seeds.iter().chain(&self.settings.towards);
         for seed in towards {
-            let Ok(found) = tokio::net::lookup_host(&seed).await else {
+            let Ok(found) = tokio::net::lookup_host(seed).await else {
                 continue;
             };
             for address in found.filter(|address| address.is_ipv4() == bound.is_ipv4()) {
@@ -42,16 +36,34 @@ impl ClusterNode {
         format!("127.0.0.1:{}", bound.port())
     }
 
+    /// Asks whoever may know where other nodes are.
+    pub(super) async fn discover(&self) {
+        let Some(discovery) = &self.settings.discovery else {
+            return;
+        };
+        let lost = match discovery.find(&self.own_address()).await {
+            Ok(found) => {
+                *self.found.lock() = found;
+                None
+            }
+            Err(error) => Some(error),
+        };
+        let mut last = self.lost.lock();
+        if *last != lost {
+            match &lost {
+                Some(error) => tracing::warn!(%error, "discovery finds no nodes"),
+                None => tracing::info!("discovery finds nodes again"),
+            }
+            *last = lost;
+        }
+    }
+
     /// Sees to it that there is a link to every address that is known.
-    pub(super) async fn dial_all(self: &Arc<Self>) {
+    pub(super) fn dial_all(self: &Arc<Self>) {
         let Some(links) = self.links() else { return };
         let mut wanted: Vec<String> = self.settings.seeds.clone();
         wanted.extend(self.added.lock().iter().cloned());
-        if let Some((name, port)) = &self.settings.dns
-            && let Ok(found) = tokio::net::lookup_host((name.as_str(), *port)).await
-        {
-            wanted.extend(found.map(|address| address.to_string()));
-        }
+        wanted.extend(self.found.lock().iter().cloned());
         let here = self.member().number();
         {
             let nodes = self.member().nodes.read();

@@ -10,7 +10,7 @@ use nightjar_mqtt::ReasonCode;
 use tokio::sync::mpsc;
 
 use super::requests::{Reply, Request};
-use super::{ClusterNode, LEASE, Phase, RENEW, random};
+use super::{AGAIN, ClusterNode, LEASE, Leases, Phase, RENEW, random};
 use crate::links::{Link, kind};
 use crate::member::{Change, Event};
 use crate::raft::Proposal;
@@ -19,6 +19,10 @@ use crate::raft::Proposal;
 const TICK: Duration = Duration::from_millis(100);
 /// A proposal that is not applied after so long is sent again.
 const RESEND: Duration = Duration::from_secs(2);
+/// Pauses between two rounds of discovery: while this node looks for a cluster, and later.
+const DISCOVER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// So often the durable mark follows the log.
+const MARK: Duration = Duration::from_secs(1);
 /// A request about this node's own life may take so long.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -30,14 +34,13 @@ pub(super) async fn drive(node: Arc<ClusterNode>) {
     loop {
         ticks.tick().await;
         if count.is_multiple_of(5) {
-            node.dial_all().await;
+            node.dial_all();
         }
-        if count.is_multiple_of(10) {
-            node.log.note_mark();
-            if let Some(links) = node.links() {
-                for link in links.all() {
-                    node.tell_applied(&link);
-                }
+        if count.is_multiple_of(10)
+            && let Some(links) = node.links()
+        {
+            for link in links.all() {
+                node.tell_applied(&link);
             }
         }
         count += 1;
@@ -51,6 +54,29 @@ pub(super) async fn drive(node: Arc<ClusterNode>) {
             }
         }
     }
+}
+
+/// What may take its time, apart from [`drive`], which keeps the lease: names that are looked up, a disk that syncs.
+pub(super) async fn upkeep(node: Arc<ClusterNode>) {
+    let discovery = async {
+        loop {
+            node.discover().await;
+            let pause = match node.phase() {
+                Phase::Alone => DISCOVER.0,
+                _ => DISCOVER.1,
+            };
+            tokio::time::sleep(pause).await;
+        }
+    };
+    let mark = async {
+        loop {
+            tokio::time::sleep(MARK).await;
+            let log = node.log.clone();
+            // The sync may take long.
+            let _ = tokio::task::spawn_blocking(move || log.note_mark()).await;
+        }
+    };
+    tokio::join!(discovery, mark);
 }
 
 impl ClusterNode {
@@ -103,9 +129,10 @@ impl ClusterNode {
             });
             return;
         }
-        let due = lease.renewed.is_none_or(|renewed| renewed + RENEW <= now);
-        if due {
-            lease.renewed = Some(now);
+        let leader = self.leader();
+        if lease.is_due(now, leader) {
+            lease.renewed = Some((now, leader));
+            lease.asking += 1;
             drop(lease);
             let node = self.clone();
             tokio::spawn(async move {
@@ -113,7 +140,9 @@ impl ClusterNode {
                     number,
                     incarnation: up,
                 };
-                match node.ask_leader(request, LEASE).await {
+                let answer = node.ask_leader(request, LEASE).await;
+                node.lease.lock().asking -= 1;
+                match answer {
                     Ok(Reply::Ok) => {
                         let mut lease = node.lease.lock();
                         lease.until = lease.until.max(Some(now + LEASE));
@@ -126,7 +155,14 @@ impl ClusterNode {
                     }
                     // Whoever leads next is asked as soon as it is known: an election takes most of a lease. The lease
                     // says how long that may go on.
-                    Ok(_) | Err(_) => node.lease.lock().renewed = None,
+                    Ok(_) | Err(_) => {
+                        let mut lease = node.lease.lock();
+                        // Unless another question went meanwhile.
+                        if lease.renewed == Some((now, leader)) {
+                            let soon = Instant::now() + AGAIN;
+                            lease.renewed = soon.checked_sub(RENEW).map(|at| (at, leader));
+                        }
+                    }
                 }
             });
         } else {
@@ -163,16 +199,25 @@ impl ClusterNode {
     /// Follows who leads.
     fn watch_leader(&self) {
         let number = self.member().number();
-        let leads = number != 0 && self.leader() == Some(number);
+        let (leader, term) = self.leader_and_term();
+        let leads = number != 0 && leader == Some(number);
+        let begins = {
+            let mut leases = self.leases.lock();
+            let begins = leads && (!self.member().leads() || leases.term != term);
+            if begins || !leads {
+                // Also between two terms of this node others may have led, and granted leases.
+                *leases = Leases {
+                    since: leads.then(Instant::now),
+                    term,
+                    ..Leases::default()
+                };
+            }
+            begins
+        };
+        if begins {
+            tracing::info!(term, "this node leads the cluster");
+        }
         if leads != self.member().leads() {
-            {
-                let mut leases = self.leases.lock();
-                leases.heard.clear();
-                leases.since = leads.then(Instant::now);
-            }
-            if leads {
-                tracing::info!("this node leads the cluster");
-            }
             self.core().lead(leads);
         }
     }
@@ -235,12 +280,49 @@ fn inbox(raft: crate::raft::Raft) -> mpsc::UnboundedSender<Proposal> {
     sender
 }
 
+/// How long the first proposal has waited.
+struct Stuck {
+    first: u64,
+    since: Instant,
+    patience: Duration,
+}
+
+impl Default for Stuck {
+    fn default() -> Self {
+        Self {
+            first: 0,
+            since: Instant::now(),
+            patience: RESEND,
+        }
+    }
+}
+
+impl Stuck {
+    /// Is it to be sent again? Each time later than before: a leader that is slow only gets slower by repeats.
+    fn is_too_long(&mut self, first: u64, now: Instant) -> bool {
+        if self.first != first {
+            *self = Self {
+                first,
+                since: now,
+                patience: RESEND,
+            };
+            return false;
+        }
+        let long = now.saturating_duration_since(self.since) >= self.patience;
+        if long {
+            self.since = now;
+            self.patience *= 2;
+        }
+        long
+    }
+}
+
 /// Sends this node's proposals to the leader, and again to the next one.
 pub(super) async fn propose(node: Arc<ClusterNode>) {
     let member = node.member();
-    let mut target = None;
+    let mut target = (None, 0, 0);
     let mut sent = 0;
-    let mut stuck: (u64, Instant) = (0, Instant::now());
+    let mut stuck = Stuck::default();
     let mut incarnation = 0;
     loop {
         let _ = tokio::time::timeout(Duration::from_millis(100), member.ready.notified()).await;
@@ -249,22 +331,22 @@ pub(super) async fn propose(node: Arc<ClusterNode>) {
             (flight.incarnation, flight.first())
         };
         let Some(first) = first else {
-            stuck = (0, Instant::now());
+            stuck = Stuck::default();
             continue;
         };
         if now_incarnation != incarnation {
             incarnation = now_incarnation;
             sent = 0;
         }
-        let leader = node.leader();
-        if leader != target {
-            target = leader;
+        let (leader, term) = node.leader_and_term();
+        let link = leader.and_then(|leader| node.links()?.to(leader));
+        // What went before on another link, or in another term, may not have arrived.
+        let now_target = (leader, term, link.as_ref().map_or(0, |link| link.life()));
+        if now_target != target {
+            target = now_target;
             sent = 0;
         }
-        if stuck.0 != first {
-            stuck = (first, Instant::now());
-        } else if stuck.1.elapsed() >= RESEND {
-            stuck.1 = Instant::now();
+        if stuck.is_too_long(first, Instant::now()) {
             sent = 0;
         }
         let (Some(leader), Some(raft)) = (leader, node.raft()) else {
@@ -276,10 +358,7 @@ pub(super) async fn propose(node: Arc<ClusterNode>) {
             let gone = if leader == member.number() {
                 raft.client_write_ff(proposal, None).await.is_ok()
             } else {
-                match (
-                    node.links().and_then(|links| links.to(leader)),
-                    postcard::to_allocvec(&proposal),
-                ) {
+                match (&link, postcard::to_allocvec(&proposal)) {
                     (Some(link), Ok(body)) => link.send(kind::PROPOSE, body.into()),
                     _ => false,
                 }
@@ -367,5 +446,43 @@ impl ClusterNode {
         self.routes.settle(here, &member.nodes.read());
         member.release_held();
         member.ready.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{ASKING, Lease};
+
+    #[test]
+    fn repeats_of_a_proposal_come_ever_later() {
+        let begin = Instant::now();
+        let mut stuck = Stuck::default();
+        let mut sent = Vec::new();
+        for tenth in 0..600 {
+            let now = begin + Duration::from_millis(100 * tenth);
+            if stuck.is_too_long(7, now) {
+                sent.push(tenth);
+            }
+        }
+        assert_eq!(sent, [20, 60, 140, 300]);
+        assert!(
+            !stuck.is_too_long(8, begin + Duration::from_secs(60)),
+            "another one waits anew"
+        );
+    }
+
+    #[test]
+    fn a_leader_that_is_silent_gets_few_questions_and_the_next_one_is_asked_at_once() {
+        let now = Instant::now();
+        let mut lease = Lease::default();
+        assert!(lease.is_due(now, Some(1)));
+        lease.renewed = Some((now, Some(1)));
+        lease.asking = 1;
+        assert!(!lease.is_due(now, Some(1)), "asked just now");
+        assert!(lease.is_due(now, Some(2)), "another one leads");
+        assert!(lease.is_due(now + RENEW, Some(1)));
+        lease.asking = ASKING;
+        assert!(!lease.is_due(now + RENEW * 10, Some(1)), "enough are asked");
     }
 }

@@ -59,10 +59,12 @@ impl ClusterNode {
         peers.insert(self.settings.node.clone(), self.has_data);
         if peers.len() < usize::from(expect) {
             let names: Vec<&str> = peers.keys().map(String::as_str).collect();
+            let lost = self.lost.lock().clone();
             self.set_problem(format!(
-                "waits for {expect} nodes (cluster.expect); found {}: {}",
+                "waits for {expect} nodes (cluster.expect); found {}: {}{}",
                 peers.len(),
-                names.join(", ")
+                names.join(", "),
+                lost.map_or_else(String::new, |lost| format!("; discovery: {lost}"))
             ));
             return;
         }

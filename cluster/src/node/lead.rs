@@ -77,10 +77,10 @@ impl ClusterNode {
     async fn end_silent(&self) {
         let now = Instant::now();
         let silent: Vec<(u64, u64)> = {
-            let leases = self.leases.lock();
+            let mut leases = self.leases.lock();
             let Some(since) = leases.since else { return };
             let nodes = self.member().nodes.read();
-            nodes
+            let silent: Vec<_> = nodes
                 .nodes
                 .iter()
                 .filter(|(number, node)| {
@@ -93,7 +93,10 @@ impl ClusterNode {
                     node.up && now > heard + LEASE + MARGIN
                 })
                 .map(|(number, node)| (*number, node.incarnation))
-                .collect()
+                .collect();
+            // From here on their leases do not go on, whether the entry is committed at once or late.
+            leases.ending.extend(silent.iter().copied());
+            silent
         };
         for (number, incarnation) in silent {
             tracing::warn!(number, "a node is silent: its lease is over");

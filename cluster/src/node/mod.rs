@@ -10,7 +10,7 @@ mod lead;
 mod requests;
 mod status;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -27,8 +27,9 @@ use tokio::task::JoinHandle;
 pub use status::{NodeStatus, Status};
 
 use crate::config::StoreConfig;
+use crate::discovery::Discovery;
 use crate::error::Error;
-use crate::links::{Cookie, Hello, Links, listen};
+use crate::links::{Cookie, Hello, Links, Tls, TlsFiles, listen};
 use crate::member::{MemberIdentity, Opened};
 use crate::raft::{Incoming, LogStore, Raft};
 use crate::routes::{Forwards, Routes};
@@ -42,6 +43,10 @@ const LEASE: Duration = Duration::from_secs(5);
 const MARGIN: Duration = Duration::from_millis(500);
 /// So often a lease is renewed.
 const RENEW: Duration = Duration::from_secs(1);
+/// Questions about a lease that may wait for their answers at once: as many as are asked in the time of a lease.
+const ASKING: usize = 6;
+/// A question that failed is asked again after so long.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Settings of a node in a cluster.
 #[derive(Debug, Clone)]
@@ -54,12 +59,16 @@ pub struct ClusterSettings {
     pub bind: SocketAddr,
     /// Host and port told to the other nodes; `None`: found out.
     pub advertise: Option<String>,
-    /// The shared secret.
+    /// The shared secret; empty: none, [`Self::tls`] says who is a node.
     pub cookie: String,
+    /// Mutual TLS on links.
+    pub tls: Option<TlsFiles>,
     /// Addresses to dial first, host and port.
     pub seeds: Vec<String>,
-    /// A DNS name whose addresses are dialed, with the port of links.
-    pub dns: Option<(String, u16)>,
+    /// How other nodes are found beside [`Self::seeds`].
+    pub discovery: Option<Arc<dyn Discovery>>,
+    /// A name and port towards which this node finds out its own address.
+    pub towards: Option<String>,
     /// A new cluster forms when so many nodes have found each other.
     pub expect: Option<u16>,
     /// Voters of consensus, the others learn.
@@ -103,14 +112,33 @@ struct Lease {
     nonce: u64,
     /// When it was asked for.
     asked: Option<Instant>,
-    renewed: Option<Instant>,
+    /// When it was asked to go on, and which leader was asked; `None`: it is to be asked at once.
+    renewed: Option<(Instant, Option<u64>)>,
+    /// Questions that have no answer yet.
+    asking: usize,
+}
+
+impl Lease {
+    /// Is it time to ask that the lease goes on? Another leader is asked at once; one that does not answer gets no more
+    /// than [`ASKING`] questions.
+    fn is_due(&self, now: Instant, leader: Option<u64>) -> bool {
+        let due = match self.renewed {
+            None => true,
+            Some((at, whom)) => whom != leader || at + RENEW <= now,
+        };
+        due && self.asking < ASKING
+    }
 }
 
 /// What the leader knows of leases.
 #[derive(Default)]
 struct Leases {
     since: Option<Instant>,
+    /// In which term.
+    term: u64,
     heard: HashMap<u64, Instant>,
+    /// Nodes and incarnations whose end is proposed: their lease does not go on.
+    ending: HashSet<(u64, u64)>,
 }
 
 /// Answers a question of another node's program.
@@ -133,6 +161,10 @@ pub struct ClusterNode {
     incoming: Incoming,
     lease: Mutex<Lease>,
     leases: Mutex<Leases>,
+    /// Addresses that discovery found last.
+    found: Mutex<Vec<String>>,
+    /// Why it found none, in words.
+    lost: Mutex<Option<String>>,
     /// Addresses of `cluster join`.
     added: Mutex<BTreeSet<String>>,
     /// Addresses of nodes that dialed this one, and when.
@@ -204,6 +236,8 @@ impl ClusterNode {
             incoming: Incoming::default(),
             lease: Mutex::default(),
             leases: Mutex::default(),
+            found: Mutex::default(),
+            lost: Mutex::default(),
             added: Mutex::default(),
             heard: Mutex::default(),
             init: AtomicBool::new(false),
@@ -226,6 +260,8 @@ impl ClusterNode {
     /// # Errors
     /// The address cannot be bound, or the log of consensus cannot be opened.
     pub async fn start(self: &Arc<Self>, broker: Arc<Broker>) -> Result<SocketAddr, Error> {
+        let tls = self.settings.tls.clone().map(Tls::open).transpose();
+        let tls = tls.map_err(Error::Log)?;
         let bound = TcpListener::bind(self.settings.bind)
             .await
             .and_then(|listener| Ok((listener.local_addr()?, listener)))
@@ -239,7 +275,7 @@ impl ClusterNode {
         *self.broker.write() = Some(broker.clone());
         self.store.start_member(broker);
         let local: Arc<dyn crate::links::Local> = self.clone();
-        let links = Links::new(local, Cookie::new(&self.settings.cookie));
+        let links = Links::new(local, Cookie::new(&self.settings.cookie), tls);
         let _ = self.links.set(links.clone());
         let mut tasks = vec![tokio::spawn(listen(listener, links))];
         let events = {
@@ -253,6 +289,7 @@ impl ClusterNode {
             tasks.push(tokio::spawn(driver::events(self.clone(), events)));
         }
         tasks.push(tokio::spawn(driver::propose(self.clone())));
+        tasks.push(tokio::spawn(driver::upkeep(self.clone())));
         tasks.push(tokio::spawn(driver::drive(self.clone())));
         self.tasks.lock().extend(tasks);
         let number = self.identity.read().as_ref().map(|it| it.number);
@@ -282,6 +319,9 @@ impl ClusterNode {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         self.goodbye().await;
+        if let Some(discovery) = &self.settings.discovery {
+            let _ = tokio::time::timeout(Duration::from_secs(1), discovery.stop()).await;
+        }
         let raft = self.raft.read().clone();
         if let Some(raft) = raft
             && raft.shutdown().await.is_err()

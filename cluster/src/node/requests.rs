@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use openraft::ReadPolicy;
+use openraft::async_runtime::watch::WatchReceiver;
 use serde::{Deserialize, Serialize};
 
 use super::{ClusterNode, Phase};
@@ -135,9 +136,17 @@ impl ClusterNode {
 
     /// Number of the leader that this node knows.
     pub(super) fn leader(&self) -> Option<u64> {
-        let raft = self.raft()?;
-        openraft::async_runtime::watch::WatchReceiver::borrow_watched(&raft.metrics())
-            .current_leader
+        self.leader_and_term().0
+    }
+
+    /// The leader that this node knows, and the term of consensus.
+    pub(super) fn leader_and_term(&self) -> (Option<u64>, u64) {
+        let Some(raft) = self.raft() else {
+            return (None, 0);
+        };
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        (metrics.current_leader, metrics.current_term)
     }
 
     /// Commits an entry about nodes.
@@ -223,25 +232,40 @@ impl ClusterNode {
 
     async fn renew_lease(&self, number: u64, incarnation: u64) -> Reply {
         let received = Instant::now();
-        let holds = {
-            let nodes = self.member().nodes.read();
-            nodes
-                .nodes
-                .get(&number)
-                .is_some_and(|node| node.up && node.incarnation == incarnation)
-        };
-        if !holds {
+        if !self.is_incarnation(number, incarnation) {
             return Reply::Expired;
         }
         let Some(raft) = self.raft() else {
             return Reply::NotLeader;
         };
-        // A leader that was deposed grants nothing: a majority must still follow it after the request came.
-        if let Err(error) = raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+        // A leader that was deposed grants nothing: a majority must still follow it after the request came. And what
+        // earlier leaders left in the log may end this incarnation: it is looked at when all of that is applied.
+        let read = match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(read) => read,
+            Err(error) => return Reply::Later(error.to_string()),
+        };
+        if let Err(error) = read.await_ready(&raft).await {
             return Reply::Later(error.to_string());
         }
-        self.leases.lock().heard.insert(number, received);
+        let mut leases = self.leases.lock();
+        if leases.since.is_none() {
+            return Reply::NotLeader;
+        }
+        if leases.ending.contains(&(number, incarnation))
+            || !self.is_incarnation(number, incarnation)
+        {
+            return Reply::Expired;
+        }
+        leases.heard.insert(number, received);
         Reply::Ok
+    }
+
+    fn is_incarnation(&self, number: u64, incarnation: u64) -> bool {
+        let nodes = self.member().nodes.read();
+        nodes
+            .nodes
+            .get(&number)
+            .is_some_and(|node| node.up && node.incarnation == incarnation)
     }
 }
 

@@ -199,6 +199,21 @@ impl HttpClient {
         })
     }
 
+    /// Asks for an URL of this server, whatever the answer's status; a body of JSON is sent by POST, none by GET.
+    ///
+    /// # Errors
+    /// [`HttpError`].
+    pub async fn fetch(&self, url: &str, body: Option<Vec<u8>>) -> Result<(u16, Bytes), HttpError> {
+        let target = Url::parse(url).map(|url| url.target.to_owned());
+        let target = target.map_err(|error| HttpError::Nonsense(error.to_string()))?;
+        let target = if target.is_empty() { "/" } else { &target };
+        let body = body.map(|body| ("application/json", body));
+        self.ask(target, body, |answer| {
+            Ok((answer.status.as_u16(), answer.body.clone()))
+        })
+        .await
+    }
+
     /// Asks, within the time limit; a body is sent by POST, none by GET. `judge` says whether an answer makes sense: one
     /// that does not counts as a failure of the server.
     pub(super) async fn ask<T>(

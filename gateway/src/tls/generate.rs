@@ -48,6 +48,8 @@ pub enum Purpose {
     Server,
     /// A client's; its common name may become the user name.
     Client,
+    /// A node's of a cluster, which is both to the other nodes.
+    Node,
 }
 
 /// The files of an installation's own certificate.
@@ -106,10 +108,14 @@ pub fn issue(
         .distinguished_name
         .push(DnType::CommonName, common_name);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![match purpose {
-        Purpose::Server => ExtendedKeyUsagePurpose::ServerAuth,
-        Purpose::Client => ExtendedKeyUsagePurpose::ClientAuth,
-    }];
+    params.extended_key_usages = match purpose {
+        Purpose::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
+        Purpose::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+        Purpose::Node => vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ],
+    };
     params.use_authority_key_identifier_extension = true;
     set_validity(&mut params, days);
     let key = KeyPair::generate().map_err(|error| error.to_string())?;

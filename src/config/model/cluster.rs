@@ -90,6 +90,8 @@ pub struct ClusterDns {
     pub name: Option<String>,
     /// Kind of record.
     pub record: DnsRecord,
+    /// Who is asked; empty: the system's servers.
+    pub servers: Vec<SocketAddr>,
 }
 
 /// Kind of DNS record.

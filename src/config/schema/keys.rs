@@ -878,7 +878,13 @@ pub(super) const CLUSTER_DNS: &[Key] = &[
         "record",
         Word(&["a", "srv"]),
         Is("\"a\""),
-        "Kind of record.",
+        "Kind of record: \"a\" has addresses (A and AAAA), the port is that of cluster.bind; \"srv\" names and ports.",
+    ),
+    restart(
+        "servers",
+        List(&Socket),
+        Is("[]"),
+        "Servers of DNS, as [\"127.0.0.1:8600\"]; empty: the system's.",
     ),
 ];
 
