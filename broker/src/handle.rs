@@ -13,6 +13,7 @@ use nightjar_mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
 
 use crate::access::ClientInfo;
 use crate::delivery::Delivery;
+use crate::lazy::Lazy;
 use crate::metrics::Counter;
 use crate::settings::{QueueLimits, QueuePolicy};
 use crate::subs::SubTable;
@@ -155,7 +156,7 @@ struct Outbox {
     waker: Option<Waker>,
     signal: Option<Box<Signal>>,
     /// Publishers that wait for room.
-    stalled: Vec<Arc<Completion>>,
+    stalled: Lazy<Vec<Arc<Completion>>>,
     limits: Arc<QueueLimits>,
 }
 
@@ -253,7 +254,7 @@ impl SessionHandle {
                 qos12: VecDeque::new(),
                 waker: None,
                 signal: None,
-                stalled: Vec::new(),
+                stalled: Lazy::default(),
                 limits,
             }),
             subs: Mutex::new(SubTable::default()),
@@ -639,11 +640,8 @@ impl Outbox {
     }
 
     fn release_stalled(&mut self) {
-        for completion in self.stalled.drain(..) {
+        for completion in self.stalled.take() {
             completion.finish();
-        }
-        if self.stalled.capacity() > 8 {
-            self.stalled = Vec::new();
         }
     }
 

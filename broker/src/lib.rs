@@ -14,6 +14,7 @@ mod delivery;
 pub mod filter_index;
 mod handle;
 mod kept;
+mod lazy;
 pub mod limits;
 mod mesh;
 mod message;

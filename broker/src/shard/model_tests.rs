@@ -337,7 +337,7 @@ proptest! {
                 }
                 prop_assert!(shard.next_from(slot, from).is_none());
             }
-            let held: usize = shard.slots.iter().flatten().flat_map(|it| &it.queue).map(Queued::held).sum();
+            let held: usize = shard.slots.iter().flatten().flat_map(|it| it.queue.iter()).map(Queued::held).sum();
             prop_assert_eq!(shard.held(), held);
             // The routes that stand are those that were announced and not withdrawn.
             let mut routes = std::collections::BTreeSet::new();

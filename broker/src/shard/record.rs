@@ -7,6 +7,7 @@ use super::entry::{Ack, AckKind, Will};
 use super::queued::{Body, Queued};
 use crate::auth::Owner;
 use crate::handle::DropReason;
+use crate::lazy::Lazy;
 use crate::settings::{QueueLimits, QueuePolicy};
 use crate::subs::SubTable;
 use crate::time::Timestamp;
@@ -31,13 +32,13 @@ pub(super) struct Record {
     /// To whom the session belongs.
     pub owner: Option<Box<Owner>>,
     pub subs: SubTable,
-    pub queue: VecDeque<Queued>,
+    pub queue: Lazy<VecDeque<Queued>>,
     /// What its queue counts, as [`Queued::cost`] says.
     pub bytes: usize,
     /// What of that is in memory.
     pub held: usize,
     pub next_seq: u64,
-    pub received: Vec<u16>,
+    pub received: Lazy<Vec<u16>>,
     pub limits: QueueLimits,
     pub window: u16,
     pub dropped: u64,
@@ -52,7 +53,7 @@ pub(super) struct Record {
     /// When a parked client is lost; `NEVER` if it is not parked.
     pub park_at: Timestamp,
     /// What the front-end left here.
-    pub front: Vec<u8>,
+    pub front: Box<[u8]>,
 }
 
 /// What a connection may have sent lies in the first so many windows of its queue: one window is in flight, and the
@@ -74,11 +75,11 @@ impl Record {
             timer: Timestamp::NEVER,
             owner: None,
             subs: SubTable::default(),
-            queue: VecDeque::new(),
+            queue: Lazy::default(),
             bytes: 0,
             held: 0,
             next_seq: 0,
-            received: Vec::new(),
+            received: Lazy::default(),
             limits,
             window,
             dropped: 0,
@@ -87,7 +88,7 @@ impl Record {
             keeps_will: false,
             supervision: 0,
             park_at: Timestamp::NEVER,
-            front: Vec::new(),
+            front: Box::default(),
         }
     }
 
@@ -186,8 +187,8 @@ impl Record {
         let item = self.queue.remove(at)?;
         self.bytes = self.bytes.saturating_sub(item.cost());
         self.held = self.held.saturating_sub(item.held());
-        if self.queue.is_empty() && self.queue.capacity() > 64 {
-            self.queue = VecDeque::new();
+        if self.queue.is_empty() && (!self.connected || self.queue.capacity() > 64) {
+            self.queue.shrink();
         }
         Some(item)
     }

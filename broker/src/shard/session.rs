@@ -175,7 +175,8 @@ impl SessionShard {
                 epoch,
                 ids,
             } => self.with(&client_id, epoch, |record| {
-                record.received.retain(|id| !ids.contains(id))
+                record.received.retain(|id| !ids.contains(id));
+                record.received.shrink();
             }),
             SessionEntry::End { client_id } => {
                 if let Some(slot) = self.slot(&client_id) {
@@ -202,11 +203,11 @@ impl SessionShard {
                 append,
                 octets,
             } => self.with(&client_id, epoch, |record| {
-                if !append {
-                    record.front.clear();
-                }
-                record.front.reserve_exact(octets.len());
-                record.front.extend_from_slice(&octets);
+                record.front = if append {
+                    [&*record.front, &*octets].concat().into()
+                } else {
+                    octets
+                };
             }),
             SessionEntry::SetWill {
                 client_id,
@@ -472,14 +473,14 @@ impl SessionShard {
                 .iter()
                 .map(|(filter, sub)| (filter.clone(), *sub))
                 .collect(),
-            received: record.received.clone(),
+            received: record.received.to_vec(),
             released: record
                 .queue
                 .iter()
                 .filter(|item| !item.has_body())
                 .map(Queued::seq)
                 .collect(),
-            front: record.front.as_slice().into(),
+            front: record.front.clone(),
             will: if record.keeps_will {
                 record.will.clone()
             } else {
@@ -514,6 +515,7 @@ impl SessionShard {
         }
         record.note_sent();
         record.connected = false;
+        record.queue.shrink();
         let grace = match close.kind {
             CloseKind::Restart(seconds) => Some(seconds),
             _ => None,
@@ -826,7 +828,8 @@ impl SessionShard {
         }
         let (shared, rest): (Vec<_>, Vec<_>) = record
             .queue
-            .drain(..)
+            .take()
+            .into_iter()
             .filter(Queued::has_body)
             .partition(|item| item.group().is_some());
         effects.push(Effect::Ended {

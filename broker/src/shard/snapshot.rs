@@ -199,7 +199,7 @@ fn encode_record(out: &mut Encoder<'_>, bodies: &mut Bodies, record: &Record) {
         out.sub(filter, *sub);
     }
     out.len(record.queue.len());
-    for item in &record.queue {
+    for item in record.queue.iter() {
         encode_item(out, bodies, item);
     }
     if record.supervision > 0 {
@@ -265,7 +265,7 @@ fn decode_record(from: &mut Decoder<'_>, bodies: &[Body]) -> Result<Record, Code
         record.park_at = from.time("supervision")?;
     }
     if bits & FRONT != 0 {
-        record.front = from.bytes("front-end state")?.to_vec();
+        record.front = from.bytes("front-end state")?.into();
     }
     if bits & OWNER != 0 {
         record.owner = Some(Box::new(from.owner()?));

@@ -153,7 +153,7 @@ impl SessionShard {
             let Some(record) = record.as_deref().filter(|it| it.bytes > it.held) else {
                 continue;
             };
-            for item in &record.queue {
+            for item in record.queue.iter() {
                 if let Body::Disk { place, .. } = item.body() {
                     each(Holder::Session(slot as u32), item.seq(), *place);
                 }

@@ -11,6 +11,7 @@ use super::entry::{Ack, AckKind};
 use super::session::SessionShard;
 use crate::delivery::{Delivery, DeliveryExtra, DurableSlot};
 use crate::handle::{DropReason, SessionHandle};
+use crate::lazy::Lazy;
 use crate::ticket::Completion;
 use crate::time::Timestamp;
 
@@ -31,7 +32,7 @@ struct Flow {
     cursor: u64,
     /// One more than the highest sequence ever sent, by any connection of this session.
     sent: u64,
-    stalled: Vec<Arc<Completion>>,
+    stalled: Lazy<Vec<Arc<Completion>>>,
     gave_up: bool,
     /// Somebody reads its next messages from the disk.
     loading: bool,
@@ -48,7 +49,7 @@ impl Streams {
             credit: 0,
             cursor: 0,
             sent,
-            stalled: Vec::new(),
+            stalled: Lazy::default(),
             gave_up: false,
             loading: false,
         };
@@ -98,9 +99,8 @@ impl Streams {
                 .any(|stalled| Arc::ptr_eq(stalled, completion))
             {
                 flow.gave_up = true;
-                flow.stalled
-                    .drain(..)
-                    .for_each(|completion| completion.finish());
+                let stalled = flow.stalled.take();
+                stalled.iter().for_each(|completion| completion.finish());
             }
         }
     }
@@ -139,9 +139,8 @@ impl Streams {
         };
         if (flow.gave_up || !flow.stalled.is_empty()) && !shard.is_pressed(slot) {
             flow.gave_up = false;
-            flow.stalled
-                .drain(..)
-                .for_each(|completion| completion.finish());
+            let stalled = flow.stalled.take();
+            stalled.iter().for_each(|completion| completion.finish());
         }
         while flow.credit > 0 {
             let Some(item) = shard.next_from(slot, flow.cursor) else {

@@ -3,7 +3,6 @@
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use smallvec::SmallVec;
 
 use crate::subscription::Subscription;
 
@@ -12,20 +11,64 @@ const LIST_MAX: usize = 64;
 
 /// Slots with their subscription. The order is that of the entries applied, the same on every replica.
 #[derive(Debug, Default)]
-pub(super) struct Subscribers {
-    list: SmallVec<[(u32, Subscription); 1]>,
-    places: Option<Box<HashMap<u32, u32, FixedState>>>,
+pub(super) enum Subscribers {
+    #[default]
+    None,
+    /// Most filters have one: 16 bytes.
+    One((u32, Subscription)),
+    Many(Box<Many>),
+}
+
+/// More than one.
+#[derive(Debug, Default)]
+pub(super) struct Many {
+    list: Vec<(u32, Subscription)>,
+    places: Option<HashMap<u32, u32, FixedState>>,
 }
 
 impl Subscribers {
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        matches!(self, Self::None)
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &(u32, Subscription)> {
-        self.list.iter()
+        match self {
+            Self::None => [].iter(),
+            Self::One(one) => std::slice::from_ref(one).iter(),
+            Self::Many(many) => many.list.iter(),
+        }
     }
 
+    /// Adds or replaces; `new` if the slot is known not to be there.
+    pub fn put(&mut self, slot: u32, sub: Subscription, new: bool) {
+        match self {
+            Self::None => *self = Self::One((slot, sub)),
+            Self::One(one) if one.0 == slot => one.1 = sub,
+            Self::One(one) => {
+                *self = Self::Many(Box::new(Many {
+                    list: vec![*one, (slot, sub)],
+                    places: None,
+                }));
+            }
+            Self::Many(many) => many.put(slot, sub, new),
+        }
+    }
+
+    pub fn remove(&mut self, slot: u32) {
+        match self {
+            Self::One(one) if one.0 == slot => *self = Self::None,
+            Self::None | Self::One(_) => {}
+            Self::Many(many) => {
+                many.remove(slot);
+                if let [one] = *many.list {
+                    *self = Self::One(one);
+                }
+            }
+        }
+    }
+}
+
+impl Many {
     fn place(&self, slot: u32) -> Option<usize> {
         match &self.places {
             Some(places) => places.get(&slot).map(|at| *at as usize),
@@ -33,8 +76,7 @@ impl Subscribers {
         }
     }
 
-    /// Adds or replaces; `new` if the slot is known not to be there.
-    pub fn put(&mut self, slot: u32, sub: Subscription, new: bool) {
+    fn put(&mut self, slot: u32, sub: Subscription, new: bool) {
         if !new && let Some(at) = self.place(slot) {
             self.list[at].1 = sub;
             return;
@@ -45,13 +87,11 @@ impl Subscribers {
             places.insert(slot, last as u32);
         } else if self.list.len() > LIST_MAX {
             let all = self.list.iter().enumerate();
-            self.places = Some(Box::new(
-                all.map(|(at, (slot, _))| (*slot, at as u32)).collect(),
-            ));
+            self.places = Some(all.map(|(at, (slot, _))| (*slot, at as u32)).collect());
         }
     }
 
-    pub fn remove(&mut self, slot: u32) {
+    fn remove(&mut self, slot: u32) {
         let Some(at) = self.place(slot) else { return };
         self.list.swap_remove(at);
         if let Some(places) = &mut self.places {
@@ -110,11 +150,15 @@ mod tests {
         for slot in 0..200_000 {
             subscribers.put(slot, sub, true);
         }
-        assert!(subscribers.places.is_some());
+        let Subscribers::Many(many) = &subscribers else {
+            panic!("it holds many");
+        };
+        assert!(many.places.is_some());
         // Forty thousand million comparisons, if each were searched for.
         for slot in 0..200_000 {
             subscribers.remove(slot);
         }
-        assert!(subscribers.is_empty() && subscribers.places.is_none());
+        assert!(subscribers.is_empty());
+        assert_eq!(size_of::<Subscribers>(), 16);
     }
 }

@@ -1,5 +1,6 @@
 //! One client: its states and what moves it between them (MQTT-SN section 6.14 and figure 4).
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -25,11 +26,9 @@ const COPY_MS: u64 = 2_000;
 /// The last CONNECT, to know it again.
 #[derive(Debug, Clone, Copy)]
 struct LastConnect {
-    len: u32,
-    hash: u64,
+    /// Of all its octets.
+    hash: NonZeroU64,
     at: Timestamp,
-    /// Nothing else was heard since.
-    alone: bool,
 }
 
 /// The states of a client.
@@ -54,6 +53,8 @@ pub(super) struct Client {
     pub assigned: bool,
     phase: Phase,
     last_connect: Option<LastConnect>,
+    /// Nothing else was heard since the last CONNECT.
+    alone: bool,
     /// What was on the air when it fell asleep.
     air: Air,
     /// QoS 2 messages taken before the connection that is there now.
@@ -78,6 +79,7 @@ impl Client {
             assigned: false,
             phase: Phase::Gone,
             last_connect: None,
+            alone: false,
             air: Air::Unknown,
             taken: None,
             parking: None,
@@ -95,7 +97,9 @@ impl Client {
 
     /// Does it sleep, so that no waker is needed?
     pub const fn is_quiet(&self) -> bool {
-        matches!(self.phase, Phase::Asleep { .. }) && self.parting.is_none()
+        matches!(self.phase, Phase::Asleep { .. })
+            && self.parting.is_none()
+            && self.parking.is_none()
     }
 
     /// The state, for lists.
@@ -158,15 +162,13 @@ impl Client {
     /// CONNECT came, from this path.
     pub fn on_connect(&mut self, cx: &mut Cx<'_>, path: &Path, connect: &Connect<'_>, raw: &[u8]) {
         let this = LastConnect {
-            len: u32::try_from(raw.len()).unwrap_or(u32::MAX),
-            hash: cx.gateway.hash(raw),
+            hash: NonZeroU64::new(cx.gateway.hash(raw)).unwrap_or(NonZeroU64::MIN),
             at: cx.now,
-            alone: true,
         };
         if let Some(last) = &self.last_connect
-            && (last.len, last.hash) == (this.len, this.hash)
+            && last.hash == this.hash
             && self.link.path.same_end(path)
-            && (last.alone || cx.now < last.at.plus_millis(COPY_MS))
+            && (self.alone || cx.now < last.at.plus_millis(COPY_MS))
         {
             self.link.heard(raw.len());
             cx.count(Counted::ConnectsRepeated);
@@ -199,6 +201,7 @@ impl Client {
         cx.count(Counted::Connects);
         cx.gateway.broker().metrics().count(Counter::Connects);
         self.last_connect = Some(this);
+        self.alone = true;
         self.link.move_to(cx, path);
         self.link.heard(raw.len());
         self.parting = None;
@@ -264,10 +267,8 @@ impl Client {
         };
     }
 
-    fn heard(&mut self) {
-        if let Some(last) = &mut self.last_connect {
-            last.alone = false;
-        }
+    const fn heard(&mut self) {
+        self.alone = false;
     }
 
     /// Any other message came from its path.
@@ -407,6 +408,11 @@ impl Client {
             if kept {
                 self.link.answer(cx, Message::Disconnect { duration: None });
             }
+        }
+        if let Some(ticket) = &self.parking
+            && ticket.poll(Some(&waker)) != Progress::Pending
+        {
+            self.parking = None;
         }
         // Each turn ends in another phase; none comes back within one call.
         for _ in 0..4 {

@@ -129,6 +129,7 @@ pub struct Gateway {
     sleeping: Box<[AtomicU64]>,
     ready: Box<[Arc<Ready>]>,
     by_address: DashMap<Key, Home, RandomState>,
+    addresses: std::hash::RandomState,
     by_client: DashMap<Arc<str>, Home, RandomState>,
     sessions: AtomicUsize,
     pub(super) new_sessions: Mutex<Buckets>,
@@ -192,6 +193,7 @@ impl Gateway {
             broker,
             counters: Arc::default(),
             by_address: DashMap::with_hasher(RandomState::default()),
+            addresses: std::hash::RandomState::new(),
             by_client: DashMap::with_hasher(RandomState::default()),
             sessions: AtomicUsize::new(0),
             new_sessions: Mutex::default(),
@@ -329,7 +331,10 @@ impl Gateway {
                     self.counters.count(Counted::MinusOneRefused);
                     return;
                 }
-                let home = self.by_address.get(&from.key()).map(|home| *home);
+                let home = self
+                    .by_address
+                    .get(&from.key(&self.addresses))
+                    .map(|home| *home);
                 let taken = home.and_then(|home| {
                     self.with(home, None, now, turn, |client, cx| {
                         if !client.link.path.same_end(&from) {
@@ -399,7 +404,10 @@ impl Gateway {
         }
         if id.is_empty() {
             // The one that was assigned to this address, if this is the same CONNECT again.
-            let home = self.by_address.get(&from.key()).map(|home| *home);
+            let home = self
+                .by_address
+                .get(&from.key(&self.addresses))
+                .map(|home| *home);
             let same = home.and_then(|home| {
                 self.with(home, None, now, turn, |client, cx| {
                     let known = client.assigned && client.link.path.same_end(from);
@@ -602,20 +610,20 @@ impl Gateway {
             self.sessions.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        let key = client.link.path.key();
-        if slot.key.as_ref() != Some(&key) {
+        let key = client.link.path.key(&self.addresses);
+        if slot.key != Some(key) {
             if let Some(old) = slot.key.take() {
                 self.by_address.remove_if(&old, |_, have| *have == home);
             }
-            if let Some(other) = self.by_address.insert(key.clone(), home)
+            if let Some(other) = self.by_address.insert(key, home)
                 && other != home
             {
-                turn.displaced.push((other, key.clone()));
+                turn.displaced.push((other, key));
             }
             slot.key = Some(key);
         } else if std::mem::take(&mut client.link.back) {
             // It is heard again where another one was meanwhile.
-            if let Some(other) = self.by_address.insert(key.clone(), home)
+            if let Some(other) = self.by_address.insert(key, home)
                 && other != home
             {
                 turn.displaced.push((other, key));
@@ -646,7 +654,7 @@ impl Gateway {
             let mut shard = self.shards[home.shard as usize].lock();
             if let Some(slot) = shard.slots.get_mut(home.slot as usize)
                 && let Some(client) = &mut slot.client
-                && slot.key.as_ref() == Some(&key)
+                && slot.key == Some(key)
             {
                 client.link.reachable = false;
             }

@@ -22,9 +22,9 @@ pub(super) struct Link {
     /// The client came here from another address: nothing is sent that brings no answer.
     moved: bool,
     /// Octets heard from an address that is not validated.
-    received: usize,
+    received: u32,
     /// Octets of messages sent there; answers, which are no larger than their questions, are not among them.
-    sent: usize,
+    sent: u32,
 }
 
 impl Link {
@@ -100,7 +100,7 @@ impl Link {
     }
 
     pub fn heard(&mut self, octets: usize) {
-        self.received = self.received.saturating_add(octets);
+        self.received = self.received.saturating_add(octets as u32);
     }
 
     /// The client answered a MsgId that only who receives there can know.
@@ -117,11 +117,8 @@ impl Link {
     pub fn may_send(&self, cx: &Cx<'_>, octets: usize) -> bool {
         self.reachable
             && (self.validated
-                || self.sent + octets
-                    <= self
-                        .received
-                        .saturating_mul(3)
-                        .max(cx.settings().max_datagram))
+                || self.sent as usize + octets
+                    <= (self.received as usize * 3).max(cx.settings().max_datagram))
     }
 
     /// Sends an answer.
@@ -134,7 +131,8 @@ impl Link {
     /// Sends a message that the client did not ask for.
     pub fn send(&mut self, cx: &mut Cx<'_>, message: Message<'_>) {
         if self.reachable {
-            self.sent += cx.send(&self.path, message);
+            let octets = cx.send(&self.path, message);
+            self.sent = self.sent.saturating_add(octets as u32);
         }
     }
 }

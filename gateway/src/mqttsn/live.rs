@@ -106,6 +106,17 @@ pub(super) enum Judging {
     WillTopic(Box<Will>),
 }
 
+/// What a client began and waits for.
+#[derive(Default)]
+pub(super) struct Pending {
+    /// Messages behind one that waits for a verdict.
+    pub held: VecDeque<Box<[u8]>>,
+    /// Answers that wait for what they promise.
+    pub answers: VecDeque<(Ticket, Answer)>,
+    /// SUBSCRIBE under way: MsgId and the topic id for SUBACK.
+    pub subscribing: VecDeque<(u16, u16)>,
+}
+
 /// A connected client.
 pub(super) struct Live {
     pub session: Session,
@@ -131,13 +142,11 @@ pub(super) struct Live {
     /// Topics that the client refused to have registered, until its next SUBSCRIBE.
     pub muted: Vec<nightjar_mqtt::TopicName>,
     pub waiting: Option<Box<Waiting>>,
-    pub held: VecDeque<Box<[u8]>>,
-    pub answers: VecDeque<(Ticket, Answer)>,
-    /// SUBSCRIBE under way: MsgId and the topic id for SUBACK.
-    pub subscribing: VecDeque<(u16, u16)>,
+    /// What is under way; nothing most of the time.
+    pub pending: Option<Box<Pending>>,
     pub last_subscribe: (u16, u64),
     acks: [(u16, u16); ACKS],
-    next_ack: usize,
+    next_ack: u8,
     /// MsgId of a QoS 2 PUBLISH of a sleeper whose PUBREL is awaited.
     pub releasing: bool,
     /// QoS 2 messages taken last.
@@ -213,9 +222,7 @@ impl Live {
             allowance,
             muted: Vec::new(),
             waiting: None,
-            held: VecDeque::new(),
-            answers: VecDeque::new(),
-            subscribing: VecDeque::new(),
+            pending: None,
             last_subscribe: (0, 0),
             acks: [(0, 0); ACKS],
             next_ack: 0,
@@ -283,12 +290,13 @@ impl Live {
         while let Some(transmit) = self.session.next_answer(waker).map_err(|_| Over::Broken)? {
             self.answer(link, cx, transmit);
         }
+        self.tidy();
         let idle = self.flow(link, cx, waker)?;
         if self.session.has_unsubmitted() {
             self.session.finish_batch(&mut Session::new_batch(), cx.now);
         }
         let quiet = self.waiting.is_none()
-            && self.answers.is_empty()
+            && !self.owes_answers()
             && !self.session.owes()
             && (self.exchange.is_blocked() || !self.session.has_in_flight());
         match &self.awake {
@@ -318,7 +326,8 @@ impl Live {
                 self.judged(link, cx, waiting.what, judged)?;
             }
             while self.waiting.is_none()
-                && let Some(datagram) = self.held.pop_front()
+                && let Some(pending) = &mut self.pending
+                && let Some(datagram) = pending.held.pop_front()
             {
                 if let Ok(frame) = nightjar_mqttsn::Frame::decode(&datagram) {
                     self.receive(link, cx, frame.message, &datagram)?;
@@ -330,21 +339,44 @@ impl Live {
 
     /// Keeps a message for after the one that waits.
     pub fn hold(&mut self, cx: &Cx<'_>, datagram: &[u8]) {
-        if self.held.len() < MAX_HELD {
-            self.held.push_back(datagram.into());
+        let held = &mut self.pending.get_or_insert_default().held;
+        if held.len() < MAX_HELD {
+            held.push_back(datagram.into());
         } else {
             cx.count(Counted::Busy);
         }
     }
 
+    /// An answer that waits until what it promises is kept.
+    pub fn owe(&mut self, ticket: Ticket, answer: Answer) {
+        let pending = self.pending.get_or_insert_default();
+        pending.answers.push_back((ticket, answer));
+    }
+
+    fn owes_answers(&self) -> bool {
+        let pending = self.pending.as_ref();
+        pending.is_some_and(|pending| !pending.answers.is_empty())
+    }
+
+    /// Gives back the room of what is under way when nothing is.
+    fn tidy(&mut self) {
+        let done =
+            |it: &Pending| it.held.is_empty() && it.answers.is_empty() && it.subscribing.is_empty();
+        if self.pending.as_deref().is_some_and(done) {
+            self.pending = None;
+        }
+    }
+
     fn poll_answers(&mut self, link: &Link, cx: &mut Cx<'_>, waker: &Waker) -> Result<(), Over> {
-        while let Some((ticket, _)) = self.answers.front() {
+        while let Some(pending) = &mut self.pending
+            && let Some((ticket, _)) = pending.answers.front()
+        {
             match ticket.poll(Some(waker)) {
                 Progress::Pending => return Ok(()),
                 Progress::Failed(_) => return Err(Over::Broken),
                 Progress::Done => {}
             }
-            let Some((_, answer)) = self.answers.pop_front() else {
+            let Some((_, answer)) = pending.answers.pop_front() else {
                 return Ok(());
             };
             let return_code = ReturnCode::ACCEPTED;
@@ -364,14 +396,14 @@ impl Live {
 
     /// Notes the topic's octets of a PUBLISH for its PUBACK.
     pub fn note_ack(&mut self, msg_id: u16, raw: u16) {
-        self.acks[self.next_ack] = (msg_id, raw);
-        self.next_ack = (self.next_ack + 1) % ACKS;
+        self.acks[usize::from(self.next_ack)] = (msg_id, raw);
+        self.next_ack = (self.next_ack + 1) % ACKS as u8;
     }
 
     fn raw_of(&self, msg_id: u16) -> u16 {
         // The latest one counts: MsgIds come again.
         (1..=ACKS)
-            .map(|back| self.acks[(self.next_ack + ACKS - back) % ACKS])
+            .map(|back| self.acks[(usize::from(self.next_ack) + ACKS - back) % ACKS])
             .find(|(id, _)| *id == msg_id)
             .map_or(0, |(_, raw)| raw)
     }
@@ -399,13 +431,12 @@ impl Live {
                 }
             }
             Transmit::Suback { id, codes } => {
-                let at = self
-                    .subscribing
-                    .iter()
-                    .position(|(msg_id, _)| *msg_id == id);
-                let topic_id = at
-                    .and_then(|at| self.subscribing.remove(at))
-                    .map_or(0, |(_, topic_id)| topic_id);
+                let topic_id = self.pending.as_mut().and_then(|pending| {
+                    let open = &mut pending.subscribing;
+                    let at = open.iter().position(|(msg_id, _)| *msg_id == id)?;
+                    open.remove(at)
+                });
+                let topic_id = topic_id.map_or(0, |(_, topic_id)| topic_id);
                 let code = codes.first().copied().unwrap_or(ReasonCode::Success);
                 let refused = code.is_error();
                 Message::SubAck(SubAck {

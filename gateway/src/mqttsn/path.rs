@@ -1,6 +1,8 @@
 //! Where a client is, and the datagrams that go there.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::ops::Range;
 
 use nightjar_mqttsn::{Encapsulation, Frame, Message};
@@ -16,12 +18,9 @@ pub struct Path {
     pub node: Option<Box<[u8]>>,
 }
 
-/// What names a client's address: of one forwarder each node is an address of its own.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    peer: SocketAddr,
-    node: Option<Box<[u8]>>,
-}
+/// What names a client's address, of which each node of one forwarder is another: a hash that nobody else can foresee.
+/// 64 bits of it hold apart as many clients as fit in memory; who is meant is looked at where it matters.
+pub(super) type Key = NonZeroU64;
 
 impl Path {
     /// A path without a forwarder.
@@ -34,11 +33,8 @@ impl Path {
         }
     }
 
-    pub(super) fn key(&self) -> Key {
-        Key {
-            peer: self.peer,
-            node: self.node.clone(),
-        }
+    pub(super) fn key(&self, hasher: &RandomState) -> Key {
+        Key::new(hasher.hash_one((self.peer, &self.node))).unwrap_or(Key::MIN)
     }
 
     /// Is the other end the same, whichever of our addresses it sent to?

@@ -23,7 +23,7 @@ struct Entry {
 pub(super) struct Topics {
     /// By id.
     entries: Vec<Entry>,
-    by_name: Option<HashMap<TopicName, u16, RandomState>>,
+    by_name: Option<Box<HashMap<TopicName, u16, RandomState>>>,
     last: u16,
     clock: u32,
     bytes: usize,
@@ -114,6 +114,10 @@ impl Topics {
         if let Some(by_name) = &mut self.by_name {
             by_name.insert(name.clone(), id);
         }
+        // Most clients have one topic or two.
+        if self.entries.len() < 4 {
+            self.entries.reserve_exact(1);
+        }
         self.entries.insert(
             at,
             Entry {
@@ -124,12 +128,10 @@ impl Topics {
             },
         );
         if self.by_name.is_none() && self.entries.len() > INDEXED {
-            self.by_name = Some(
-                self.entries
-                    .iter()
-                    .map(|entry| (entry.name.clone(), entry.id))
-                    .collect(),
-            );
+            let names = self.entries.iter();
+            self.by_name = Some(Box::new(
+                names.map(|entry| (entry.name.clone(), entry.id)).collect(),
+            ));
         }
     }
 

@@ -125,8 +125,7 @@ impl Live {
                 return;
             }
         };
-        self.answers
-            .push_back((ticket, Answer::RegAck { topic_id, msg_id }));
+        self.owe(ticket, Answer::RegAck { topic_id, msg_id });
     }
 
     /// The id of a name that the client asked for: the same whenever it asks.
@@ -536,8 +535,9 @@ impl Live {
         let options = SubOptions::new(qos)
             .with_retain_handling(handling)
             .with_checked(verdict == Verdict::AllowChecked);
-        self.subscribing.retain(|(open, _)| *open != msg_id);
-        self.subscribing.push_back((msg_id, topic_id));
+        let open = &mut self.pending.get_or_insert_default().subscribing;
+        open.retain(|(open, _)| *open != msg_id);
+        open.push_back((msg_id, topic_id));
         self.session.subscribe(
             msg_id,
             vec![(filter, Subscription { options, id: 0 })],

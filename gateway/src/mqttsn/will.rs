@@ -23,7 +23,7 @@ impl Live {
         let Some(upd) = upd else {
             self.will = None;
             let ticket = self.session.set_will(None);
-            self.answers.push_back((ticket, Answer::WillTopicResp));
+            self.owe(ticket, Answer::WillTopicResp);
             return;
         };
         let payload = self
@@ -64,7 +64,7 @@ impl Live {
         }
         let ticket = self.session.set_will(Some(will.clone()));
         self.will = Some(will);
-        self.answers.push_back((ticket, Answer::WillTopicResp));
+        self.owe(ticket, Answer::WillTopicResp);
     }
 
     /// WILLMSGUPD.
@@ -80,7 +80,7 @@ impl Live {
         });
         let ticket = self.session.set_will(Some(will.clone()));
         self.will = Some(will);
-        self.answers.push_back((ticket, Answer::WillMsgResp));
+        self.owe(ticket, Answer::WillMsgResp);
     }
 
     fn make_will(&self, cx: &Cx<'_>, asked: &WillTopic<'_>, payload: &[u8]) -> Option<Will> {
