@@ -80,7 +80,7 @@ mod tests {
     fn it_is_one_word_until_it_is_written_to() {
         assert_eq!(size_of::<Lazy<Vec<u16>>>(), size_of::<usize>());
         let mut list = Lazy::<Vec<u16>>::default();
-        assert!(list.is_empty() && list.first().is_none() && list.0.is_none());
+        assert!(list.is_empty() && list.iter().next().is_none() && list.0.is_none());
         list.push(7);
         list.shrink();
         assert_eq!(*list, [7]);

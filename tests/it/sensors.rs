@@ -120,3 +120,35 @@ fn bench_sn_counts_what_arrives_and_what_the_gateway_uses() {
         );
     }
 }
+
+#[test]
+fn bench_sn_lets_a_drowsy_fleet_sleep_one_by_one() {
+    let dir = Dir::new();
+    let broker = Broker::start(&dir, &[]);
+    let (sn, mqtt) = (
+        place(&broker, "mqttsn:default"),
+        place(&broker, "tcp:default"),
+    );
+    let arguments = [
+        &["bench", "sn", "--json"][..],
+        &sn,
+        &[
+            "--mqtt-port",
+            mqtt[3],
+            "-c",
+            "30",
+            "--sleep",
+            "60",
+            "--drowsy",
+            "--down",
+            "2",
+        ],
+    ]
+    .concat();
+    let done = run(&dir, &arguments);
+    assert_eq!(done.code, 0, "{done:?}");
+    let report: serde_json::Value = serde_json::from_str(&done.out).expect("JSON");
+    assert_eq!(report["connections"]["connected"], 30, "{report}");
+    assert_eq!(report["cycles"][0]["received"], 60, "{report}");
+    assert_eq!(report["cycles"][0]["woken"], 30, "{report}");
+}

@@ -358,30 +358,34 @@ impl Client {
             handle.queue_len()
         });
         if parked.waiting == 0 && queued == 0 {
-            let _ = self.touch(cx);
+            if let Some((shard, touch)) = self.touch_entry(cx) {
+                cx.touch(shard, touch);
+            }
             self.link.answer(cx, Message::PingResp);
             return;
         }
         self.rouse(cx, Purpose::Flush);
     }
 
-    /// The countdown to its loss begins anew.
+    /// The countdown to its loss begins anew; done when that is kept.
     fn touch(&mut self, cx: &Cx<'_>) -> Ticket {
+        let store = cx.gateway.broker().store();
+        self.touch_entry(cx).map_or(Ticket::DONE, |(shard, touch)| {
+            store.submit(shard, vec![touch], None).ticket
+        })
+    }
+
+    fn touch_entry(&mut self, cx: &Cx<'_>) -> Option<(u16, SessionEntry)> {
         if let Phase::Asleep { seconds, lost_at } = &mut self.phase {
             *lost_at = cx.now.plus_secs(u64::from(*seconds));
         }
         let store = cx.gateway.broker().store();
-        let Some(parked) = store.parked(&self.id) else {
-            return Ticket::DONE;
-        };
         let touch = SessionEntry::Touch {
             client_id: self.id.clone(),
-            epoch: parked.epoch,
+            epoch: store.parked(&self.id)?.epoch,
             now: cx.now,
         };
-        store
-            .submit(store.shard_of(&self.id), vec![touch], None)
-            .ticket
+        Some((store.shard_of(&self.id), touch))
     }
 
     /// Opens the session of a sleeper.

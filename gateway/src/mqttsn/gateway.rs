@@ -8,6 +8,7 @@ use std::task::Waker;
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
+use nightjar_broker::shard::SessionEntry;
 use nightjar_broker::{Broker, Counter, PublishBatch, Timestamp};
 use nightjar_mqttsn::{Connect, Frame, GwInfo, Message, PROTOCOL_ID, QoS, ReturnCode};
 use parking_lot::Mutex;
@@ -42,6 +43,8 @@ pub struct Turn {
     now: Timestamp,
     pub(super) batch: PublishBatch,
     pub(super) out: Output,
+    /// Countdowns of sleepers that begin anew, by shard of the store.
+    touches: Vec<(u16, SessionEntry)>,
     /// Clients whose address another one has now.
     displaced: Vec<(Home, Key)>,
 }
@@ -96,6 +99,11 @@ impl Cx<'_> {
 
     pub fn random(&mut self) -> u64 {
         self.random.next()
+    }
+
+    /// A countdown begins anew, at the end of this go: nobody waits for it.
+    pub fn touch(&mut self, shard: u16, touch: SessionEntry) {
+        self.turn.touches.push((shard, touch));
     }
 
     /// Sends a message; the octets of its datagram.
@@ -663,6 +671,21 @@ impl Gateway {
 
     /// Ends a go: receivers are woken, what was published is submitted. Then the output is to be sent.
     pub fn finish(&self, turn: &mut Turn) {
+        self.finish_read(turn);
+        let mut touches = std::mem::take(&mut turn.touches);
+        touches.sort_by_key(|(shard, _)| *shard);
+        let mut touches = touches.into_iter().peekable();
+        while let Some((shard, first)) = touches.next() {
+            let mut entries = vec![first];
+            while let Some((_, touch)) = touches.next_if(|(other, _)| *other == shard) {
+                entries.push(touch);
+            }
+            let _ = self.broker.store().submit(shard, entries, None);
+        }
+    }
+
+    /// As [`Self::finish`] where more is read at once: what nobody waits for is left for later.
+    pub(super) fn finish_read(&self, turn: &mut Turn) {
         if !turn.batch.is_empty() {
             // Nobody can be asked to wait: a datagram comes when it comes. The queue policy decides.
             let _ = self.broker.finish_batch(&mut turn.batch);

@@ -444,7 +444,7 @@ impl Worker {
                         .receive(now, self.shard, turn, from, None, datagram);
                 }
             }
-            self.gateway.finish(turn);
+            self.gateway.finish_read(turn);
             self.send(turn);
             if count < BATCH {
                 return;

@@ -74,6 +74,10 @@ pub struct SnBench {
     /// Sleep cycles: DISCONNECT with this duration in seconds, then PINGREQ of all sensors at once
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
     pub sleep: Option<u16>,
+    /// With --sleep: each sensor subscribes and falls asleep as soon as it is connected, as in a fleet that is seldom awake;
+    /// without it all are connected at once before the first sleeps
+    #[arg(long, requires = "sleep", conflicts_with_all = ["duration", "limit"])]
+    pub drowsy: bool,
     /// Times that all sensors wake
     #[arg(long, default_value_t = 1, requires = "sleep")]
     pub cycles: u32,

@@ -171,7 +171,12 @@ impl<'a> Run<'a> {
     async fn run(mut self) -> Result<SnReport> {
         let before = self.server();
         let connect_time = self.phase(Phase::Connect).await;
-        let connected = self.server();
+        // Of the drowsy ones none is awake now.
+        let connected = if self.bench.drowsy {
+            Usage::default()
+        } else {
+            self.server()
+        };
         self.say(&format!(
             "{} connected in {:.2} s",
             self.totals().connected,

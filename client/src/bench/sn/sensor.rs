@@ -13,6 +13,7 @@ use crate::bench::sn::stats::{Phase, Shared, WorkerStats};
 enum Purpose {
     Connect,
     Prepare,
+    Subscribe,
     Publish,
     Sleep,
     Wake,
@@ -93,16 +94,10 @@ impl Sensor {
                 }
             }
             _ if self.client.state() == State::Disconnected => self.end_of_phase(stats),
-            Phase::Subscribe => {
-                let topic = Topic::Name(shared.topic(&shared.bench.down_topic, self.index));
-                let qos = shared.bench.down_qos.into();
-                let token = self.client.subscribe(now, topic, qos);
-                self.open.push((token, Purpose::Prepare, 0));
-            }
-            Phase::Sleep => {
-                let token = self.client.sleep(now, shared.bench.sleep.unwrap_or(1));
-                self.open.push((token, Purpose::Sleep, 0));
-            }
+            // It did so when it was connected.
+            Phase::Subscribe | Phase::Sleep if shared.bench.drowsy => self.end_of_phase(stats),
+            Phase::Subscribe => self.subscribe(shared),
+            Phase::Sleep => self.sleep(shared),
             Phase::Wake => {
                 let token = self.client.wake(now);
                 self.open.push((token, Purpose::Wake, shared.clock.now()));
@@ -111,6 +106,28 @@ impl Sensor {
                 let token = self.client.disconnect(now);
                 self.open.push((token, Purpose::Stop, 0));
             }
+        }
+    }
+
+    fn subscribe(&mut self, shared: &Shared) {
+        let topic = Topic::Name(shared.topic(&shared.bench.down_topic, self.index));
+        let qos = shared.bench.down_qos.into();
+        let token = self.client.subscribe(Instant::now(), topic, qos);
+        self.open.push((token, Purpose::Subscribe, 0));
+    }
+
+    fn sleep(&mut self, shared: &Shared) {
+        let seconds = shared.bench.sleep.unwrap_or(1);
+        let token = self.client.sleep(Instant::now(), seconds);
+        self.open.push((token, Purpose::Sleep, 0));
+    }
+
+    /// It is connected, and its topic registered.
+    fn prepared(&mut self, shared: &Shared, stats: &WorkerStats) {
+        if shared.bench.drowsy {
+            self.subscribe(shared);
+        } else {
+            self.end_of_phase(stats);
         }
     }
 
@@ -218,10 +235,12 @@ impl Sensor {
                     let token = self.client.register(Instant::now(), name.clone());
                     self.open.push((token, Purpose::Prepare, 0));
                 } else {
-                    self.end_of_phase(stats);
+                    self.prepared(shared, stats);
                 }
             }
-            Purpose::Prepare | Purpose::Stop => self.end_of_phase(stats),
+            Purpose::Prepare => self.prepared(shared, stats),
+            Purpose::Subscribe if shared.bench.drowsy => self.sleep(shared),
+            Purpose::Subscribe | Purpose::Stop => self.end_of_phase(stats),
             Purpose::Publish => {
                 stats.acknowledged.add(1);
                 stats.ack_latency.record(elapsed);
