@@ -9,9 +9,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::GatewayError;
 
-/// Bytes asked for the receive buffer of each socket: a burst of more than a thousand datagrams fits, with what the kernel
-/// adds to each.
+/// Bytes asked for the receive buffer of each socket at least: a burst of thousands of datagrams fits, with what the kernel
+/// adds to each (768 bytes for a small one).
 const RECEIVE_BUFFER: usize = 4 << 20;
+/// Bytes that the sockets of one address share: 80,000 small datagrams at once, as from a fleet that wakes on the minute. The
+/// kernel takes the memory when they come, not before.
+const RECEIVE_BUFFERS: usize = 32 << 20;
 
 /// Where a listener's sockets are.
 #[derive(Debug, Clone)]
@@ -50,7 +53,8 @@ pub(super) fn bind(
     let mut sockets = Vec::with_capacity(count);
     for number in 0..count.max(1) {
         let socket = open(address, true).map_err(failed)?;
-        prepare(settings, &socket, number == 0);
+        let buffer = RECEIVE_BUFFER.max(RECEIVE_BUFFERS / count.max(1));
+        prepare(settings, &socket, buffer, number == 0);
         sockets.push(socket.into());
     }
     Ok(sockets)
@@ -75,10 +79,10 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 }
 
 /// What may fail without harm to clients that know our address: buffers, groups.
-fn prepare(settings: &SocketSettings, socket: &Socket, first: bool) {
+fn prepare(settings: &SocketSettings, socket: &Socket, buffer: usize, first: bool) {
     let key = &settings.key;
-    if sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER).is_err() {
-        let _ = sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER);
+    if sockopt::set_socket_recv_buffer_size_force(socket, buffer).is_err() {
+        let _ = sockopt::set_socket_recv_buffer_size(socket, buffer);
     }
     match sockopt::socket_recv_buffer_size(socket) {
         Ok(size) if size < RECEIVE_BUFFER && first => tracing::info!(
