@@ -56,6 +56,17 @@ impl Groups {
         }
     }
 
+    /// The group of a region.
+    pub fn of_region(self, region: u64) -> Option<u16> {
+        let (first, count, base) = match region {
+            META_REGION => return Some(self.meta()),
+            _ if is_retained_region(region) => (RETAINED_REGIONS, self.retained, self.sessions),
+            _ => (SESSION_REGIONS, self.sessions, 0),
+        };
+        let number = u16::try_from(region.checked_sub(first)?).ok()?;
+        (number < count).then_some(base + number)
+    }
+
     /// The group in words.
     pub fn name(self, group: u16) -> String {
         name_of_region(self.region(group))

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use nightjar_broker::Timestamp;
 use nightjar_broker::shard::{
-    CodecError, Decoder, RetainedEntry, RetainedShard, SessionEntry, SessionShard,
+    CodecError, Decoder, Effect, RetainedEntry, RetainedShard, SessionEntry, SessionShard,
 };
 use raft_engine::env::FileSystem;
 
@@ -18,10 +18,10 @@ use crate::config::{Disk, Durability, Recovery, StoreConfig};
 use crate::dir::{DataDir, Identity};
 use crate::error::Error;
 use crate::files::{Files, sync_dir};
-use crate::log::{GroupLog, Groups, RaftLog, lost_dir};
+use crate::log::{GroupLog, Groups, HEAD, RaftLog, lost_dir};
 use crate::mark::Mark;
 use crate::meta::{Meta, MetaEntry};
-use crate::scan;
+use crate::scan::{self, Item, LogFile};
 use crate::snapshot;
 
 /// What was found when a directory was opened.
@@ -121,8 +121,16 @@ pub(crate) fn open<F: FileSystem + 'static>(
         },
         dir,
     };
-    for group in 0..groups.count() as u16 {
-        state.load(group, config.queue_memory, accept)?;
+    let ground = Ground {
+        dir: &state.dir,
+        groups,
+        log: &*state.log,
+        files: &scan::files(&state.dir.log())?,
+        part: config.queue_memory / usize::from(groups.sessions),
+        accept,
+    };
+    for loading in ground.load_all()? {
+        state.take(loading)?;
     }
     state.check_mark(mark.as_ref(), accept, &mut losses)?;
     let mut mark = mark.unwrap_or_default();
@@ -223,9 +231,109 @@ fn put_aside(log: &Path, from: &Path, offset: u64, files: &dyn Files) -> Result<
     Ok(())
 }
 
-impl State {
-    /// Loads the snapshot of one group and applies the log behind it.
-    fn load(&mut self, group: u16, memory: usize, accept: bool) -> Result<(), Error> {
+/// What the groups are put together from.
+struct Ground<'a> {
+    dir: &'a DataDir,
+    groups: Groups,
+    log: &'a dyn GroupLog,
+    files: &'a [LogFile],
+    /// Bytes of queued messages that one group may hold in memory.
+    part: usize,
+    accept: bool,
+}
+
+/// One group while it is put together.
+struct Loading {
+    group: u16,
+    name: String,
+    /// Index of its snapshot.
+    base: u64,
+    /// What the log still holds of it: first and last index.
+    span: Option<(u64, u64)>,
+    /// The next entry to apply.
+    next: u64,
+    last: u64,
+    part: usize,
+    content: Content,
+}
+
+enum Content {
+    Sessions {
+        shard: Box<SessionShard>,
+        bodies: Bodies,
+        kept: usize,
+        effects: Vec<Effect>,
+    },
+    Retained(RetainedShard),
+    Meta(Meta),
+}
+
+impl Ground<'_> {
+    /// Puts all groups together, some on each processor.
+    fn load_all(&self) -> Result<Vec<Loading>, Error> {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = workers.clamp(1, 4);
+        let mut all = Vec::with_capacity(self.groups.count());
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..workers)
+                .map(|number| scope.spawn(move || self.load(number, workers)))
+                .collect();
+            for thread in threads {
+                let loaded = thread
+                    .join()
+                    .map_err(|_| Error::Log("a thread that reads the log panicked".to_owned()))?;
+                all.extend(loaded?);
+            }
+            Ok::<_, Error>(())
+        })?;
+        all.sort_unstable_by_key(|loading| loading.group);
+        Ok(all)
+    }
+
+    /// Loads the snapshots of every `step`th group and applies the log behind them.
+    fn load(&self, first: usize, step: usize) -> Result<Vec<Loading>, Error> {
+        let groups = (0..self.groups.count() as u16).skip(first).step_by(step);
+        let mut mine = groups
+            .map(|group| self.begin(group))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut places = vec![None; self.groups.count()];
+        for (at, loading) in mine.iter().enumerate() {
+            places[usize::from(loading.group)] = Some(at);
+        }
+        // The engine finds an entry by reading and checking the whole batch in which it stands, once for each group
+        // of the batch. Here every batch is read once. What was moved out of purged files comes before the rest.
+        let (moved, appended): (Vec<_>, Vec<_>) = self.files.iter().partition(|file| file.rewrite);
+        for file in moved.into_iter().chain(appended) {
+            if mine.iter().all(|loading| loading.next > loading.last) {
+                break;
+            }
+            scan::batches(file, |entries, footer| {
+                for item in scan::items(entries, footer).unwrap_or_default() {
+                    let Item::Entry(region, index, bytes) = item else {
+                        continue;
+                    };
+                    let at = self.groups.of_region(region);
+                    if let Some(at) = at.and_then(|group| places[usize::from(group)]) {
+                        mine[at].offer(index, bytes)?;
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        // The engine has the last word on what belongs to the log.
+        for loading in &mut mine {
+            if loading.next <= loading.last && loading.span.is_some() {
+                self.log
+                    .read(loading.group, loading.next, &mut |index, content| {
+                        loading.apply(index, content)
+                    })?;
+            }
+        }
+        Ok(mine)
+    }
+
+    /// The snapshot of a group.
+    fn begin(&self, group: u16) -> Result<Loading, Error> {
         let found = snapshot::find(&self.dir.snapshots(), self.groups, group)?;
         let (bytes, base) = match found.first() {
             Some(found) => (
@@ -240,8 +348,7 @@ impl State {
             offset: 0,
             what: format!("the snapshot passes its checksum but {error}"),
         };
-        let groups = self.groups;
-        let name = groups.name(group);
+        let name = self.groups.name(group);
         let span = self.log.span(group);
         if let Some((first, _)) = span
             && first > base + 1
@@ -255,85 +362,43 @@ impl State {
                 ),
             });
         }
-        let bad = |index: u64| {
-            let group = name.clone();
-            move |source: CodecError| Error::Entry {
-                group,
-                index,
-                source,
-            }
-        };
-        let mut last = base.max(span.map_or(0, |(_, last)| last));
-        let mut replayed = 0;
-        if group < groups.sessions {
-            let mut shard = match &bytes {
+        let content = if group < self.groups.sessions {
+            let shard = match &bytes {
                 Some(bytes) => SessionShard::decode(bytes).map_err(unreadable)?,
                 None => SessionShard::default(),
             };
-            let mut bodies = self.bodies(group, &shard, accept)?;
-            let part = memory / usize::from(groups.sessions);
-            let mut kept = 0;
-            let mut effects = Vec::new();
-            self.log.read(group, base + 1, &mut |index, bytes| {
-                let mut from = Decoder(bytes);
-                from.format().map_err(bad(index))?;
-                while !from.is_empty() {
-                    let entry = SessionEntry::decode(&mut from).map_err(bad(index))?;
-                    shard.apply(entry, &mut effects);
-                    effects.clear();
-                }
-                replayed += 1;
-                if shard.held() > part.max(kept + part / 4) {
-                    crate::spill::sweep(&mut shard, &mut bodies)?;
-                    kept = shard.held();
-                }
-                Ok(())
-            })?;
-            self.sessions.push((shard, last, bodies));
-        } else if group < groups.meta() {
-            let mut shard = match &bytes {
+            let bodies = self.bodies(group, &shard)?;
+            Content::Sessions {
+                shard: Box::new(shard),
+                bodies,
+                kept: 0,
+                effects: Vec::new(),
+            }
+        } else if group < self.groups.meta() {
+            Content::Retained(match &bytes {
                 Some(bytes) => RetainedShard::decode(bytes).map_err(unreadable)?,
                 None => RetainedShard::default(),
-            };
-            self.log.read(group, base + 1, &mut |index, bytes| {
-                let mut from = Decoder(bytes);
-                from.format().map_err(bad(index))?;
-                while !from.is_empty() {
-                    shard.apply(RetainedEntry::decode(&mut from).map_err(bad(index))?);
-                }
-                replayed += 1;
-                Ok(())
-            })?;
-            self.retained.push((shard, last));
+            })
         } else {
-            let mut meta = match &bytes {
+            Content::Meta(match &bytes {
                 Some(bytes) => Meta::decode(bytes).map_err(unreadable)?,
                 None => Meta::default(),
-            };
-            self.log.read(group, base + 1, &mut |index, bytes| {
-                let mut from = Decoder(bytes);
-                from.format().map_err(bad(index))?;
-                while !from.is_empty() {
-                    meta.apply(MetaEntry::decode(&mut from).map_err(bad(index))?);
-                }
-                replayed += 1;
-                Ok(())
-            })?;
-            self.meta = (meta, last);
-        }
-        if span.is_some_and(|(_, end)| end < base) {
-            // The snapshot outlived the end of a log that was not synced: go on behind it.
-            self.log.compact(group, base + 1)?;
-            last = base;
-        }
-        self.recovered.replayed += replayed;
-        self.last.push(last);
-        self.snapshots.push(base);
-        Ok(())
+            })
+        };
+        Ok(Loading {
+            group,
+            name,
+            base,
+            span,
+            next: base + 1,
+            last: base.max(span.map_or(0, |(_, last)| last)),
+            part: self.part,
+            content,
+        })
     }
 
     /// The files of bodies that a snapshot refers to must be there, as long as it needs them.
-    fn bodies(&self, group: u16, shard: &SessionShard, accept: bool) -> Result<Bodies, Error> {
+    fn bodies(&self, group: u16, shard: &SessionShard) -> Result<Bodies, Error> {
         let mut ends: BTreeMap<u32, u32> = BTreeMap::new();
         shard.places(&mut |_, _, place| {
             let end = ends.entry(place.file).or_default();
@@ -342,7 +407,7 @@ impl State {
         let region = self.groups.region(group);
         let bodies = Bodies::open(&self.dir.bodies(), region, &ends.keys().copied().collect())?;
         // With `accept_loss`, what is missing is counted as lost when a client comes for it.
-        if !accept {
+        if !self.accept {
             for (number, end) in ends {
                 let source = bodies.source(number)?;
                 source.check_header(region, number)?;
@@ -352,6 +417,80 @@ impl State {
             }
         }
         Ok(bodies)
+    }
+}
+
+impl Loading {
+    /// An entry as the log has it: applied if it is the next one.
+    fn offer(&mut self, index: u64, bytes: &[u8]) -> Result<(), Error> {
+        if index != self.next || index > self.last {
+            return Ok(());
+        }
+        match bytes.get(HEAD..) {
+            Some(content) if bytes[..8] == index.to_le_bytes() => self.apply(index, content),
+            _ => Ok(()),
+        }
+    }
+
+    fn apply(&mut self, index: u64, content: &[u8]) -> Result<(), Error> {
+        let bad = |source: CodecError| Error::Entry {
+            group: self.name.clone(),
+            index,
+            source,
+        };
+        let mut from = Decoder(content);
+        from.format().map_err(bad)?;
+        match &mut self.content {
+            Content::Sessions {
+                shard,
+                bodies,
+                kept,
+                effects,
+            } => {
+                while !from.is_empty() {
+                    let entry = SessionEntry::decode(&mut from).map_err(bad)?;
+                    shard.apply(entry, effects);
+                    effects.clear();
+                }
+                if shard.held() > self.part.max(*kept + self.part / 4) {
+                    crate::spill::sweep(shard, bodies)?;
+                    *kept = shard.held();
+                }
+            }
+            Content::Retained(shard) => {
+                while !from.is_empty() {
+                    shard.apply(RetainedEntry::decode(&mut from).map_err(bad)?);
+                }
+            }
+            Content::Meta(meta) => {
+                while !from.is_empty() {
+                    meta.apply(MetaEntry::decode(&mut from).map_err(bad)?);
+                }
+            }
+        }
+        self.next = index + 1;
+        Ok(())
+    }
+}
+
+impl State {
+    /// Takes a group that was put together.
+    fn take(&mut self, loading: Loading) -> Result<(), Error> {
+        let mut last = loading.last;
+        if loading.span.is_some_and(|(_, end)| end < loading.base) {
+            // The snapshot outlived the end of a log that was not synced: go on behind it.
+            self.log.compact(loading.group, loading.base + 1)?;
+            last = loading.base;
+        }
+        match loading.content {
+            Content::Sessions { shard, bodies, .. } => self.sessions.push((*shard, last, bodies)),
+            Content::Retained(shard) => self.retained.push((shard, last)),
+            Content::Meta(meta) => self.meta = (meta, last),
+        }
+        self.recovered.replayed += loading.next - loading.base - 1;
+        self.last.push(last);
+        self.snapshots.push(loading.base);
+        Ok(())
     }
 
     /// The log must reach as far as was acknowledged.

@@ -137,6 +137,23 @@ pub(crate) fn scan(file: &LogFile, last: bool, each: &mut EachBatch<'_>) -> Resu
     Ok(scan)
 }
 
+/// Calls `each` with the entries and the footer of every whole batch of a file, up to the first that is not whole.
+/// Nothing is said about what is behind it: [`scan`] did that.
+pub(crate) fn batches(
+    file: &LogFile,
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let bytes = fs::read(&file.path).map_err(Error::io(&file.path, "cannot be read"))?;
+    let Some((mut at, signature)) = header(&bytes, file.number) else {
+        return Ok(());
+    };
+    while let Some((len, entries, footer)) = batch(&bytes[at..], signature) {
+        each(entries, footer)?;
+        at += len;
+    }
+    Ok(())
+}
+
 /// The length of the header and the signature of the file's batches.
 fn header(bytes: &[u8], number: u64) -> Option<(usize, u32)> {
     let rest = bytes.strip_prefix(MAGIC)?;

@@ -18,6 +18,9 @@ use crate::inner::Core;
 /// Bytes that are read for one session at a time.
 const READ: usize = 1 << 20;
 
+/// So many times what a client can take at once is read for it at a time: what a sweep leaves to a connected session.
+const WINDOWS: usize = 2;
+
 /// Moves every body of a group that may go to the disk there; the bytes that left memory.
 pub(crate) fn sweep(shard: &mut SessionShard, bodies: &mut Bodies) -> Result<usize, Error> {
     let mut places: HashMap<usize, Place> = HashMap::new();
@@ -155,7 +158,9 @@ fn stream(core: &Core, number: u16, slot: u32) {
     let wanted = {
         let state = group.state.lock();
         state.streams.wants(slot).map(|(cursor, credit)| {
-            let items = state.shard.on_disk(slot, cursor, credit as usize, READ);
+            let items = state
+                .shard
+                .on_disk(slot, cursor, credit as usize * WINDOWS, READ);
             runs(&state.bodies, items)
         })
     };

@@ -72,11 +72,33 @@ pub fn beside(broker: &Broker, workload: &Workload) -> io::Result<Vec<TcpStream>
     Ok(clients)
 }
 
-/// Connects one client and waits for the answer.
+/// Connects one client with a clean session and waits for the answer.
 pub fn enter(broker: &Broker, client_id: &str) -> io::Result<TcpStream> {
+    enter_with(broker, client_id, true)
+}
+
+/// Ends the session that a broker keeps of a client.
+pub fn forget(broker: &Broker, client_id: &str) -> io::Result<()> {
+    enter(broker, client_id)?.write_all(&packet::DISCONNECT)
+}
+
+/// Name of a client whose session is kept.
+pub fn kept(number: usize) -> String {
+    format!("compare-kept-{number:05}")
+}
+
+/// Connects one client to a session that the broker keeps, new and with one subscription.
+pub fn join_kept(broker: &Broker, number: usize, filter: &str, qos: u8) -> io::Result<TcpStream> {
+    forget(broker, &kept(number))?;
+    let mut stream = enter_with(broker, &kept(number), false)?;
+    subscribe(&mut stream, filter, qos)?;
+    Ok(stream)
+}
+
+fn enter_with(broker: &Broker, client_id: &str, clean: bool) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(broker.address)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    stream.write_all(&packet::connect(client_id))?;
+    stream.write_all(&packet::connect_with(client_id, clean))?;
     let mut answer = [0; 4];
     stream.read_exact(&mut answer)?;
     if answer != [packet::CONNACK << 4, 2, 0, 0] {
@@ -96,14 +118,19 @@ pub fn join(
 ) -> io::Result<TcpStream> {
     let mut stream = enter(broker, &format!("compare-{number:05}"))?;
     if let Some(filter) = filter {
-        stream.write_all(&packet::subscribe(&[filter], qos))?;
-        let mut answer = [0; 5];
-        stream.read_exact(&mut answer)?;
-        if answer != [packet::SUBACK << 4, 3, 0, 1, qos] {
-            return Err(io::Error::other(format!(
-                "SUBSCRIBE was answered with {answer:?}"
-            )));
-        }
+        subscribe(&mut stream, filter, qos)?;
     }
     Ok(stream)
+}
+
+fn subscribe(stream: &mut TcpStream, filter: &str, qos: u8) -> io::Result<()> {
+    stream.write_all(&packet::subscribe(&[filter], qos))?;
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer)?;
+    if answer != [packet::SUBACK << 4, 3, 0, 1, qos] {
+        return Err(io::Error::other(format!(
+            "SUBSCRIBE was answered with {answer:?}"
+        )));
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The generator: all clients on one thread over epoll, windowed so that a broker need not drop anything.
 
 use crate::broker::{Broker, Kind};
-use crate::clients::{beside, filter, join, plan};
+use crate::clients::{beside, filter, forget, join, join_kept, kept, plan};
 use crate::floor;
 use crate::packet::{self, Template};
 use crate::process;
@@ -116,7 +116,13 @@ pub fn run(
         load.drain()?;
     }
     let lost = load.missing();
+    let clients = load.clients.len();
     load.disconnect();
+    if workload.kept {
+        for number in 0..clients {
+            forget(broker, &kept(number))?;
+        }
+    }
     Ok(Outcome {
         delivered,
         wall,
@@ -161,6 +167,9 @@ impl<'w> Load<'w> {
                     stream.write_all(&floor::hello(topic, subscribes))?;
                 }
                 stream
+            } else if workload.kept && subscribes {
+                let filter = filter(workload, topic);
+                join_kept(broker, clients.len(), &filter, workload.qos)?
             } else {
                 join(
                     broker,

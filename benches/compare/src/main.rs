@@ -93,11 +93,12 @@ fn run(options: &Options) -> io::Result<()> {
     }
     drop(brokers);
     if options.wants("idle") {
-        for kind in options
-            .brokers()
-            .into_iter()
-            .filter(|kind| !matches!(kind, Kind::Echo | Kind::Relay | Kind::NightjarOneWorker))
-        {
+        for kind in options.brokers().into_iter().filter(|kind| {
+            !matches!(
+                kind,
+                Kind::Echo | Kind::Relay | Kind::NightjarOneWorker | Kind::MosquittoKept
+            )
+        }) {
             let mut broker = match Broker::start(&kind, options) {
                 Ok(broker) => broker,
                 Err(_) if !options.named(&kind) => continue,

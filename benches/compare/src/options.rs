@@ -93,6 +93,7 @@ impl Options {
             Kind::Nightjar,
             Kind::NightjarOneWorker,
             Kind::Mosquitto,
+            Kind::MosquittoKept,
             Kind::Nats,
             Kind::RabbitMq,
             Kind::Rumqttd,

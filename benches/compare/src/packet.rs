@@ -25,8 +25,15 @@ pub fn topic(number: usize) -> String {
 
 /// CONNECT with a clean session and a keep alive of an hour.
 pub fn connect(client_id: &str) -> Vec<u8> {
+    connect_with(client_id, true)
+}
+
+/// CONNECT with a clean session or with one that the broker keeps, and a keep alive of an hour.
+pub fn connect_with(client_id: &str, clean: bool) -> Vec<u8> {
     let mut packet = vec![0x10, (12 + client_id.len()) as u8, 0, 4];
-    packet.extend_from_slice(b"MQTT\x04\x02\x0e\x10");
+    packet.extend_from_slice(b"MQTT\x04");
+    packet.push(u8::from(clean) << 1);
+    packet.extend_from_slice(b"\x0e\x10");
     string(&mut packet, client_id);
     packet
 }

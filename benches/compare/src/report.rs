@@ -20,7 +20,8 @@ struct Run {
 
 /// All results, and their text as far as it is printed.
 pub struct Report {
-    brokers: Vec<String>,
+    /// Names, and what an acknowledgement for a kept session means.
+    brokers: Vec<(String, &'static str)>,
     runs: Vec<Run>,
     failures: Vec<(String, String)>,
     idle: Vec<(String, Idle)>,
@@ -109,7 +110,7 @@ impl Report {
         Self {
             brokers: brokers
                 .iter()
-                .map(|broker| broker.kind.name().to_owned())
+                .map(|broker| (broker.kind.name().to_owned(), broker.kind.promise()))
                 .collect(),
             runs: Vec::new(),
             failures: Vec::new(),
@@ -172,7 +173,7 @@ impl Report {
                 "lost"
             ),
         );
-        for broker in &self.brokers {
+        for (broker, promise) in &self.brokers {
             let runs = self.of(workload, broker);
             let failures = self
                 .failures
@@ -196,11 +197,11 @@ impl Report {
             push(
                 &mut table,
                 format_args!(
-                    "  {:<12} {:>9.3} {:>8.3} {:>11} {:>7} {:>7} {:>7} {:>6} {:>12.0} {:>6.2} {:>9.0} {:>9.0} {:>9.0} {:>22} {:>7.1} {:>6}{}",
+                    "  {:<12} {:>9.3} {:>8.3} {:>11} {:>7} {:>7} {:>7} {:>6} {:>12.0} {:>6.2} {:>9.0} {:>9.0} {:>9.0} {:>22} {:>7.1} {:>6}{}{}",
                     broker,
                     median(costs.clone()),
                     costs.iter().copied().fold(f64::INFINITY, f64::min),
-                    self.ratio(workload, &runs, |other| other == "mosquitto"),
+                    self.ratio(workload, &runs, |other| other.starts_with("mosquitto")),
                     self.ratio(workload, &runs, |other| {
                         !["echo", "relay", broker.as_str()].contains(&other)
                             && !other.starts_with("nightjar")
@@ -225,6 +226,11 @@ impl Report {
                     half(&outcomes().filter_map(|o| o.half).collect::<Vec<_>>()),
                     median(outcomes().map(|o| o.resident as f64 / 1e6).collect()),
                     outcomes().map(|o| o.lost).sum::<u64>(),
+                    if workload.kept {
+                        format!("  {promise}")
+                    } else {
+                        String::new()
+                    },
                     if failures > 0 {
                         format!("  ({failures} rounds failed)")
                     } else {

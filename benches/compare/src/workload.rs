@@ -56,6 +56,8 @@ pub struct Workload {
     pub filters: usize,
     /// Other clients that do nothing, each with one subscription.
     pub idle: usize,
+    /// The subscribers' sessions are kept by the broker (clean session 0).
+    pub kept: bool,
     /// How it is driven.
     pub drive: Drive,
 }
@@ -66,6 +68,8 @@ impl Workload {
         let plain = self.qos == 0 && self.publishers == 1 && !self.shared && self.filters == 0;
         let traffic = matches!(self.drive, Drive::Saturate { .. } | Drive::Pace { .. });
         match (&broker.kind, self.drive) {
+            (Kind::Mosquitto, _) if self.kept => false,
+            (Kind::MosquittoKept, _) => self.kept,
             (Kind::Echo, _) => traffic && plain && self.subscribers == 1,
             // Publishers' bytes would be mixed within a packet if one read ends inside of it.
             (Kind::Relay, _) => traffic && plain,
@@ -95,6 +99,7 @@ fn base(name: &str, drive: Drive) -> Workload {
         shared: false,
         filters: 0,
         idle: 0,
+        kept: false,
         drive,
     }
 }
@@ -233,6 +238,19 @@ pub fn all() -> Vec<Workload> {
             "connect-ws: 3,000 connects, WebSocket",
             Drive::Connect(Transport::Ws, 3000),
         ),
+        // The last one: what is kept by mistake meets no other row.
+        Workload {
+            topics: 100,
+            qos: 1,
+            kept: true,
+            ..base(
+                "durable: 100 publishers to 100 kept sessions one to one, QoS 1, 2,000 under way",
+                Drive::Saturate {
+                    window: 20,
+                    batch: 5,
+                },
+            )
+        },
     ]);
     all
 }

@@ -12,7 +12,8 @@ pub(super) fn plan(kind: &Kind, options: &Options, folder: &Path, port: u16) -> 
     match kind {
         Kind::Nightjar => nightjar(&options.nightjar, folder, port, 0),
         Kind::NightjarOneWorker => nightjar(&options.nightjar, folder, port, 1),
-        Kind::Mosquitto => mosquitto(&options.nightjar, folder, port),
+        Kind::Mosquitto => mosquitto(&options.nightjar, folder, port, false),
+        Kind::MosquittoKept => mosquitto(&options.nightjar, folder, port, true),
         Kind::Nats => nats(folder, port),
         Kind::RabbitMq => rabbitmq(folder, port),
         Kind::Rumqttd => rumqttd(folder, port),
@@ -87,7 +88,7 @@ fn nightjar(binary: &Path, folder: &Path, port: u16, workers: usize) -> io::Resu
     })
 }
 
-fn mosquitto(nightjar: &Path, folder: &Path, port: u16) -> io::Result<Plan> {
+fn mosquitto(nightjar: &Path, folder: &Path, port: u16, kept: bool) -> io::Result<Plan> {
     let binary = installed("mosquitto")?;
     // It prints its version with the usage and exits with an error.
     let version = first_line(Command::new(&binary).arg("-h"))?;
@@ -95,9 +96,17 @@ fn mosquitto(nightjar: &Path, folder: &Path, port: u16) -> io::Result<Plan> {
     let (tls, ws) = (free_port()?, free_port()?);
     let mut text = format!(
         "listener {port} 127.0.0.1\nlistener {ws} 127.0.0.1\nprotocol websockets\n\
-         allow_anonymous true\npersistence false\nlog_type error\n\
+         allow_anonymous true\nlog_type error\n\
          max_inflight_messages 0\nmax_queued_messages 100000\nuser root\n"
     );
+    text.push_str(&if kept {
+        format!(
+            "persistence true\npersistence_location {}/\n",
+            folder.display()
+        )
+    } else {
+        "persistence false\n".to_owned()
+    });
     // The same kind of key as Nightjar's own certificate.
     let certified = certificate(nightjar, folder).is_ok();
     if certified {

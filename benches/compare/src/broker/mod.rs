@@ -30,6 +30,8 @@ pub enum Kind {
     NightjarOneWorker,
     /// Eclipse Mosquitto.
     Mosquitto,
+    /// Eclipse Mosquitto with persistence as it is shipped: for kept sessions.
+    MosquittoKept,
     /// nats-server with JetStream and its MQTT listener.
     Nats,
     /// RabbitMQ with the rabbitmq_mqtt plugin.
@@ -50,12 +52,25 @@ impl Kind {
         matches!(self, Self::Echo | Self::Relay)
     }
 
+    /// What an acknowledgement for a kept session means as this program starts the broker.
+    pub const fn promise(&self) -> &'static str {
+        match self {
+            Self::Nightjar | Self::NightjarOneWorker => "synced before it is acknowledged",
+            Self::MosquittoKept => "NOT SYNCED: in memory, a file each 30 minutes and at the end",
+            Self::Mosquitto => "NOT SYNCED: in memory",
+            Self::Nats => "NOT SYNCED: JetStream syncs each 2 minutes",
+            Self::RabbitMq | Self::Rumqttd | Self::Peer(..) => "not known to be synced",
+            Self::Echo | Self::Relay => "",
+        }
+    }
+
     /// Name in tables and options.
     pub fn name(&self) -> &str {
         match self {
             Self::Nightjar => "nightjar",
             Self::NightjarOneWorker => "nightjar-1w",
             Self::Mosquitto => "mosquitto",
+            Self::MosquittoKept => "mosquitto-p",
             Self::Nats => "nats",
             Self::RabbitMq => "rabbitmq",
             Self::Rumqttd => "rumqttd",
