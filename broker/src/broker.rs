@@ -258,6 +258,27 @@ impl Broker {
         self.router.set_node(filter, strategy, node, here, interest);
     }
 
+    /// The server reference for a client that is sent away with this code; `None` with other codes, and where no other
+    /// node takes clients.
+    #[must_use]
+    pub fn server_reference(&self, code: ReasonCode) -> Option<String> {
+        matches!(code, ReasonCode::UseAnotherServer | ReasonCode::ServerMoved)
+            .then(|| self.elsewhere())
+            .flatten()
+    }
+
+    /// Where clients of this node may go instead.
+    #[must_use]
+    pub fn elsewhere(&self) -> Option<String> {
+        self.mesh()?.elsewhere()
+    }
+
+    /// This node takes no clients, though it works: it drains, or is a witness of its cluster.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.mesh().is_some_and(|mesh| mesh.is_closed())
+    }
+
     /// Closes all connections of this node with this code.
     pub fn close_all(&self, code: ReasonCode) {
         for client in self.clients() {
@@ -440,6 +461,9 @@ impl Broker {
     ) -> Result<(Session, bool), ReasonCode> {
         if !self.store.is_serving() {
             return Err(ReasonCode::ServerUnavailable);
+        }
+        if self.is_closed() {
+            return Err(ReasonCode::UseAnotherServer);
         }
         let info = request.info.clone();
         let (ticket, reply) = self.store.open(Open {

@@ -48,6 +48,17 @@ pub trait Mesh: Send + Sync {
 
     /// Sends messages to a node. Done when that node has queued those of QoS 1 and 2.
     fn forward(&self, node: u64, messages: Vec<Forward>) -> Ticket;
+
+    /// Where a client that this node sends away may go: the server reference of a node that takes clients
+    /// [MQTT-4.11].
+    fn elsewhere(&self) -> Option<String> {
+        None
+    }
+
+    /// This node takes no clients, because it drains or is a witness.
+    fn is_closed(&self) -> bool {
+        false
+    }
 }
 
 /// The mesh, if there is one, and what this node announced to it.

@@ -1,5 +1,7 @@
 //! `nightjar store check|dump`: says in words what a data directory holds and whether it is whole. Reads only.
 
+mod member;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::{File, TryLockError};
@@ -118,6 +120,7 @@ pub fn check(dir: &Path) -> Result<Report, Error> {
         }
         None => {}
     }
+    member::check(dir, groups, &mut report)?;
     let verdict = match report.problems.len() {
         0 => "whole".to_owned(),
         1 => "1 problem".to_owned(),
@@ -305,7 +308,11 @@ fn check_log(
 
 /// Reads one entry of the log; `each` gets what it holds in words.
 fn decode(region: u64, bytes: &[u8], each: &mut dyn FnMut(String)) -> Result<(), String> {
-    let content = bytes.get(HEAD..).ok_or("it has no head")?;
+    words(region, bytes.get(HEAD..).ok_or("it has no head")?, each)
+}
+
+/// The entries of one group in words.
+fn words(region: u64, content: &[u8], each: &mut dyn FnMut(String)) -> Result<(), String> {
     let mut from = Decoder(content);
     let mut step = || -> Result<(), nightjar_broker::shard::CodecError> {
         from.format()?;
@@ -457,5 +464,5 @@ pub fn dump(dir: &Path, out: &mut dyn FnMut(&str)) -> Result<(), Error> {
             });
         }
     }
-    Ok(())
+    member::dump(dir, groups, out)
 }

@@ -121,10 +121,8 @@ pub enum Error {
         /// Id of the cluster.
         cluster: String,
     },
-    /// Asked of one node of a cluster what only a node alone does.
-    #[error(
-        "this node is one of a cluster: this build makes no backup of one; its state stands on the other nodes too"
-    )]
+    /// Asked of the store of a cluster's node what consensus does there: see [`crate::ClusterNode::backup`].
+    #[error("this node is one of a cluster: consensus writes its snapshots")]
     OfCluster,
     /// The log engine refused.
     #[error("the log: {0}")]

@@ -45,7 +45,7 @@ pub use files::{DiskFiles, Files};
 pub use links::TlsFiles;
 pub use log::{EachEntry, GroupEntry, GroupLog, RaftLog};
 pub use meta::MetaEntry;
-pub use node::{ClusterNode, ClusterSettings, NodeStatus, Phase, Status};
+pub use node::{ClusterNode, ClusterSettings, Move, NodeStatus, Phase, Status, Verdict};
 pub use raft_engine::env as log_env;
 pub use recover::Recovered;
 pub use routes::RouteStatus;

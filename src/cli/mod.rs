@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::Options;
+use crate::start::Role;
 
 /// Multi-protocol MQTT broker: MQTT 3.1, 3.1.1 and 5.0 over TCP, TLS and WebSocket; MQTT-SN over UDP.
 #[derive(Debug, Parser)]
@@ -54,10 +55,20 @@ impl ConfigArgs {
     }
 }
 
+/// What `serve` takes.
+#[derive(Debug, clap::Args)]
+struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// What the node is for; a witness votes in its cluster and takes no clients
+    #[arg(long, value_enum, default_value_t)]
+    role: Role,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the broker
-    Serve(ConfigArgs),
+    Serve(ServeArgs),
     /// Check configuration, ports, certificates, limits and ACL file without starting
     Check(ConfigArgs),
     /// Show the configuration and explain its keys
@@ -113,7 +124,7 @@ pub fn run() -> ExitCode {
         return exit::print(&Cli::command().render_long_help().to_string());
     };
     match command {
-        Command::Serve(args) => serve(&args.options(&before)),
+        Command::Serve(args) => serve(&args.config.options(&before), args.role),
         Command::Check(args) => check::run(&args.options(&before)),
         Command::Config(args) => config::run(&args, &before),
         Command::Import(args) => import::run(&args),
@@ -136,7 +147,7 @@ pub fn run() -> ExitCode {
 }
 
 /// `nightjar serve`: nothing starts unless the whole configuration is right.
-fn serve(options: &Options) -> ExitCode {
+fn serve(options: &Options, role: Role) -> ExitCode {
     let loaded = match crate::config::load(options) {
         Ok(loaded) => loaded,
         Err(errors) => return exit::fail(exit::USAGE, errors),
@@ -144,7 +155,7 @@ fn serve(options: &Options) -> ExitCode {
     for warning in version::warnings(&loaded) {
         exit::warning(warning);
     }
-    crate::start::serve(loaded)
+    crate::start::serve(loaded, role)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use nightjar_broker::access::BoxFuture;
 use nightjar_broker::acl::AclSources;
 use nightjar_broker::auth::{AuthChain, Timer};
-use nightjar_broker::{Broker, Kept, MemoryLevel, Parts, Signal, Timestamp};
+use nightjar_broker::{Broker, Kept, MemoryLevel, Parts, Timestamp};
 use nightjar_cluster::{ClusterNode, Phase};
 use nightjar_gateway::mqtt::{ConnectLimits, ListenerMqtt, MqttFrontend};
 use nightjar_gateway::mqttsn::SnListeners;
@@ -94,8 +94,27 @@ impl Timer for TokioTimer {
     }
 }
 
+/// What a node is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Clients connect to it.
+    #[default]
+    Broker,
+    /// It votes in its cluster and takes no clients: the third voice beside two brokers.
+    Witness,
+}
+
 /// Runs a node until SIGTERM or SIGINT.
-pub fn serve(loaded: Loaded) -> ExitCode {
+pub fn serve(mut loaded: Loaded, role: Role) -> ExitCode {
+    if role == Role::Witness {
+        if !loaded.config.cluster.opens_links() {
+            return exit::fail(
+                exit::USAGE,
+                "a witness is one of a cluster: set cluster.cookie or [cluster.tls]",
+            );
+        }
+        loaded.config.listeners.clear();
+    }
     let begun = Instant::now();
     let log = match start_log(&loaded.config) {
         Ok(log) => log,
@@ -106,12 +125,18 @@ pub fn serve(loaded: Loaded) -> ExitCode {
         Ok(workers) => workers,
         Err(error) => return exit::fail(exit::FAILED, error),
     };
-    let code = workers.block_on(run(loaded, log, workers.clone(), begun));
+    let code = workers.block_on(run(loaded, log, workers.clone(), begun, role));
     workers.stop(Duration::from_secs(1));
     code
 }
 
-async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Instant) -> ExitCode {
+async fn run(
+    loaded: Loaded,
+    log: reload::LogLevel,
+    workers: Workers,
+    begun: Instant,
+    role: Role,
+) -> ExitCode {
     let hashing = access::Hashing::default();
     let kept = Kept::default();
     let (chain, sources) = match access::load(&loaded, &hashing, &kept) {
@@ -127,7 +152,7 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
             return exit::fail(exit::USAGE, data_dir_error(&data_dir, &error));
         }
     };
-    let store = match Store::open(config) {
+    let store = match Store::open(config, role == Role::Witness) {
         Ok(store) => Arc::new(store),
         Err(error) => return exit::fail(exit::FAILED, error),
     };
@@ -176,6 +201,12 @@ async fn run(loaded: Loaded, log: reload::LogLevel, workers: Workers, begun: Ins
         }
     };
     let mut addresses = bound.addresses();
+    if let Some(cluster) = store.cluster() {
+        let tcp = addresses.iter().find(|(name, _)| name.starts_with("tcp:"));
+        if let Some((_, address)) = tcp {
+            cluster.set_client_port(address.port());
+        }
+    }
     addresses.extend(sensors.addresses());
     warnings(&loaded);
     let limits = ConnectLimits {
@@ -300,16 +331,16 @@ async fn until_stopped(node: &Arc<Node>, mut signals: Signals) -> ExitCode {
     }
 }
 
-/// No new connections; 0x8B to the clients there are; wills wait for the restart.
+/// No new connections; 0x8B or 0x9C to the clients there are; wills wait for the restart.
 async fn stop(node: &Node) {
     tracing::info!("stopping");
     node.listeners.stop_all().await;
-    for client in node.broker.clients() {
-        client.signal(
-            client.epoch(),
-            Signal::Close(ReasonCode::ServerShuttingDown),
-        );
-    }
+    // 0x9C with a server reference where another node takes clients.
+    let code = match node.broker.elsewhere() {
+        Some(_) => ReasonCode::UseAnotherServer,
+        None => ReasonCode::ServerShuttingDown,
+    };
+    node.broker.close_all(code);
     let deadline = Instant::now() + DRAIN;
     while node.broker.connected() > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -384,7 +415,7 @@ async fn upkeep(node: Arc<Node>) {
 fn status(broker: &Arc<Broker>) -> StatusSource {
     let (node, broker) = (broker.node().clone(), broker.clone());
     Arc::new(move || StatusAnswer {
-        healthy: broker.store().is_serving(),
+        healthy: broker.store().is_serving() && !broker.is_closed(),
         text: format!("Node {node} is started\nnightjar is running\n"),
     })
 }

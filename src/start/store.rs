@@ -24,7 +24,7 @@ impl Store {
     ///
     /// # Errors
     /// A directory of another node, of a newer format, in use or damaged, in words.
-    pub fn open(config: &Config) -> Result<Self, String> {
+    pub fn open(config: &Config, witness: bool) -> Result<Self, String> {
         let durability = match config.durability {
             Durability::Memory => {
                 return Ok(Self::Memory(Arc::new(MemoryStore::new(
@@ -46,7 +46,7 @@ impl Store {
         settings.will_restart_grace =
             u32::try_from(config.node.will_restart_grace.get().as_secs()).unwrap_or(u32::MAX);
         if config.cluster.opens_links() {
-            return ClusterNode::open(&settings, of_cluster(config))
+            return ClusterNode::open(&settings, of_cluster(config, witness))
                 .map(|(store, node)| Self::Cluster(store, node))
                 .map_err(|error| error.to_string());
         }
@@ -107,7 +107,7 @@ impl Store {
 }
 
 /// The settings of `[cluster]` as the cluster crate takes them.
-fn of_cluster(config: &Config) -> ClusterSettings {
+fn of_cluster(config: &Config, witness: bool) -> ClusterSettings {
     let cluster = &config.cluster;
     ClusterSettings {
         name: cluster.name.clone(),
@@ -123,6 +123,8 @@ fn of_cluster(config: &Config) -> ClusterSettings {
         seeds: cluster.seeds.clone(),
         discovery: discovery::of(config),
         towards: discovery::towards(config),
+        reference: cluster.server_reference.clone(),
+        witness,
         expect: cluster.expect,
         replicas: usize::from(cluster.replicas),
         autoclean: cluster.autoclean.get().map(|time| time.get()),

@@ -18,4 +18,6 @@ part_cluster() {
     count_script cluster $?
     run timeout 400 python3 tests/cluster/discovery.py --bin "$target/debug/nightjar" ${CI:+--ci}
     count_script discovery $?
+    run timeout 400 python3 tests/cluster/operate.py --bin "$target/debug/nightjar"
+    count_script operate $?
 }

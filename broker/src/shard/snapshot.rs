@@ -1,8 +1,9 @@
 //! Snapshots of shards: the whole state in bytes, each message once however many queues hold it.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
+use foldhash::fast::{FixedState, RandomState};
 use hashbrown::HashMap;
 use nightjar_mqtt::{QoS, TopicFilter};
 
@@ -60,10 +61,16 @@ struct Bodies {
     numbers: HashMap<Key, usize, RandomState>,
     bytes: Vec<u8>,
     places: bool,
+    /// Each message is written where it is used: for [`SessionShard::digest`], which compares contents.
+    repeats: bool,
 }
 
 impl Bodies {
     fn number(&mut self, message: &Message) -> usize {
+        if self.repeats {
+            Encoder(&mut self.bytes).message(message);
+            return 0;
+        }
         let next = self.numbers.len();
         let key = Key::Memory(message.address());
         *self.numbers.entry(key).or_insert_with(|| {
@@ -394,6 +401,31 @@ impl SessionShard {
         }
     }
 
+    /// A digest of the whole shard, the same on all replicas that applied the same entries, in whatever order each keeps
+    /// its sessions. Queues must be in memory, as those of a cluster are.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let hasher = FixedState::default();
+        let mut sum = hasher.hash_one((self.clock.0, self.next_duty, self.epochs));
+        let mut bytes = Vec::new();
+        for record in self.slots.iter().flatten() {
+            let mut bodies = Bodies {
+                repeats: true,
+                ..Bodies::default()
+            };
+            bytes.clear();
+            encode_record(&mut Encoder(&mut bytes), &mut bodies, record);
+            sum = sum.wrapping_add(hasher.hash_one((&bytes, &bodies.bytes)));
+        }
+        for (number, duty) in &self.duties {
+            let client_id = match duty {
+                Duty::Will { client_id, .. } | Duty::HandBack { client_id, .. } => client_id,
+            };
+            sum = sum.wrapping_add(hasher.hash_one((*number, &**client_id)));
+        }
+        sum
+    }
+
     /// The latest time of any entry.
     #[must_use]
     pub const fn clock(&self) -> Timestamp {
@@ -517,6 +549,19 @@ impl RetainedShard {
         for message in self.messages() {
             out.message(message);
         }
+    }
+
+    /// A digest of the whole shard, the same on all replicas that applied the same entries.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let hasher = FixedState::default();
+        let mut bytes = Vec::new();
+        let digests = self.messages().map(|message| {
+            bytes.clear();
+            Encoder(&mut bytes).message(message);
+            hasher.hash_one(&bytes)
+        });
+        digests.fold(0, u64::wrapping_add)
     }
 
     /// Reads a snapshot, all of it.

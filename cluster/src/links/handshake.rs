@@ -361,16 +361,26 @@ pub(super) mod tests {
     async fn what_is_no_greeting_ends_the_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        for noise in [
-            &b"GET / HTTP/1.1\r\n\r\n"[..],
-            b"NJLK\x01\0\x01\0\xff\xff\xff\xff",
-            b"NJLK\x09\0\x0a\0\x01\0\0\0x",
+        for (noise, told) in [
+            (&b"GET / HTTP/1.1\r\n\r\n"[..], "not the beginning"),
+            (b"NJLK\x01\0\x01\0\xff\xff\xff\xff", "a greeting of"),
+            (b"NJLK\x01\0\x01\0\x02\0\0\0\x09\x09", "cannot be read"),
+            (
+                b"NJLK\x09\0\x0a\0\x01\0\0\0x",
+                "speaks versions 9 to 10 of the link protocol",
+            ),
         ] {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(noise).await.unwrap();
             let (mut accepted, _) = listener.accept().await.unwrap();
             let opened = accept(&mut accepted, &Cookie::new("c"), hello("b", 2), false).await;
-            assert!(matches!(opened, Err(HandshakeError::Here(_))));
+            let here = opened.err().map(|error| error.to_string());
+            assert!(here.is_some_and(|here| here.contains(told)), "{told}");
+            // The other side hears the same.
+            drop(accepted);
+            let mut reply = Vec::new();
+            let _ = stream.read_to_end(&mut reply).await;
+            assert!(String::from_utf8_lossy(&reply).contains(told), "{told}");
         }
     }
 }

@@ -156,7 +156,15 @@ async fn serve(
                         drop(permit);
                     });
                 }
-                kind => links.local.received(&remote, kind, body, &answers),
+                kind => {
+                    if !links.local.received(&remote, kind, body, &answers) {
+                        let what = format!(
+                            "node {:?} sent a frame of kind {kind} that cannot be read",
+                            remote.node
+                        );
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+                    }
+                }
             }
         }
     };
@@ -166,4 +174,79 @@ async fn serve(
         _ = identity.changed() => Ok(()),
     };
     Ok(result?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+    use std::time::{Duration, Instant};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::links::handshake::tests::hello;
+    use crate::links::{Answer, Cookie, Hello, Link, Local};
+
+    /// Reads frames of kind 3 and no others.
+    struct Picky;
+
+    impl Local for Picky {
+        fn hello(&self) -> Hello {
+            hello("b", 2)
+        }
+
+        fn connected(&self, _: &Arc<Link>, _: &Hello) {}
+
+        fn accepted(&self, _: &Hello) {}
+
+        fn replied(&self, _: &Hello, _: u8, _: &[u8]) {}
+
+        fn request(self: Arc<Self>, _: Hello, body: Bytes) -> Answer {
+            Box::pin(async move { body.to_vec() })
+        }
+
+        fn received(&self, _: &Hello, kind: u8, _: Bytes, answers: &Answers) -> bool {
+            answers.send(kind, b"taken".to_vec());
+            kind == 3
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_cannot_be_read_ends_its_link_and_is_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let links = Links::new(Arc::new(Picky), Cookie::new("c"), None);
+        let listening = tokio::spawn(listen(listener, links.clone()));
+        for (kind, body, refused) in [
+            (3, &b"good"[..], 0),
+            (9, b"strange", 1),
+            (kind::REQUEST, b"short", 2),
+        ] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let cookie = Cookie::new("c");
+            let opened = handshake::dial(&mut stream, &cookie, hello("a", 1), false).await;
+            let mut opened = opened.unwrap();
+            let mut out = Vec::new();
+            opened.sealing.put(&mut out, kind, body);
+            opened.sealing.put(&mut out, kind::PING, b"");
+            stream.write_all(&out).await.unwrap();
+            let ends = async {
+                loop {
+                    match opened.opening.take(&mut stream).await {
+                        Ok((kind::PONG, _)) => return false,
+                        Ok(_) => {}
+                        Err(_) => return true,
+                    }
+                }
+            };
+            let ended = timeout(Duration::from_secs(10), ends).await.unwrap();
+            assert_eq!(ended, refused > 0, "kind {kind}");
+            let until = Instant::now() + Duration::from_secs(10);
+            while links.refused.load(Ordering::Relaxed) != refused {
+                assert!(Instant::now() < until, "kind {kind} is not counted");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        listening.abort();
+    }
 }

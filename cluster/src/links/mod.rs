@@ -103,8 +103,8 @@ pub(crate) trait Local: Send + Sync + 'static {
     /// A request of another node.
     fn request(self: Arc<Self>, from: Hello, body: Bytes) -> Answer;
 
-    /// Something that another node sent, in order.
-    fn received(&self, from: &Hello, kind: u8, body: Bytes, answers: &Answers);
+    /// Something that another node sent, in order. False if it cannot be read: the link ends.
+    fn received(&self, from: &Hello, kind: u8, body: Bytes, answers: &Answers) -> bool;
 }
 
 /// The links of a node.

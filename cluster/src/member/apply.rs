@@ -1,14 +1,17 @@
 //! Applying what the cluster committed to the groups of this node.
 
+use std::hash::BuildHasher;
 use std::io;
 use std::sync::atomic::Ordering;
 
+use foldhash::fast::FixedState;
 use nightjar_broker::shard::{CloseKind, Decoder, Effect, RetainedEntry, SessionEntry, Streams};
 
 use super::{Change, Event, Member, NodeEntry, parts};
 use crate::apply::{Scratch, apply_batch};
 use crate::inner::Core;
 use crate::meta::MetaEntry;
+use crate::node::Digests;
 use crate::pending::{Submission, Work};
 use crate::raft::{Proposal, State};
 use crate::store::owed;
@@ -126,6 +129,15 @@ impl Core {
 
     fn apply_nodes(&self, member: &Member, index: u64, entry: NodeEntry, scratch: &mut Scratch) {
         let here = member.number();
+        if let NodeEntry::Verify { nonce } = entry {
+            let groups = self.digests(member);
+            *member.digests.lock() = Some(Digests {
+                nonce,
+                index,
+                groups,
+            });
+            return;
+        }
         let before = member.nodes.read().clone();
         let change = member.nodes.write().apply(entry);
         let (gone, kind, now) = match &change {
@@ -179,6 +191,21 @@ impl Core {
         }
         member.release_held();
         member.tell(Event::Nodes(change));
+    }
+
+    /// A digest of each group, of the named values, and of the nodes.
+    fn digests(&self, member: &Member) -> Vec<u64> {
+        let sessions = self.sessions.iter();
+        let retained = self.retained.iter();
+        let of = |bytes: &[u8]| FixedState::default().hash_one(bytes);
+        let mut meta = Vec::new();
+        self.encode_group(self.groups.meta(), &mut meta);
+        let nodes = postcard::to_allocvec(&*member.nodes.read());
+        sessions
+            .map(|group| group.state.lock().shard.digest())
+            .chain(retained.map(|group| group.state.read().0.digest()))
+            .chain([of(&meta), of(&nodes.unwrap_or_default())])
+            .collect()
     }
 
     /// Sees to it that sessions without a connection are routed on one node. With `before`, only where that changed.

@@ -22,9 +22,10 @@ use tokio::sync::{Notify, mpsc};
 
 pub(crate) use flight::Flight;
 pub(crate) use nodes::{Change, NodeEntry, Nodes};
-pub(crate) use open::{Identity as MemberIdentity, Opened, raft_dir, write_mark};
+pub(crate) use open::{Identity as MemberIdentity, Opened, raft_dir, read_mark, write_mark};
 
 use crate::inner::Core;
+use crate::node::Digests;
 
 /// What the node's tasks are told of.
 #[derive(Debug)]
@@ -64,6 +65,8 @@ pub(crate) struct Member {
     held: Mutex<Vec<Held>>,
     /// Duties that this node, leading, has begun.
     doing: Mutex<HashSet<(u16, u64)>>,
+    /// Digests at the last entry that asked for them.
+    pub digests: Mutex<Option<Digests>>,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -81,6 +84,7 @@ impl Member {
             others: Mutex::default(),
             held: Mutex::default(),
             doing: Mutex::default(),
+            digests: Mutex::default(),
             events,
         }
     }

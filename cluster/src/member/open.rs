@@ -90,7 +90,8 @@ pub(crate) fn write_mark(dir: &Path, end: u64, sync: bool) -> Result<(), Error> 
         .map_err(Error::io(path, "the durable mark cannot be written"))
 }
 
-fn read_mark(dir: &Path) -> Result<u64, Error> {
+/// What [`write_mark`] wrote last; 0: nothing.
+pub(crate) fn read_mark(dir: &Path) -> Result<u64, Error> {
     let path = dir.join(RAFT_DIR).join(MARK);
     match fs::read(&path) {
         Ok(bytes) => Ok(checked(&bytes)

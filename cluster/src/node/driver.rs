@@ -21,6 +21,8 @@ const TICK: Duration = Duration::from_millis(100);
 const RESEND: Duration = Duration::from_secs(2);
 /// Pauses between two rounds of discovery: while this node looks for a cluster, and later.
 const DISCOVER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// So often nodes ask each other how they are.
+const LOADS: Duration = Duration::from_secs(1);
 /// So often the durable mark follows the log.
 const MARK: Duration = Duration::from_secs(1);
 /// A request about this node's own life may take so long.
@@ -76,7 +78,14 @@ pub(super) async fn upkeep(node: Arc<ClusterNode>) {
             let _ = tokio::task::spawn_blocking(move || log.note_mark()).await;
         }
     };
-    tokio::join!(discovery, mark);
+    let loads = async {
+        loop {
+            tokio::time::sleep(LOADS).await;
+            node.ask_loads().await;
+            node.keep_lead_elsewhere().await;
+        }
+    };
+    tokio::join!(discovery, mark, loads);
 }
 
 impl ClusterNode {

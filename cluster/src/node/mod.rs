@@ -3,16 +3,18 @@
 //! The state machine of the cluster decides who is up; this module renews this node's lease, proposes the end of
 //! those that are silent when it leads, and keeps clients out while the node may not serve.
 
+mod backup;
 mod discovery;
 mod driver;
 mod form;
 mod lead;
+mod operate;
 mod requests;
 mod status;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub(crate) use operate::Digests;
+pub use operate::{Move, Verdict};
 pub use status::{NodeStatus, Status};
 
 use crate::config::StoreConfig;
@@ -69,6 +73,11 @@ pub struct ClusterSettings {
     pub discovery: Option<Arc<dyn Discovery>>,
     /// A name and port towards which this node finds out its own address.
     pub towards: Option<String>,
+    /// Where MQTT clients reach this node, for those that other nodes send away; `None`: the host of its links and
+    /// [`ClusterNode::set_client_port`].
+    pub reference: Option<String>,
+    /// It votes and takes no clients.
+    pub witness: bool,
     /// A new cluster forms when so many nodes have found each other.
     pub expect: Option<u16>,
     /// Voters of consensus, the others learn.
@@ -171,6 +180,11 @@ pub struct ClusterNode {
     heard: Mutex<HashMap<String, Instant>>,
     init: AtomicBool,
     leaving: AtomicBool,
+    /// Its clients go elsewhere.
+    draining: AtomicBool,
+    /// Loads of the other nodes.
+    loads: Mutex<HashMap<u64, operate::Heard>>,
+    client_port: AtomicU16,
     /// One of these at a time.
     busy: AtomicBool,
     /// Why it is not further, in words.
@@ -242,6 +256,9 @@ impl ClusterNode {
             heard: Mutex::default(),
             init: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            loads: Mutex::default(),
+            client_port: AtomicU16::new(0),
             busy: AtomicBool::new(false),
             problem: Mutex::default(),
             phase: watch::Sender::new(phase),
@@ -423,6 +440,14 @@ impl Mesh for ClusterNode {
             Some(links) => self.forwards.send(links, self.instance, node, messages),
             None => Ticket::DONE,
         }
+    }
+
+    fn elsewhere(&self) -> Option<String> {
+        Self::elsewhere(self)
+    }
+
+    fn is_closed(&self) -> bool {
+        Self::is_closed(self)
     }
 }
 

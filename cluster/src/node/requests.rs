@@ -8,6 +8,7 @@ use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use serde::{Deserialize, Serialize};
 
+use super::operate::{Known, Load};
 use super::{ClusterNode, Phase};
 use crate::links::{Answer, Answers, Hello, Link, Local, kind};
 use crate::member::{NodeEntry, parts};
@@ -39,6 +40,14 @@ pub(super) enum Request {
     Leave { number: u64 },
     /// A node that is down is removed for good, by name or number.
     ForceLeave { node: String },
+    /// How is it there?
+    Load,
+    /// Sends so many clients elsewhere, so many each second.
+    Shed { count: u64, rate: u32 },
+    /// Commits the entry at which the nodes compare what they hold.
+    Verify { nonce: u64 },
+    /// What is held there at that entry, and known of routes.
+    Known { nonce: u64 },
 }
 
 /// An answer.
@@ -57,7 +66,11 @@ pub(super) enum Reply {
     Refused(String),
     /// Not now.
     Later(String),
+    Load(Load),
+    Known(Known),
 }
+
+const NO_LEADER: &str = "there is no leader: no majority of the voters is reachable";
 
 /// Addresses of nodes that dialed, at most.
 const HEARD: usize = 256;
@@ -78,9 +91,7 @@ impl ClusterNode {
         request: Request,
         patience: Duration,
     ) -> Result<Reply, String> {
-        let leader = self.leader().ok_or_else(|| {
-            "there is no leader: no majority of the voters is reachable".to_owned()
-        })?;
+        let leader = self.leader().ok_or_else(|| NO_LEADER.to_owned())?;
         if leader == self.member().number() {
             return Ok(self.serve(request).await);
         }
@@ -160,13 +171,24 @@ impl ClusterNode {
             sequence: 0,
             body: parts::of_nodes(entry),
         };
-        raft.client_write(proposal)
-            .await
-            .map(|_| ())
-            .map_err(|error| error.to_string())
+        match raft.client_write(proposal).await {
+            Ok(_) => Ok(()),
+            // Nobody leads, or somebody else does: it is asked again.
+            Err(error) if error.forward_to_leader().is_some() => Err(NO_LEADER.to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     pub(super) async fn serve(self: &Arc<Self>, request: Request) -> Reply {
+        match request {
+            Request::Load => return Reply::Load(self.load()),
+            Request::Known { nonce } => return Reply::Known(self.known(nonce)),
+            Request::Shed { count, rate } => {
+                self.begin_shed(count, rate);
+                return Reply::Ok;
+            }
+            _ => {}
+        }
         let leads = self.leader() == Some(self.member().number()) && self.member().number() != 0;
         if !leads {
             return Reply::NotLeader;
@@ -227,6 +249,8 @@ impl ClusterNode {
             }
             Request::Leave { number } => self.remove_node(number).await,
             Request::ForceLeave { node } => self.force_leave(&node).await,
+            Request::Verify { nonce } => done(self.mark_for_digests(nonce).await),
+            Request::Load | Request::Known { .. } | Request::Shed { .. } => Reply::Ok,
         }
     }
 
@@ -339,12 +363,14 @@ impl Local for ClusterNode {
         })
     }
 
-    fn received(&self, from: &Hello, kind: u8, body: Bytes, answers: &Answers) {
+    fn received(&self, from: &Hello, kind: u8, body: Bytes, answers: &Answers) -> bool {
         if from.number == 0 || self.phase() == Phase::Left {
-            return;
+            return true;
         }
-        let Some(broker) = self.broker() else { return };
-        let good = match kind {
+        let Some(broker) = self.broker() else {
+            return true;
+        };
+        match kind {
             kind::PROPOSE => match postcard::from_bytes::<Proposal>(&body) {
                 Ok(proposal) => {
                     self.take_proposal(proposal);
@@ -366,9 +392,6 @@ impl Local for ClusterNode {
                 None => false,
             },
             _ => false,
-        };
-        if !good {
-            tracing::warn!(node = %from.node, kind, "a frame that cannot be read");
         }
     }
 }

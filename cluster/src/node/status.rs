@@ -1,5 +1,6 @@
 //! What `cluster status` shows, and the commands of an operator.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,8 +10,12 @@ use openraft::async_runtime::watch::WatchReceiver;
 use serde::Serialize;
 
 use super::requests::{Reply, Request};
-use super::{ClusterNode, Phase};
+use super::{ClusterNode, LEASE, Phase};
 use crate::routes::RouteStatus;
+
+/// Clients that a node which leaves sends away each second, and how long it does so before it closes the rest.
+const LEAVE_RATE: u32 = 500;
+const LEAVE_DRAIN: Duration = Duration::from_secs(30);
 
 /// One node of the cluster as this node sees it.
 #[derive(Debug, Clone, Serialize)]
@@ -29,6 +34,16 @@ pub struct NodeStatus {
     pub since: u64,
     /// leader, voter, learner, or none.
     pub role: &'static str,
+    /// Its version, if it said so.
+    pub version: Option<String>,
+    /// Its connections, as last heard.
+    pub clients: Option<u64>,
+    /// It takes no clients: it drains, or is a witness.
+    pub closed: Option<bool>,
+    /// What clients are told that are sent there.
+    pub reference: Option<String>,
+    /// Milliseconds until its lease ends if it is not heard again; known to the leader alone.
+    pub lease: Option<u64>,
     /// This node's link to it: self, up, or why not.
     pub link: String,
     /// Bytes that wait for it.
@@ -54,7 +69,7 @@ pub struct Status {
     pub problem: Option<String>,
     /// Number of the leader.
     pub leader: Option<u64>,
-    /// A majority of the voters is up.
+    /// A majority of the voters is up and can be reached from here.
     pub quorum: bool,
     /// Term of consensus.
     pub term: u64,
@@ -76,6 +91,10 @@ pub struct Status {
     pub dropped: u64,
     /// Links that were refused, and frames that were not what they should be.
     pub refused: u64,
+    /// Its clients go elsewhere.
+    pub draining: bool,
+    /// Why discovery finds no nodes.
+    pub discovery: Option<String>,
 }
 
 impl ClusterNode {
@@ -110,6 +129,22 @@ impl ClusterNode {
             refused: self
                 .links()
                 .map_or(0, |links| links.refused.load(Ordering::Relaxed)),
+            draining: self.draining.load(Ordering::Acquire),
+            discovery: self.lost.lock().clone(),
+        };
+        let mut loads = self.loads();
+        loads.insert(here, self.load());
+        let leases: HashMap<u64, Instant> = {
+            let leases = self.leases.lock();
+            let since = leases.since.into_iter();
+            since
+                .flat_map(|since| {
+                    let heard = |number: &u64| leases.heard.get(number).copied();
+                    let up = nodes.nodes.iter().filter(|(_, node)| node.up);
+                    up.map(move |(number, _)| (*number, heard(number).unwrap_or(since).max(since)))
+                        .collect::<Vec<_>>()
+                })
+                .collect()
         };
         let raft = self.raft();
         let metrics = raft
@@ -121,7 +156,13 @@ impl ClusterNode {
             status.term = metrics.current_term;
             status.last = metrics.last_log_index.unwrap_or(0);
             voters = metrics.membership_config.membership().voter_ids().collect();
-            let up = voters.iter().filter(|voter| nodes.is_up(**voter)).count();
+            // Without a majority nobody can say that a node is down: what counts is who can be reached.
+            let reached =
+                |voter: &u64| *voter == here || links.iter().any(|link| link.is_to(*voter));
+            let up = voters
+                .iter()
+                .filter(|voter| nodes.is_up(**voter) && reached(voter))
+                .count();
             status.quorum = up * 2 > voters.len();
         }
         for (number, node) in &nodes.nodes {
@@ -139,8 +180,20 @@ impl ClusterNode {
                 let matched = metrics.replication.as_ref()?.get(number)?.as_ref();
                 Some(status.last.saturating_sub(matched.map_or(0, |id| id.index)))
             });
+            let load = loads.get(number);
+            let lease = leases.get(number).map(|heard| {
+                let end = *heard + LEASE;
+                end.saturating_duration_since(Instant::now()).as_millis() as u64
+            });
             status.nodes.push(NodeStatus {
                 number: *number,
+                version: load.map(|load| load.version.clone()),
+                clients: load.map(|load| load.clients),
+                closed: load.map(|load| load.closed),
+                reference: load
+                    .map(|load| load.reference.clone())
+                    .filter(|reference| !reference.is_empty()),
+                lease,
                 name: node.name.clone(),
                 address: node.address.clone(),
                 up: node.up,
@@ -181,6 +234,13 @@ impl ClusterNode {
             return Err("this node is the only one of its cluster".to_owned());
         }
         if let Some(broker) = self.broker() {
+            // Clients move at a pace that the others bear, if there is somewhere to go.
+            if self.drain(LEAVE_RATE).await.is_ok() {
+                let until = Instant::now() + LEAVE_DRAIN;
+                while broker.connected() > 0 && Instant::now() < until {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
             self.member().serving.store(false, Ordering::Release);
             broker.close_all(ReasonCode::ServerMoved);
         }

@@ -29,7 +29,7 @@ const COMMITTED: &[u8] = b"committed";
 const PURGED: &[u8] = b"purged";
 
 /// Bytes of an entry's index before it.
-const HEAD: usize = 8;
+pub(crate) const HEAD: usize = 8;
 /// Entries that are kept in memory for followers that keep up, in bytes.
 const CACHE: usize = 16 << 20;
 /// Entries handed out at once, in bytes: what fits one message to a follower well.

@@ -13,7 +13,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use log::LogStore;
+pub(crate) use log::{HEAD, LogStore};
 pub(crate) use machine::Machine;
 pub(crate) use network::{Incoming, Network, Rpc, answer};
 pub(crate) use snapshot::{State, load};

@@ -202,9 +202,11 @@ impl Connection {
 
     /// Appends DISCONNECT; without a reason string if the client takes no packet that large [MQTT-3.14.2-3].
     fn encode_disconnect(&self, code: ReasonCode, why: &str, output: &mut Vec<u8>) {
+        let reference = self.session.broker().server_reference(code);
         for reason_string in [self.terms.problem_information.then_some(why), None] {
             let properties = DisconnectProperties {
                 reason_string,
+                server_reference: reference.as_deref(),
                 ..DisconnectProperties::default()
             };
             let disconnect = Packet::Disconnect(Disconnect {
@@ -547,7 +549,9 @@ fn by_signal(signal: &Signal, will_restart_grace: u32) -> End {
             let mut end = End::by_server(*code, Counter::DisconnectsServer, code.as_str());
             if matches!(
                 code,
-                ReasonCode::ServerShuttingDown | ReasonCode::UseAnotherServer
+                ReasonCode::ServerShuttingDown
+                    | ReasonCode::UseAnotherServer
+                    | ReasonCode::ServerMoved
             ) {
                 end.kind = CloseKind::Restart(will_restart_grace);
             }

@@ -92,7 +92,7 @@ pub async fn run(
                 metrics.count(Counter::ConnectsRefused);
                 log(&accepted, None, &refusal);
                 if let Some(version) = peek_connect_version(&input) {
-                    tell(&mut accepted.transport, version, u32::MAX, &refusal).await;
+                    tell(&mut accepted.transport, version, u32::MAX, &refusal, None).await;
                 }
                 close(&mut accepted.transport).await;
             }
@@ -168,7 +168,9 @@ pub async fn run(
             log(&accepted, Some(connect.client_id), &refusal);
             observe_refused(&shared, &accepted, connect.client_id, &refusal);
             let max = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
-            tell(&mut accepted.transport, version, max, &refusal).await;
+            let reference = shared.broker.server_reference(refusal.code);
+            let reference = reference.as_deref();
+            tell(&mut accepted.transport, version, max, &refusal, reference).await;
             close(&mut accepted.transport).await;
             None
         }
@@ -747,7 +749,13 @@ const MAX_AUTH_STEPS: usize = 16;
 
 /// Answers a refused CONNECT [MQTT-3.2.2-6]; without a reason string if the client takes no packet that large
 /// [MQTT-3.2.2-19].
-async fn tell(transport: &mut Transport, version: ProtocolVersion, max: u32, refusal: &Refusal) {
+async fn tell(
+    transport: &mut Transport,
+    version: ProtocolVersion,
+    max: u32,
+    refusal: &Refusal,
+    reference: Option<&str>,
+) {
     let mut output = Vec::new();
     if version.is_v5() {
         let hidden = matches!(
@@ -757,6 +765,7 @@ async fn tell(transport: &mut Transport, version: ProtocolVersion, max: u32, ref
         for reason_string in [(!hidden).then_some(&*refusal.why), None] {
             let mut connack = Connack::new(false, refusal.code);
             connack.properties.reason_string = reason_string;
+            connack.properties.server_reference = reference;
             let connack = Packet::Connack(Box::new(connack));
             if connack
                 .encoded_len(version)

@@ -25,6 +25,23 @@ pub enum Cluster {
         #[arg(value_name = "HOST:PORT")]
         address: String,
     },
+    /// Send this node's clients to other nodes and take no more; it goes on as a replica
+    Drain {
+        /// Clients each second
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        rate: u32,
+        /// Take clients again
+        #[arg(long, conflicts_with = "rate")]
+        stop: bool,
+    },
+    /// Even out the clients of all nodes: those with more than the mean send some away
+    Rebalance {
+        /// Clients that each node sends away each second
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        rate: u32,
+    },
+    /// Compare what all nodes hold, and what they know of each other's routes
+    Verify,
     /// Leave the cluster for good
     Leave,
     /// Remove a node that is down and will not come back
@@ -43,6 +60,10 @@ impl Command {
             Cluster::Status => Ask::new("cluster status", json!({})),
             Cluster::Init => Ask::new("cluster init", json!({})),
             Cluster::Join { address } => Ask::new("cluster join", json!({ "address": address })),
+            Cluster::Drain { stop: true, .. } => Ask::new("cluster drain", json!({ "stop": true })),
+            Cluster::Drain { rate, .. } => Ask::new("cluster drain", json!({ "rate": rate })),
+            Cluster::Rebalance { rate } => Ask::new("cluster rebalance", json!({ "rate": rate })),
+            Cluster::Verify => Ask::new("cluster verify", json!({})),
             Cluster::Leave => Ask::new("cluster leave", json!({}))
                 .destroys("this node's place in its cluster: its number is never used again"),
             Cluster::ForceLeave { node } => {

@@ -17,6 +17,8 @@ pub struct Cluster {
     pub bind: BindAddr,
     /// Host and port told to others.
     pub advertise: Option<String>,
+    /// Where clients reach this node.
+    pub server_reference: Option<String>,
     /// UDP address of gossip.
     pub gossip_bind: BindAddr,
     /// How nodes find each other.

@@ -25,6 +25,19 @@ pub struct Listeners {
     pub mqttsn: BTreeMap<String, MqttSnListener>,
 }
 
+impl Listeners {
+    /// No client gets in.
+    pub fn clear(&mut self) {
+        *self = Self {
+            tcp: BTreeMap::new(),
+            tls: BTreeMap::new(),
+            ws: BTreeMap::new(),
+            wss: BTreeMap::new(),
+            mqttsn: BTreeMap::new(),
+        };
+    }
+}
+
 /// `[listeners.tcp.<name>]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TcpListener {

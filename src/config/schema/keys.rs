@@ -797,6 +797,13 @@ pub(super) const CLUSTER: &[Key] = &[
         "Address told to other nodes; unset: the address of the interface that reaches them.",
     ),
     restart(
+        "server_reference",
+        HostPort,
+        Unset("\"mqtt1.example.com:1883\""),
+        "What clients of 5.0 are told that other nodes send here (Server Reference).\n\
+         Unset: the host of cluster.advertise and the port of the first TCP listener.",
+    ),
+    restart(
         "gossip_bind",
         Addr,
         Is("\"0.0.0.0:4369\""),

@@ -1,5 +1,6 @@
 //! What the HTTP API asks of this node: [`nightjar_api::Host`] over [`Node`].
 
+mod cluster;
 mod listeners;
 mod others;
 mod sensors;
@@ -309,6 +310,9 @@ impl Host for NodeHost {
 
     fn extra_metrics(&self, out: &mut String) {
         sensors::metrics(&self.0, out);
+        if let Some(node) = &self.0.cluster {
+            cluster::metrics(node, out);
+        }
     }
 
     fn mqttsn(&self, what: &str, client_id: Option<&str>) -> Option<Vec<Value>> {

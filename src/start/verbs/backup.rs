@@ -33,13 +33,21 @@ impl CtlVerb for Backup {
                     "file must be an absolute path",
                 ));
             };
-            let Store::Log(store) = &*self.0 else {
-                let why = "durability is \"memory\": there is nothing to back up";
-                return Err(CtlError::new(ErrorCode::Refused, why)
-                    .help("set durability to \"sync\" or \"async\" and restart"));
+            let mut work = match &*self.0 {
+                Store::Log(store) => {
+                    let store = store.clone();
+                    tokio::task::spawn_blocking(move || store.backup(&file))
+                }
+                Store::Cluster(_, node) => {
+                    let node = node.clone();
+                    tokio::spawn(async move { node.backup(file).await })
+                }
+                Store::Memory(_) => {
+                    let why = "durability is \"memory\": there is nothing to back up";
+                    return Err(CtlError::new(ErrorCode::Refused, why)
+                        .help("set durability to \"sync\" or \"async\" and restart"));
+                }
             };
-            let store = store.clone();
-            let mut work = tokio::task::spawn_blocking(move || store.backup(&file));
             let done = loop {
                 match tokio::time::timeout(SIGN_OF_LIFE, &mut work).await {
                     Ok(done) => break done,

@@ -1,19 +1,71 @@
 //! `cluster ...`: this node's place in a cluster.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nightjar_cluster::ClusterNode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::args::read;
-use crate::ctl::{CtlError, ErrorCode, Registry};
+use crate::ctl::{CtlError, CtlVerb, ErrorCode, Registry, Rows, VerbFuture};
 use crate::start::Node;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Join {
     address: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Drain {
+    #[serde(default = "rate")]
+    rate: u32,
+    #[serde(default)]
+    stop: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rebalance {
+    #[serde(default = "rate")]
+    rate: u32,
+}
+
+/// Clients that move each second unless it is said.
+const fn rate() -> u32 {
+    100
+}
+
+/// So often whoever drains a node hears how many clients are left.
+const PROGRESS: Duration = Duration::from_secs(2);
+
+struct DrainVerb(Arc<Node>);
+
+impl CtlVerb for DrainVerb {
+    fn run<'a>(&'a self, args: Value, rows: &'a mut Rows<'_>) -> VerbFuture<'a> {
+        Box::pin(async move {
+            let args: Drain = read(args)?;
+            let cluster = cluster(&self.0)?;
+            if args.stop {
+                cluster.end_drain();
+                return Ok(json!({ "draining": false }));
+            }
+            cluster.drain(args.rate).await.map_err(refused)?;
+            let mut told = Instant::now();
+            while self.0.broker.connected() > 0 && cluster.is_closed() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                if told.elapsed() >= PROGRESS {
+                    told = Instant::now();
+                    rows.row(&json!({ "clients": self.0.broker.connected() }))
+                        .await?;
+                    rows.flush().await?;
+                }
+            }
+            Ok(json!({ "draining": cluster.is_closed(), "clients": self.0.broker.connected() }))
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -67,6 +119,41 @@ pub fn add(registry: &mut Registry, node: &Arc<Node>) {
         });
         async { joined }
     });
+    registry.add(
+        "cluster drain",
+        "send this node's clients elsewhere and take no more",
+        DrainVerb(node.clone()),
+    );
+    let it = node.clone();
+    registry.add_fn(
+        "cluster rebalance",
+        "even out the clients of all nodes",
+        move |args| {
+            let found = cluster(&it);
+            async move {
+                let args: Rebalance = read(args)?;
+                let moves = found?.rebalance(args.rate).await.map_err(refused)?;
+                Ok::<Value, CtlError>(json!({ "nodes": moves }))
+            }
+        },
+    );
+    let it = node.clone();
+    registry.add_fn(
+        "cluster verify",
+        "compare what all nodes hold and know",
+        move |_| {
+            let found = cluster(&it);
+            async move {
+                let verdict = found?.verify().await.map_err(refused)?;
+                if verdict.differences.is_empty() {
+                    return Ok(json!(verdict));
+                }
+                let help = "restart the node that differs from the others with an empty data directory; see docs/cluster.md";
+                let what = verdict.differences.join("; ");
+                Err(CtlError::new(ErrorCode::Failed, what).help(help))
+            }
+        },
+    );
     let it = node.clone();
     registry.add_fn("cluster leave", "leave the cluster for good", move |_| {
         let found = cluster(&it);
