@@ -161,6 +161,9 @@ impl Client {
 
     /// CONNECT came, from this path.
     pub fn on_connect(&mut self, cx: &mut Cx<'_>, path: &Path, connect: &Connect<'_>, raw: &[u8]) {
+        if cx.traced.is_some() {
+            cx.trace_received(path, &Message::Connect(*connect), None);
+        }
         let this = LastConnect {
             hash: NonZeroU64::new(cx.gateway.hash(raw)).unwrap_or(NonZeroU64::MIN),
             at: cx.now,
@@ -230,6 +233,12 @@ impl Client {
 
     /// PINGREQ with the client id came, from this path.
     pub fn on_wake(&mut self, cx: &mut Cx<'_>, path: &Path, raw: &[u8]) {
+        if cx.traced.is_some() {
+            let message = Message::PingReq {
+                client_id: Some(&self.id),
+            };
+            cx.trace_received(path, &message, None);
+        }
         if !self.link.admits(cx.settings(), path) {
             cx.count(Counted::AddressChangesRefused);
             cx.gateway.stranger(cx.now, cx.turn, path);
@@ -275,6 +284,13 @@ impl Client {
     pub fn receive(&mut self, cx: &mut Cx<'_>, message: Message<'_>, raw: &[u8]) {
         self.heard();
         self.link.heard(raw.len());
+        if cx.traced.is_some() {
+            let topic = match (&message, &self.phase) {
+                (Message::Publish(it), Phase::Live(live)) => live.topic_for_trace(cx, it.topic),
+                _ => None,
+            };
+            cx.trace_received(&self.link.path, &message, topic.as_deref());
+        }
         match &mut self.phase {
             Phase::Live(live) => {
                 live.last_heard = cx.now;

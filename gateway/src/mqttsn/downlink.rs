@@ -316,6 +316,9 @@ impl Live {
             .counts
             .sent
             .fetch_add(1, Ordering::Relaxed);
+        if cx.traced.is_some() {
+            cx.about = Some(held.delivery.message.topic().clone());
+        }
         if held.id == 0 {
             link.send(cx, Message::Publish(wire_publish(&held, topic, 0)));
             return;
@@ -626,6 +629,9 @@ impl Live {
                 ..
             } => {
                 held.dup = true;
+                if cx.traced.is_some() {
+                    cx.about = Some(held.delivery.message.topic().clone());
+                }
                 let message = Message::Publish(wire_publish(held, *topic, *msg_id));
                 send_again(link, cx, message);
             }

@@ -10,7 +10,8 @@ use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use nightjar_broker::shard::SessionEntry;
 use nightjar_broker::{Broker, Counter, PublishBatch, Timestamp};
-use nightjar_mqttsn::{Connect, Frame, GwInfo, Message, PROTOCOL_ID, QoS, ReturnCode};
+use nightjar_mqtt::TopicName;
+use nightjar_mqttsn::{Connect, Frame, Message, PROTOCOL_ID, QoS, ReturnCode};
 use parking_lot::Mutex;
 
 use super::bucket::{Bucket, Buckets};
@@ -75,6 +76,10 @@ pub(super) struct Cx<'a> {
     pub gateway: &'a Gateway,
     pub now: Timestamp,
     pub turn: &'a mut Turn,
+    /// The client's identifier, while anything is traced.
+    pub traced: Option<Arc<str>>,
+    /// The topic of what is sent next, while anything is traced.
+    pub about: Option<TopicName>,
     home: Home,
     generation: u32,
     random: &'a mut Random,
@@ -108,6 +113,9 @@ impl Cx<'_> {
 
     /// Sends a message; the octets of its datagram.
     pub fn send(&mut self, path: &Path, message: Message<'_>) -> usize {
+        if self.traced.is_some() {
+            self.trace_sent(path, &message);
+        }
         self.turn.out.push(path, message)
     }
 
@@ -367,27 +375,6 @@ impl Gateway {
         }
     }
 
-    fn search(&self, now: Timestamp, turn: &mut Turn, from: Path, group: Option<SocketAddr>) {
-        if !self.admits_reply(&from, now) {
-            self.counters.count(Counted::StrangersLimited);
-            return;
-        }
-        self.counters.count(Counted::Searches);
-        let answer = Message::GwInfo(GwInfo {
-            gw_id: self.settings.gateway_id,
-            gw_add: &[],
-        });
-        let to = match group {
-            Some(group) => Path {
-                peer: group,
-                local: None,
-                ..from
-            },
-            None => from,
-        };
-        turn.out.push(&to, answer);
-    }
-
     fn connect(
         &self,
         now: Timestamp,
@@ -552,6 +539,8 @@ impl Gateway {
             gateway: self,
             now,
             turn,
+            traced: self.traced(&id),
+            about: None,
             home,
             generation,
             random: &mut place.random,
@@ -593,6 +582,8 @@ impl Gateway {
             gateway: self,
             now,
             turn,
+            traced: self.traced(&client.id),
+            about: None,
             home,
             generation: slot.generation,
             random: &mut shard.random,
@@ -602,6 +593,12 @@ impl Gateway {
         drop(guard);
         self.displace(turn);
         Some(result)
+    }
+
+    #[inline]
+    fn traced(&self, client_id: &Arc<str>) -> Option<Arc<str>> {
+        let active = self.broker.tracer().is_active();
+        active.then(|| client_id.clone())
     }
 
     /// Ends a go with a client: it is forgotten, or found by its address and its deadline again.

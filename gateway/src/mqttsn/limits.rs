@@ -1,7 +1,9 @@
 //! What strangers and sources may do, and how often.
 
+use std::net::SocketAddr;
+
 use nightjar_broker::Timestamp;
-use nightjar_mqttsn::Message;
+use nightjar_mqttsn::{GwInfo, Message};
 use parking_lot::Mutex;
 
 use super::bucket::Buckets;
@@ -54,5 +56,33 @@ impl Gateway {
         } else {
             self.counters().count(Counted::StrangersLimited);
         }
+    }
+
+    /// SEARCHGW (section 6.1): GWINFO where it came from, or to the group it was sent to.
+    pub(super) fn search(
+        &self,
+        now: Timestamp,
+        turn: &mut Turn,
+        from: Path,
+        group: Option<SocketAddr>,
+    ) {
+        if !self.admits_reply(&from, now) {
+            self.counters().count(Counted::StrangersLimited);
+            return;
+        }
+        self.counters().count(Counted::Searches);
+        let answer = Message::GwInfo(GwInfo {
+            gw_id: self.settings().gateway_id,
+            gw_add: &[],
+        });
+        let to = match group {
+            Some(group) => Path {
+                peer: group,
+                local: None,
+                ..from
+            },
+            None => from,
+        };
+        turn.out.push(&to, answer);
     }
 }

@@ -69,6 +69,7 @@ mod taken;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod trace;
 mod uplink;
 mod view;
 mod wheel;

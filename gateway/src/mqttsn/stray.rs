@@ -53,6 +53,15 @@ impl Gateway {
             return;
         };
         let topic = message.topic().clone();
+        let tracer = self.broker().tracer();
+        if tracer.is_active() {
+            let client_id = id.as_deref().unwrap_or_default();
+            let text = format_args!(
+                "PUBLISH received: {topic}, QoS -1, {} bytes",
+                publish.data.len()
+            );
+            tracer.line(client_id, Some(from.peer), Some(&topic), text, now);
+        }
         let action = Action::Publish {
             topic: &topic,
             qos: message.qos(),
