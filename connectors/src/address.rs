@@ -1,6 +1,15 @@
-//! `host:port` of the configuration.
+//! `host:port` of the configuration, and what is connected there.
 
 use crate::ConnectorError;
+
+/// A connection, with TLS or without.
+#[cfg(any(feature = "redis", feature = "mongodb", feature = "ldap"))]
+pub(crate) trait Stream:
+    tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin
+{
+}
+#[cfg(any(feature = "redis", feature = "mongodb", feature = "ldap"))]
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Host and port; an IPv6 address stands in brackets, which are taken off.
 pub(crate) fn host_and_port(server: &str) -> Result<(&str, u16), ConnectorError> {
@@ -22,7 +31,7 @@ pub(crate) fn host_and_port(server: &str) -> Result<(&str, u16), ConnectorError>
 }
 
 /// The host alone.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "mongodb", feature = "ldap"))]
 pub(crate) fn host(server: &str) -> Result<&str, ConnectorError> {
     host_and_port(server).map(|(host, _)| host)
 }

@@ -15,10 +15,17 @@ pub mod builtin;
 pub mod discovery;
 mod encoding;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "jwt")]
 pub mod jwt;
+#[cfg(feature = "ldap")]
+pub mod ldap;
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
 #[cfg(feature = "password")]
 pub mod password;
 #[cfg(feature = "redis")]
@@ -30,7 +37,13 @@ mod rules_json;
 pub mod scram;
 #[cfg(feature = "sql")]
 pub mod sql;
-#[cfg(any(feature = "http", feature = "jwt", feature = "redis"))]
+#[cfg(any(
+    feature = "http",
+    feature = "jwt",
+    feature = "redis",
+    feature = "mongodb",
+    feature = "ldap"
+))]
 mod template;
 #[cfg(test)]
 mod testing;
@@ -54,6 +67,8 @@ pub const KINDS: &[(&str, bool)] = &[
     ("mysql", cfg!(feature = "mysql")),
     ("postgres", cfg!(feature = "postgres")),
     ("redis", cfg!(feature = "redis")),
+    ("mongodb", cfg!(feature = "mongodb")),
+    ("ldap", cfg!(feature = "ldap")),
     ("x509", true),
     ("scram", true),
 ];

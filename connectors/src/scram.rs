@@ -265,6 +265,17 @@ fn prepare(text: &str) -> std::borrow::Cow<'_, str> {
 
 /// The keys of a password; `None` if the iterations are out of bounds. Slow on purpose.
 pub fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Option<ScramKeys> {
+    let salted = salted(password, salt, iterations)?;
+    Some(ScramKeys {
+        salt: salt.to_vec(),
+        iterations,
+        stored_key: sha256(&sign(&salted, b"Client Key")),
+        server_key: sign(&salted, b"Server Key"),
+    })
+}
+
+/// SaltedPassword of RFC 5802 section 3; `None` if the iterations are out of bounds. Slow on purpose.
+pub(crate) fn salted(password: &[u8], salt: &[u8], iterations: u32) -> Option<[u8; 32]> {
     let rounds = NonZeroU32::new(iterations).filter(|n| n.get() <= MAX_ITERATIONS)?;
     let prepared = std::str::from_utf8(password).ok().map(prepare);
     let password = prepared.as_deref().map_or(password, str::as_bytes);
@@ -276,12 +287,7 @@ pub fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Option<ScramKeys
         password,
         &mut salted,
     );
-    Some(ScramKeys {
-        salt: salt.to_vec(),
-        iterations,
-        stored_key: sha256(&sign(&salted, b"Client Key")),
-        server_key: sign(&salted, b"Server Key"),
-    })
+    Some(salted)
 }
 
 /// Makes the keys of a new password with 16 bytes of salt.
@@ -330,14 +336,14 @@ pub fn parse_keys(text: &str) -> Option<ScramKeys> {
         })
 }
 
-fn sign(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+pub(crate) fn sign(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message);
     let mut out = [0; 32];
     out.copy_from_slice(tag.as_ref());
     out
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
     out

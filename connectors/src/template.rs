@@ -51,7 +51,12 @@ impl Template {
     ///
     /// # Errors
     /// Expected and got, if a placeholder is unknown or not closed.
-    #[cfg(any(feature = "jwt", feature = "redis"))]
+    #[cfg(any(
+        feature = "jwt",
+        feature = "redis",
+        feature = "mongodb",
+        feature = "ldap"
+    ))]
     pub fn client(text: &str) -> Result<Self, String> {
         Self::with(text, &NAMES[..CLIENT])
     }
@@ -103,13 +108,33 @@ impl Template {
     }
 
     /// The text with its values; `None` if one is missing.
-    #[cfg(any(feature = "jwt", feature = "redis"))]
+    #[cfg(any(
+        feature = "jwt",
+        feature = "redis",
+        feature = "mongodb",
+        feature = "ldap"
+    ))]
     pub(crate) fn render(&self, values: &Values<'_>) -> Option<String> {
+        self.render_escaped(values, |value, text| text.push_str(value))
+    }
+
+    /// As [`Self::render`], each value changed on its way in so that it stays a value.
+    #[cfg(any(
+        feature = "jwt",
+        feature = "redis",
+        feature = "mongodb",
+        feature = "ldap"
+    ))]
+    pub(crate) fn render_escaped(
+        &self,
+        values: &Values<'_>,
+        escape: impl Fn(&str, &mut String),
+    ) -> Option<String> {
         let mut text = String::new();
         for part in &self.0 {
             match part {
                 Part::Text(part) => text.push_str(part),
-                Part::Value(name) => text.push_str(&values.get(*name)?),
+                Part::Value(name) => escape(&values.get(*name)?, &mut text),
             }
         }
         Some(text)
@@ -131,6 +156,17 @@ impl Template {
         }
         text
     }
+}
+
+/// The text with `%u` and the other short forms written out: where a percent sign has no other use, they may stand within
+/// a longer text.
+#[cfg(any(feature = "redis", feature = "mongodb", feature = "ldap"))]
+pub(crate) fn long_names(text: &str) -> String {
+    NAMES[..CLIENT]
+        .iter()
+        .fold(text.to_owned(), |text, (_, name, letter)| {
+            text.replace(&format!("%{letter}"), &format!("${{{name}}}"))
+        })
 }
 
 /// What placeholders stand for in one question.
@@ -188,7 +224,15 @@ impl<'a> Values<'a> {
     }
 }
 
-#[cfg(all(test, any(feature = "jwt", feature = "redis")))]
+#[cfg(all(
+    test,
+    any(
+        feature = "jwt",
+        feature = "redis",
+        feature = "mongodb",
+        feature = "ldap"
+    )
+))]
 mod tests {
     use super::*;
 

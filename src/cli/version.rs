@@ -20,6 +20,10 @@ pub const KINDS: &[(&str, &str)] = &[
     ("auth", "postgres"),
     #[cfg(feature = "redis")]
     ("auth", "redis"),
+    #[cfg(feature = "mongodb")]
+    ("auth", "mongodb"),
+    #[cfg(feature = "ldap")]
+    ("auth", "ldap"),
     ("auth", "x509"),
     ("auth", "scram"),
     ("acl", "file"),
@@ -32,6 +36,8 @@ pub const KINDS: &[(&str, &str)] = &[
     ("acl", "postgres"),
     #[cfg(feature = "redis")]
     ("acl", "redis"),
+    #[cfg(feature = "mongodb")]
+    ("acl", "mongodb"),
 ];
 
 /// Keys that are read and checked, and that this build does not act on: whoever sets one is told. A key here stands

@@ -113,6 +113,10 @@ pub fn chain(
             Kind::Postgres(it) => backends::postgres_auth(&entry, it, hashing.pool(loaded)),
             #[cfg(feature = "redis")]
             Kind::Redis(it) => backends::redis_auth(&entry, it, hashing.pool(loaded)),
+            #[cfg(feature = "mongodb")]
+            Kind::MongoDb(it) => backends::mongodb_auth(&entry, it, hashing.pool(loaded)),
+            #[cfg(feature = "ldap")]
+            Kind::Ldap(it) => backends::ldap_auth(&entry, it, hashing.pool(loaded)),
             Kind::X509(it) => Ok(x509(it)),
             Kind::Scram(it) if scram.is_none() => {
                 scram = Some((entry, it));
@@ -122,6 +126,7 @@ pub fn chain(
                 .problem("", "there is a scram entry already")
                 .help("one entry serves all users of the chain: remove this one")),
             // Not compiled in, which is among the problems.
+            #[allow(unreachable_patterns, reason = "a build with every kind has none left")]
             _ => continue,
         };
         match made {
@@ -177,7 +182,10 @@ pub fn sources(loaded: &Loaded, kept: &Kept) -> Result<Sources, Vec<Problem>> {
             AclSource::Postgres(it) => backends::postgres_acl(&entry, it),
             #[cfg(feature = "redis")]
             AclSource::Redis(it) => backends::redis_acl(&entry, it),
+            #[cfg(feature = "mongodb")]
+            AclSource::MongoDb(it) => backends::mongodb_acl(&entry, it),
             // Not compiled in, which is among the problems.
+            #[allow(unreachable_patterns, reason = "a build with every kind has none left")]
             _ => continue,
         };
         match made {

@@ -11,7 +11,7 @@ part_instructions() {
         return
     fi
     if [ ! -x "$target/release/nightjar-instructions" ] &&
-        ! run cargo build --release --workspace --bins; then
+        ! run cargo build --release "${all[@]}" --bins; then
         fail instructions "the release build failed"
         return
     fi

@@ -17,7 +17,7 @@ part_docker() {
         skip docker "python3 is not installed"
         return
     fi
-    if ! run cargo build --release --workspace --bins; then
+    if ! run cargo build --release "${all[@]}" --bins; then
         fail docker "the release build failed"
         return
     fi

@@ -9,7 +9,7 @@ part_docker-cluster() {
         skip docker/cluster "python3 is not installed"
         return
     fi
-    if ! run cargo build --release --workspace --bins; then
+    if ! run cargo build --release "${all[@]}" --bins; then
         fail docker/cluster "the release build failed"
         return
     fi

@@ -19,7 +19,7 @@ part_packages() {
         skip packages "cargo-deb is not installed (cargo install --locked cargo-deb)"
         return
     fi
-    check "release build" cargo build --release --workspace --bins
+    check "release build" cargo build --release "${all[@]}" --bins
     check "cargo deb" cargo deb --no-build --output "$scratch/nightjar.deb"
     run timeout 600 python3 tests/packages/run.py --deb "$scratch/nightjar.deb" --target "$target"
     count_script packages $?

@@ -57,6 +57,11 @@ def sql_in_user_names(binary):
     backends.sql_injection(binary)
 
 
+@case
+def ldap_filters_in_user_names(binary):
+    backends.filter_injection(binary)
+
+
 class Service(http.server.BaseHTTPRequestHandler):
     """Lets in ann and probe with the password secret, and remembers every request."""
 

@@ -61,7 +61,7 @@ impl HttpAuth {
     }
 }
 
-fn grant(fields: &Map<String, Value>) -> Result<Grant, String> {
+pub(super) fn grant(fields: &Map<String, Value>) -> Result<Grant, String> {
     let superuser = match fields.get("is_superuser") {
         None => false,
         Some(value) => {

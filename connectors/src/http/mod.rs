@@ -23,6 +23,9 @@ pub use auth::{HttpAcl, HttpAuth};
 pub use client::{HttpClient, HttpError, Method};
 #[cfg(feature = "jwt")]
 pub use jwks::JwksUrl;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub use question::fuzz_answer;
 
 use std::time::Duration;
 

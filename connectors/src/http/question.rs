@@ -157,6 +157,30 @@ fn understand(answer: &Answer) -> Result<Said, String> {
     }
 }
 
+/// Any answer: allow, deny, ignore or nonsense; only 200 and 204 allow, and what says deny never does.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn fuzz_answer(status: u16, json: bool, body: &[u8]) {
+    let Ok(code) = hyper::StatusCode::from_u16(status) else {
+        return;
+    };
+    let answer = Answer {
+        status: code,
+        json,
+        body: body.to_vec().into(),
+    };
+    if let Ok(Said::Allow(fields)) = understand(&answer) {
+        assert!(matches!(status, 200 | 204), "status {status} allows");
+        if let Some(fields) = fields {
+            let result = fields.get("result").and_then(Value::as_str);
+            assert_eq!(result, Some("allow"));
+            // Rights and rules, or an error; what is in force was written by the service.
+            let _ = super::auth::grant(&fields);
+        } else {
+            assert!(status == 204 || !matches!(body.trim_ascii(), b"deny" | b"ignore"));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use hyper::StatusCode;

@@ -124,6 +124,61 @@ impl HashSettings {
     }
 }
 
+/// A value of `userPassword` (RFC 2307 section 5.3): `{SSHA}` and its like with the salt behind the hash, `{SHA}` and its
+/// like without one, `{CRYPT}`, `{BCRYPT}` and `{ARGON2}` with a hash that names its own form, and the password itself.
+///
+/// # Errors
+/// [`HashError`] if the scheme is not known or its hash damaged.
+#[cfg(feature = "ldap")]
+pub(crate) fn directory_hash(value: &[u8]) -> Result<PasswordHash, HashError> {
+    let text = String::from_utf8_lossy(value);
+    let plain = |function, salt: &[u8], hash: &[u8], place| {
+        let column = Column {
+            function,
+            place,
+            salt: salt.to_vec(),
+            hash: hash.to_vec(),
+            blank: false,
+        };
+        PasswordHash::column(format!("directory {text}"), column)
+    };
+    let Some((scheme, rest)) = text.strip_prefix('{').and_then(|it| it.split_once('}')) else {
+        return Ok(plain(Function::Plain, &[], value, SaltPlace::None));
+    };
+    let scheme = scheme.to_ascii_uppercase();
+    let (function, salted) = match &*scheme {
+        // `$6$` and others of crypt(3) look like what mosquitto_passwd writes and are not.
+        "CRYPT" | "BCRYPT" | "BLF-CRYPT" | "ARGON2" => {
+            return if rest.starts_with("$2") || rest.starts_with("$argon2") {
+                PasswordHash::parse(rest)
+            } else {
+                Err(HashError::Part("bcrypt or Argon2 behind the {SCHEME}"))
+            };
+        }
+        "MD5" => (Function::Md5, false),
+        "SMD5" => (Function::Md5, true),
+        "SHA" => (Function::Ring(&digest::SHA1_FOR_LEGACY_USE_ONLY), false),
+        "SSHA" => (Function::Ring(&digest::SHA1_FOR_LEGACY_USE_ONLY), true),
+        "SHA256" => (Function::Ring(&digest::SHA256), false),
+        "SSHA256" => (Function::Ring(&digest::SHA256), true),
+        "SHA384" => (Function::Ring(&digest::SHA384), false),
+        "SSHA384" => (Function::Ring(&digest::SHA384), true),
+        "SHA512" => (Function::Ring(&digest::SHA512), false),
+        "SSHA512" => (Function::Ring(&digest::SHA512), true),
+        _ => return Err(HashError::Part("a known {SCHEME}")),
+    };
+    let bytes = crate::encoding::base64_bytes(rest);
+    let length = function.length().unwrap_or_default();
+    match bytes.as_deref().and_then(|it| it.split_at_checked(length)) {
+        Some((hash, salt)) if salted || salt.is_empty() => {
+            Ok(plain(function, salt, hash, SaltPlace::Suffix))
+        }
+        _ => Err(HashError::Part(
+            "base64 of hash and salt behind the {SCHEME}",
+        )),
+    }
+}
+
 /// A hash of one round, or none.
 #[derive(Clone)]
 pub(crate) struct Column {

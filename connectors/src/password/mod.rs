@@ -11,6 +11,8 @@ mod verified;
 
 #[cfg(feature = "rows")]
 pub(crate) use column::Column;
+#[cfg(feature = "ldap")]
+pub(crate) use column::directory_hash;
 #[cfg(feature = "rows")]
 pub use column::{HashKind, HashSettings, Pbkdf2Prf, SaltPlace};
 pub use hash::{HashError, PasswordHash, hash_password};

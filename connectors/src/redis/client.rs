@@ -1,12 +1,13 @@
 //! A small client of Redis: a bounded pool of connections, one command at a time on each.
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use super::resp::{self, Value};
 use crate::ConnectorError;
+use crate::address::Stream;
 use crate::tls::{Tls, TlsSettings};
 
 /// Where Redis is.
@@ -39,9 +40,6 @@ impl RedisSettings {
         }
     }
 }
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 type Connection = BufReader<Box<dyn Stream>>;
 

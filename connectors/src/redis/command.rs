@@ -3,7 +3,7 @@
 use nightjar_broker::access::ClientInfo;
 
 use crate::ConnectorError;
-use crate::template::{Template, Values};
+use crate::template::{Template, Values, long_names};
 
 /// A command, cut into arguments before any value is known.
 #[derive(Debug)]
@@ -52,6 +52,7 @@ impl Command {
         }
         let arguments = words
             .iter()
+            // `mqtt_user:%u` as people have it.
             .map(|word| Template::client(&long_names(word)))
             .collect::<Result<_, _>>()
             .map_err(wrong)?;
@@ -75,13 +76,4 @@ impl Command {
         self.is("HMGET")
             .then(|| self.words.get(2..).unwrap_or_default().to_vec())
     }
-}
-
-/// `mqtt_user:%u` as people have it: in a key a percent sign has no other use.
-fn long_names(word: &str) -> String {
-    nightjar_broker::acl::Placeholder::NAMES
-        .iter()
-        .fold(word.to_owned(), |word, (_, name, letter)| {
-            word.replace(&format!("%{letter}"), &format!("${{{name}}}"))
-        })
 }

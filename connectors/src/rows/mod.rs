@@ -4,7 +4,7 @@ mod acl;
 mod auth;
 mod guard;
 
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "mongodb"))]
 pub(crate) use acl::topic;
 pub use acl::{AclRow, RowsAcl, RuleRows};
 pub use auth::{Found, RowsAuth, UserRow, UserRows};

@@ -19,6 +19,8 @@ use crate::ConnectorError;
 pub(crate) struct Tls {
     connector: TlsConnector,
     name: ServerName<'static>,
+    #[cfg(feature = "mongodb")]
+    named: bool,
 }
 
 impl Tls {
@@ -31,7 +33,20 @@ impl Tls {
         Ok(Self {
             connector: TlsConnector::from(Arc::new(config(settings)?)),
             name,
+            #[cfg(feature = "mongodb")]
+            named: settings.server_name.is_some(),
         })
+    }
+
+    /// The same for another host, whose name the certificate must have unless `tls.server_name` says which; `None` if it
+    /// is no name.
+    #[cfg(feature = "mongodb")]
+    pub fn for_host(&self, host: &str) -> Option<Self> {
+        let mut other = self.clone();
+        if !self.named {
+            other.name = ServerName::try_from(host.to_owned()).ok()?;
+        }
+        Some(other)
     }
 
     pub async fn connect(

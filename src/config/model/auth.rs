@@ -407,8 +407,10 @@ pub struct LdapAuth {
     pub bind_dn: Option<String>,
     /// Its password.
     pub bind_password: Option<Secret>,
-    /// Where users are.
-    pub base_dn: String,
+    /// Name of a user's entry.
+    pub user_dn: Option<String>,
+    /// Where users are searched.
+    pub base_dn: Option<String>,
     /// Filter of a user.
     pub filter: String,
     /// How the password is judged.
@@ -417,6 +419,8 @@ pub struct LdapAuth {
     pub password_attribute: String,
     /// Attribute that makes a superuser.
     pub superuser_attribute: String,
+    /// Changes to TLS on a connection that begins without.
+    pub starttls: bool,
     /// Time for one question.
     pub timeout: Duration,
     /// Connections.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nightjar_broker::access::Authenticator;
 #[cfg(any(feature = "http", feature = "rows"))]
 use nightjar_broker::access::Authorizer;
-#[cfg(any(feature = "http", feature = "redis", feature = "sql"))]
+#[cfg(any(feature = "tls", feature = "sql"))]
 use nightjar_connectors::tls::TlsSettings;
 
 #[cfg(any(feature = "http", feature = "jwt", feature = "rows"))]
@@ -20,7 +20,7 @@ type Auth = Result<Arc<dyn Authenticator>, Problem>;
 #[cfg(any(feature = "http", feature = "rows"))]
 type Acl = Result<Arc<dyn Authorizer>, Problem>;
 
-#[cfg(any(feature = "http", feature = "redis", feature = "sql"))]
+#[cfg(any(feature = "tls", feature = "sql"))]
 fn tls(tls: &model::ClientTls) -> TlsSettings {
     TlsSettings {
         verify: tls.verify,
@@ -32,7 +32,7 @@ fn tls(tls: &model::ClientTls) -> TlsSettings {
 }
 
 /// The files of `tls.*` with their keys.
-#[cfg(any(feature = "http", feature = "redis", feature = "sql"))]
+#[cfg(any(feature = "tls", feature = "sql"))]
 fn tls_files(tls: &model::ClientTls) -> Vec<(&'static str, &std::path::PathBuf)> {
     [
         ("tls.ca_file", &tls.ca_file),
@@ -187,7 +187,7 @@ mod jwt {
 #[cfg(feature = "jwt")]
 pub use jwt::jwt;
 
-#[cfg(feature = "rows")]
+#[cfg(any(feature = "redis", feature = "sql", feature = "mongodb"))]
 fn hashing(it: &model::Hashing) -> nightjar_connectors::password::HashSettings {
     use nightjar_connectors::password::{HashKind, HashSettings, Pbkdf2Prf, SaltPlace};
     HashSettings {
@@ -257,6 +257,90 @@ mod redis {
 }
 #[cfg(feature = "redis")]
 pub use redis::{redis_acl, redis_auth};
+
+#[cfg(feature = "mongodb")]
+mod mongodb {
+    use nightjar_connectors::mongodb::{MongoRules, MongoSettings, MongoUsers};
+    use nightjar_connectors::password::HashPool;
+    use nightjar_connectors::rows::{RowsAcl, RowsAuth};
+
+    use super::{Acl, Arc, Auth, Entry, hashing, model, tls, tls_files};
+
+    fn settings(it: &model::MongoServer) -> MongoSettings {
+        MongoSettings {
+            server: it.server.clone(),
+            replica_set: it.replica_set.clone(),
+            database: it.database.clone(),
+            username: it.username.clone(),
+            password: it.password.as_ref().map(|text| text.expose().to_owned()),
+            auth_source: it.auth_source.clone(),
+            pool: usize::from(it.pool),
+            tls: it.tls.enable.then(|| tls(&it.tls)),
+        }
+    }
+
+    pub fn mongodb_auth(entry: &Entry<'_>, it: &model::MongoAuth, pool: Arc<HashPool>) -> Auth {
+        let fields = [&it.password_field, &it.salt_field, &it.superuser_field];
+        let fields = fields.map(String::as_str);
+        let settings = settings(&it.server);
+        match MongoUsers::new(&settings, &it.collection, &it.filter, fields) {
+            Ok(users) => Ok(Arc::new(RowsAuth::new(
+                users,
+                hashing(&it.hashing),
+                it.server.timeout.get(),
+                pool,
+            ))),
+            Err(error) => Err(entry.connector(error, &tls_files(&it.server.tls))),
+        }
+    }
+
+    pub fn mongodb_acl(entry: &Entry<'_>, it: &model::MongoAcl) -> Acl {
+        match MongoRules::new(&settings(&it.server), &it.collection, &it.filter) {
+            Ok(rules) => Ok(Arc::new(RowsAcl::new(rules, it.server.timeout.get()))),
+            Err(error) => Err(entry.connector(error, &tls_files(&it.server.tls))),
+        }
+    }
+}
+#[cfg(feature = "mongodb")]
+pub use mongodb::{mongodb_acl, mongodb_auth};
+
+#[cfg(feature = "ldap")]
+mod ldap {
+    use nightjar_connectors::ldap::{Ldap, LdapMethod, LdapSettings};
+    use nightjar_connectors::password::HashPool;
+
+    use super::{Arc, Auth, Entry, model, tls, tls_files};
+
+    pub fn ldap_auth(entry: &Entry<'_>, it: &model::LdapAuth, pool: Arc<HashPool>) -> Auth {
+        let settings = LdapSettings {
+            server: it.server.clone(),
+            bind_dn: it.bind_dn.clone(),
+            bind_password: it
+                .bind_password
+                .as_ref()
+                .map(|text| text.expose().to_owned()),
+            user_dn: it.user_dn.clone(),
+            base_dn: it.base_dn.clone(),
+            filter: it.filter.clone(),
+            method: match it.method {
+                model::LdapMethod::Bind => LdapMethod::Bind,
+                model::LdapMethod::Hash => LdapMethod::Hash,
+            },
+            password_attribute: it.password_attribute.clone(),
+            superuser_attribute: it.superuser_attribute.clone(),
+            timeout: it.timeout.get(),
+            pool: usize::from(it.pool),
+            tls: it.tls.enable.then(|| tls(&it.tls)),
+            start_tls: it.starttls,
+        };
+        match Ldap::new(&settings, pool) {
+            Ok(made) => Ok(Arc::new(made)),
+            Err(error) => Err(entry.connector(error, &tls_files(&it.tls))),
+        }
+    }
+}
+#[cfg(feature = "ldap")]
+pub use ldap::ldap_auth;
 
 #[cfg(feature = "sql")]
 mod sql {
