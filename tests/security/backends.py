@@ -257,7 +257,7 @@ def filter_injection(binary):
             injections(node)
             before = node.refused("unknown_user") + node.refused("denied")
             evil = ["*)(isSuperuser=TRUE", "root)(&", "ann)(&)", "*)(objectClass=*", "a*", "ann)(!(&(1=0", "root\\00",
-                    "\2a\29\28uid=\2a", "ann,ou=devices,dc=example,dc=org", "(uid=ann)"]
+                    "\\2a\\29\\28uid=\\2a", "ann,ou=devices,dc=example,dc=org", "(uid=ann)"]
             for name in evil:
                 for password in ("secret", "guess", ""):
                     check(node.code("c", user=name, password=password) == 0x86, f"{name!r} got in")

@@ -1,5 +1,6 @@
 """Limits, bans and times: what is refused, what pauses, what ends, and that nothing is lost by it."""
 
+import socket
 import threading
 import time
 
@@ -236,6 +237,27 @@ fail_if_no_peer_cert = true
         check("server.pem" in answer, answer)
         with node_client(node, "good", contexts[0]) as client:
             client.ping()
+
+
+@case
+def a_proxys_unique_id_is_in_the_log(binary):
+    config = OPEN + """[log]
+level = "debug"
+[listeners.tcp.default]
+bind = "127.0.0.1:0"
+proxy_protocol = "required"
+trusted_proxies = ["127.0.0.1"]
+"""
+    tlv = b"request-7\n"
+    body = bytes([192, 0, 2, 1, 127, 0, 0, 1, 1, 2, 7, 91]) + b"\x05" + len(tlv).to_bytes(2, "big") + tlv
+    header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + len(body).to_bytes(2, "big") + body
+    with Node(binary, config) as node:
+        with socket.create_connection(("127.0.0.1", node.port("tcp")), 5) as sock:
+            sock.settimeout(10)
+            sock.sendall(header + wire.connect("behind"))
+            check(sock.recv(100)[3] == 0, "a client behind the proxy")
+        text = node.output().decode(errors="replace")
+        check("request-7\\n" in text and "192.0.2.1" in text, node.tail())
 
 
 @case

@@ -25,7 +25,14 @@ pub(super) struct Client {
     /// Other members of the replica set, as the last one that answered named them.
     members: Mutex<Vec<String>>,
     /// The salted password: made once for a salt, because it is slow on purpose.
-    salted: Mutex<Option<(Vec<u8>, u32, [u8; 32])>>,
+    salted: Mutex<Option<Salted>>,
+}
+
+/// A salted password, and what it was made of beside the password.
+struct Salted {
+    salt: Vec<u8>,
+    iterations: u32,
+    password: [u8; 32],
 }
 
 struct Connection {
@@ -281,16 +288,20 @@ impl Client {
         salt: &[u8],
         iterations: u32,
     ) -> Result<[u8; 32], Failure> {
-        if let Some((own, rounds, salted)) = &*self.salted.lock()
-            && (own.as_slice(), *rounds) == (salt, iterations)
+        if let Some(known) = &*self.salted.lock()
+            && (known.salt.as_slice(), known.iterations) == (salt, iterations)
         {
-            return Ok(*salted);
+            return Ok(known.password);
         }
         let (password, own) = (password.to_owned(), salt.to_vec());
         let made = tokio::task::spawn_blocking(move || login::salted(&password, &own, iterations));
         let made = made.await.ok().flatten();
         let made = made.ok_or("expected iterations of SCRAM-SHA-256 within bounds")?;
-        *self.salted.lock() = Some((salt.to_vec(), iterations, made));
+        *self.salted.lock() = Some(Salted {
+            salt: salt.to_vec(),
+            iterations,
+            password: made,
+        });
         Ok(made)
     }
 }

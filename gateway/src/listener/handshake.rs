@@ -104,6 +104,15 @@ async fn shake<M>(state: &ListenerState<M>, admitted: Admitted<M>) -> Result<Acc
         peer = header.source.unwrap_or(peer);
         local = header.destination.unwrap_or(local);
         identity = proxy_identity(header);
+        if let Some(id) = &header.unique_id {
+            // By it a line of the proxy's log finds this client's.
+            tracing::debug!(
+                listener = settings.name.as_str(),
+                %peer,
+                unique_id = %String::from_utf8_lossy(id).escape_debug(),
+                "a proxy's connection"
+            );
+        }
     }
     let mut proxied = proxy.as_ref().is_some_and(|header| header.source.is_some());
     let health_check = proxy.as_ref().is_some_and(|header| header.local);
