@@ -82,11 +82,10 @@ def failures(node):
     return node.refused("unavailable") + node.refused("timeout")
 
 
-def trouble(node, link, superuser=False):
+def trouble(node, link):
     """A server that is down, silent, or answers nonsense: the documented code, few lines in the log, an alarm, nobody gets
     in, whoever is connected goes on, and recovery by itself."""
-    login = {**LOGIN, "user": "root"} if superuser else LOGIN
-    connected = node.client("stays", **login)
+    connected, start = node.client("stays", **LOGIN), time.monotonic()
     for mode in ("down", "silent", "nonsense"):
         link.become(mode)
         before, begin = failures(node), time.monotonic()
@@ -94,27 +93,28 @@ def trouble(node, link, superuser=False):
 
         def attempt(number):
             # A password that was verified before is not remembered over the user's absence.
-            codes.append(node.code(f"t{number}", user=login["user"], password="secret"))
+            codes.append(node.code(f"t{number}", **LOGIN))
 
         for number in range(8):
             threads.append(threading.Thread(target=attempt, args=(number,), daemon=True))
             threads[-1].start()
         connected.ping()
         for thread in threads:
-            thread.join(40)
+            thread.join(60)
         check(codes == [0x88] * 8, f"while it is {mode}: {codes}")
-        check(node.code("t", v=4, **login) == 3, "3.x is told: server unavailable")
+        check(node.code("t", v=4, **LOGIN) == 3, "3.x is told: server unavailable")
         check(failures(node) - before >= 9, f"{mode}: {node.status()['refused']}")
-        check(time.monotonic() - begin < 30, f"{mode}: the logins took {time.monotonic() - begin:.0f} s")
+        check(time.monotonic() - begin < 60, f"{mode}: the logins took {time.monotonic() - begin:.0f} s")
         if mode == "down":
-            until(lambda: "authenticator_down" in node.ctl("alarms", "list"), "an alarm is raised", 20, 0.5)
+            until(lambda: "authenticator_down" in node.ctl("alarms", "list"), "an alarm is raised", 60, 0.5)
         link.become("through")
-        until(lambda: node.code("t", **login) == 0, f"{login['user']} gets in again after it was {mode}", 60, 0.5)
+        until(lambda: node.code("t", **LOGIN) == 0, f"ann gets in again after it was {mode}", 60, 0.5)
     connected.ping()
     connected.end()
     text = node.output().decode(errors="replace")
     lines = text.count("authentication backend failed")
-    check(1 <= lines <= 12, f"{lines} lines in the log for more than 27 failures")
+    # One in ten seconds.
+    check(1 <= lines <= 2 + (time.monotonic() - start) / 10, f"{lines} lines in the log for more than 27 failures")
     for secret in ("change-me", "secret", "guess"):
         check(secret not in text, f"{secret!r} is in the log")
 
