@@ -78,8 +78,11 @@ async fn answers_decide() {
         .text("errmsg", "not\r\nauthorized")
         .number("code", 13);
     let strange = found(vec![Writer::default().truth("password", true)]);
-    let mut sooner = answer(2, found(Vec::new()));
-    sooner[12..16].copy_from_slice(&0x40_i32.to_le_bytes());
+    let mut optional = answer(2, found(Vec::new()));
+    // A flag that must be understood, and one that need not.
+    let mut unknown = optional.clone();
+    unknown[16..20].copy_from_slice(&0x40_i32.to_le_bytes());
+    optional[16..20].copy_from_slice(&0x1_0000_i32.to_le_bytes());
     let mut half = answer(2, found(vec![ann()]));
     half.truncate(30);
     let error = |text: &str| Err(text.to_owned());
@@ -108,7 +111,11 @@ async fn answers_decide() {
             vec![hello(), answer(9, ok())],
             error("expected the answer to another question"),
         ),
-        (vec![hello(), sooner], Ok(Found::Nobody)),
+        (vec![hello(), optional], Ok(Found::Nobody)),
+        (
+            vec![hello(), unknown],
+            error("expected a whole answer by OP_MSG"),
+        ),
         (vec![hello(), half], error("unexpected end of file")),
         (vec![hello()], error("unexpected end of file")),
         (
