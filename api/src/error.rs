@@ -151,6 +151,7 @@ impl From<AccessError> for ApiError {
                 Self::bad_request(text)
             }
             AccessError::Configured => Self::conflict(text),
+            AccessError::NoMajority => Self::unavailable(text),
             AccessError::Write { .. } | AccessError::Read { .. } | AccessError::Random => {
                 Self::internal(text)
             }

@@ -200,6 +200,8 @@ impl Page {
                 "expected {\"type\":\"auth\",\"token\":\"...\"}",
             ));
         };
+        // The node that gave it out may be another one.
+        let _ = self.shared.tokens.find_soon(&token, Timestamp::now()).await;
         self.token = Some(token);
         self.check_token()?;
         let ready = json!({

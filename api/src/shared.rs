@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use nightjar_broker::meta::MetaStore;
 use nightjar_broker::{Broker, Timestamp};
 use tokio::sync::Semaphore;
 
-use crate::access::{AccessError, Accounts, Audit, Limiter, Tokens};
+use crate::access::{AccessError, Accounts, Audit, Limiter, Tokens, Values};
 use crate::error::ApiError;
 use crate::history::History;
 use crate::host::Host;
@@ -44,7 +45,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// The API of a node. The second is the admin's first password where one was made just now, to be shown once.
+    /// The API of a node; `cluster` is where the nodes of a cluster keep what all of them know. The second is the admin's first password where one was made just now, to be shown once.
     ///
     /// # Errors
     /// The accounts could not be read or made.
@@ -52,9 +53,10 @@ impl Shared {
         broker: Arc<Broker>,
         host: Arc<dyn Host>,
         data_dir: &Path,
+        cluster: Option<Arc<dyn MetaStore>>,
     ) -> Result<(Arc<Self>, Option<String>), AccessError> {
         let configured = host.settings().admin_password.is_some();
-        let (accounts, made) = Accounts::open(data_dir, configured)?;
+        let (accounts, made) = Accounts::open(data_dir, configured, cluster.clone())?;
         let openapi = crate::routes::openapi()
             .to_json()
             .unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
@@ -63,7 +65,7 @@ impl Shared {
             process: Process::default(),
             accounts,
             audit: Audit::open(data_dir),
-            tokens: Tokens::default(),
+            tokens: Tokens::new(Values::new(cluster, "api/token/")),
             limiter: Limiter::default(),
             data_dir: data_dir.to_owned(),
             openapi: openapi.into(),
@@ -114,7 +116,7 @@ impl Shared {
     pub fn set_admin_password(&self, password: &str) -> Result<(), ApiError> {
         let configured = self.host.settings().admin_password.is_some();
         self.accounts.set_password("admin", password, configured)?;
-        self.tokens.revoke_all_of("admin");
+        self.tokens.revoke_all_of("admin")?;
         Ok(())
     }
 

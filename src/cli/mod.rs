@@ -10,6 +10,7 @@ mod ctl;
 mod doctor;
 pub mod exit;
 mod import;
+mod init;
 mod output;
 mod store;
 pub mod version;
@@ -73,6 +74,8 @@ enum Command {
     Check(ConfigArgs),
     /// Show the configuration and explain its keys
     Config(config::Args),
+    /// Write nightjar.toml with every key and its default, and acl.conf
+    Init(init::Args),
     /// Read a configuration of Mosquitto or EMQ X and write one of Nightjar
     Import(import::Args),
     /// Say what this host, or a load balancer in front of it, lacks for so many clients
@@ -127,6 +130,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve(&args.config.options(&before), args.role),
         Command::Check(args) => check::run(&args.options(&before)),
         Command::Config(args) => config::run(&args, &before),
+        Command::Init(args) => init::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Doctor(args) => doctor::run(&args, &before),
         Command::Acl(command) => acl::run(&command, &before),

@@ -423,7 +423,8 @@ fn status(broker: &Arc<Broker>) -> StatusSource {
 /// Opens what the HTTP API keeps; the admin's first password is shown where it was made.
 fn open_api(node: &Arc<Node>, data_dir: &Path) -> Result<Arc<nightjar_api::Shared>, String> {
     let host = Arc::new(api::NodeHost(node.clone()));
-    let (shared, made) = nightjar_api::Shared::open(node.broker.clone(), host, data_dir)
+    let cluster = node.cluster.as_ref().map(|_| node.store.meta());
+    let (shared, made) = nightjar_api::Shared::open(node.broker.clone(), host, data_dir, cluster)
         .map_err(|error| error.to_string())?;
     if let Some(password) = made {
         eprintln!(

@@ -23,6 +23,7 @@ import traceback
 import urllib.parse
 
 HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "outside")]
 
 from broker import Broker, clean_environment  # noqa: E402
@@ -701,6 +702,33 @@ ARGUMENTS = {
     ("admin", "passwd"): ["--password", "the next password"],
 }
 OURS = ("clients", "subs", "topics", "retained", "listeners", "log", "trace", "explain", "metrics", "alarms", "admin", "status", "reload")
+
+
+@case
+def readme_is_true_line_by_line(api):
+    """Each command of README's section on the API and ctl, in a shell beside the node's data, in order. What differs: the
+    port, the token, and that the trace that is followed is stopped after a while."""
+    section = re.search(r"(?ms)^## See and steer it\n(.*?)^## ", (ROOT / "README.md").read_text())
+    check(section, "README has no section See and steer it")
+    lines = [line[4:] for line in section[1].splitlines() if line.startswith("    ")]
+    script = "\n".join(lines).replace("localhost:18083", f"127.0.0.1:{api.port}").replace("host:18083", f"127.0.0.1:{api.port}")
+    check("trace tail m" in script and "TOKEN" in script and "/api/v1/clients" in script, f"README has only: {script}")
+    script = script.replace("TOKEN", api.token).replace("nightjar ctl trace tail m", "{ (sleep 1; nightjar ctl trace stop m) & nightjar ctl trace tail m; }")
+    tools = api.broker.dir / "tools"
+    tools.mkdir()
+    (tools / "nightjar").symlink_to(api.binary)
+    # The one use that README makes of it, where it is not installed.
+    (tools / "jq").write_text(f"#!/bin/sh\nexec {sys.executable} -c 'import json, sys; print(json.load(sys.stdin)[\"token\"])'\n")
+    (tools / "jq").chmod(0o755)
+    environment = {**clean_environment(), "PATH": f"{tools}:{os.environ['PATH']}"}
+    with api.client("meter-1") as meter, api.client("b") as other:
+        meter.subscribe("x/y")
+        other.subscribe("x/y")
+        done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=api.broker.dir, env=environment, capture_output=True,
+                              text=True, timeout=60, stdin=subprocess.DEVNULL, check=False)
+    check(done.returncode == 0, f"{done.returncode}: {done.stdout[-1500:]}{done.stderr[-1500:]}")
+    check(done.stdout.rstrip().endswith("}") and '"clientid":"meter-1"' in done.stdout, done.stdout[-500:])
+    api.call("DELETE", "/trace/m", status=204)
 
 
 @case

@@ -5,12 +5,14 @@
 """
 
 import argparse
+import base64
 import json
 import pathlib
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -142,17 +144,32 @@ expect = {self.expect}
         check(code == 0, text)
         return {row["name"] for row in json.loads(text) if not row.get("deactivated_at") and not row.get("deactivate_at")}
 
+    def ask(self, method, path, body=None, authorization=None):
+        """(status, answer) of the HTTP API."""
+        address = json.loads((self.data_dir / "listeners.json").read_text())["api"]
+        request = urllib.request.Request(f"http://{address}/api/v1{path}", method=method,
+                                         headers={"content-type": "application/json"})
+        if body is not None:
+            request.data = json.dumps(body).encode()
+        if authorization:
+            request.add_header("authorization", authorization)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.status, json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            return error.code, None
+
+    def login(self, name="admin", password=None):
+        """The authorization of an account; of the admin by the first password of this node."""
+        password = password or (self.data_dir / "admin-password").read_text().strip()
+        status, answer = self.ask("POST", "/login", {"username": name, "password": password})
+        return f"Bearer {answer['token']}" if status == 200 else None
+
     def get(self, path):
         """GET of the HTTP API, as the admin."""
-        address = json.loads((self.data_dir / "listeners.json").read_text())["api"]
-        headers = {"content-type": "application/json"}
-        password = (self.data_dir / "admin-password").read_text().strip()
-        login = urllib.request.Request(f"http://{address}/api/v1/login", headers=headers,
-                                       data=json.dumps({"username": "admin", "password": password}).encode())
-        with urllib.request.urlopen(login, timeout=20) as answer:
-            headers["authorization"] = f"Bearer {json.load(answer)['token']}"
-        with urllib.request.urlopen(urllib.request.Request(f"http://{address}/api/v1{path}", headers=headers), timeout=20) as answer:
-            return json.load(answer)
+        status, answer = self.ask("GET", path, authorization=self.login())
+        check(status == 200, f"GET {path}: {status}")
+        return answer
 
     def serves(self):
         return self.process is not None and self.process.poll() is None and self.status().get("state") == "serving"
@@ -365,6 +382,27 @@ def each_node_shows_what_the_others_carry(cluster):
         check(row.get(name) is not None, f"{name} is missing: {row}")
     for client in clients:
         client.end()
+
+
+@case
+def who_may_use_the_api_may_use_it_on_every_node(cluster):
+    """Accounts, tokens and API keys of one node count on the others at once, and end there too."""
+    first, second, third = cluster.nodes.values()
+    admin = first.login()
+    status = lambda node, who, path="/status": node.ask("GET", path, authorization=who)[0]  # noqa: E731
+    check([status(node, admin) for node in (first, second, third)] == [200, 200, 200], "the token is not known everywhere")
+    check(second.ask("POST", "/accounts", {"username": "eve", "password": "password1", "role": "viewer"}, admin)[0] in (201, 204), "account")
+    eve = third.login("eve", "password1")
+    check(eve and status(first, eve) == 200 and status(first, eve, "/accounts") == 403, "eve looks, and no more")
+    made, key = third.ask("POST", "/api_keys", {"name": "ci", "role": "viewer"}, admin)
+    check(made == 201, f"key: {made}")
+    basic = "Basic " + base64.b64encode(f"{key['key']}:{key['secret']}".encode()).decode()
+    check(status(first, basic) == 200, "the key is not known on another node")
+    check(first.ask("DELETE", "/api_keys/ci", authorization=admin)[0] == 204 and first.ask("DELETE", "/accounts/eve", authorization=admin)[0] == 204, "removed")
+    for node in (second, third):
+        until(lambda: status(node, eve) == 401 and status(node, basic) == 401, "what was removed ends everywhere", 10)
+    check(second.ask("POST", "/logout", authorization=admin)[0] == 204, "logout")
+    until(lambda: status(third, admin) == 401, "logging out of one node is logging out of all", 10)
 
 
 def kill_and_check(cluster, victim, others):

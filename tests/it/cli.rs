@@ -668,3 +668,35 @@ fn a_node_told_to_stop_as_soon_as_it_listens_ends_in_order() {
     assert_eq!(ended.code(), Some(0), "{ended}");
     assert!(!dir.path().join("data/ctl.sock").exists());
 }
+
+#[test]
+fn init_writes_files_to_begin_with_and_leaves_what_is_there() {
+    let dir = Dir::new();
+    let done = run(&dir, &["init"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.out.contains("wrote etc/nightjar.toml"), "{}", done.out);
+    let file = dir.path().join("etc/nightjar.toml");
+    let text = std::fs::read_to_string(&file).expect("it was written");
+    assert_eq!(text, run(&dir, &["config", "default"]).out);
+    // What was written is found and read.
+    let explained = run(&dir, &["config", "explain", "mqtt.max_qos"]);
+    assert!(explained.out.contains("nightjar.toml"), "{explained:?}");
+    let tested = ["acl", "test", "--user", "ann", "publish", "a/b"];
+    let sources = r#"acl.sources=[{kind="file",path="etc/acl.conf"}]"#;
+    let done = run(&dir, &[&["--set", sources][..], &tested].concat());
+    assert!(done.code == 0 || done.code == 4, "{done:?}");
+    std::fs::write(&file, "[mqtt]\nmax_qos = 1\n").expect("it can be written");
+    let again = run(&dir, &["init"]);
+    assert!(
+        again.code == 0 && again.out.contains("left as it is"),
+        "{again:?}"
+    );
+    let kept = std::fs::read_to_string(&file).expect("it is there");
+    assert_eq!(kept, "[mqtt]\nmax_qos = 1\n");
+    // A folder that cannot be made is a clear error.
+    let refused = run(&dir, &["init", "etc/nightjar.toml/below"]);
+    assert!(
+        refused.code == 1 && refused.err.contains("etc/nightjar.toml/below"),
+        "{refused:?}"
+    );
+}

@@ -1,5 +1,6 @@
 """Many MQTT-SN clients of one address in one thread: each connects, reports by PUBLISH of QoS 1, and connects again when
-its gateway forgot it or falls silent, as the standard tells a client to (6.13: retransmission; 6.8: a DISCONNECT).
+its gateway forgot it or falls silent, as the standard tells a client to (6.13: retransmission; 6.8: a DISCONNECT). A
+CONNECT that was not answered is tried again from a new socket, so that a proxy may choose another gateway.
 """
 
 import selectors
@@ -10,7 +11,7 @@ import sn_client as sn
 from blocking import check
 
 # Retransmission as sensors do it, somewhat faster than the standard's 10 to 15 s so that a test ends.
-RETRY, RETRIES = 2.0, 3
+RETRY, RETRIES = 1.5, 3
 # Seconds between two reports.
 EVERY = 4.0
 COUNT = 1000
@@ -20,16 +21,25 @@ REPORT = sn.Short(b"rp")
 class Sensor:
     """One socket. `state` is "connecting", "reporting" (a PUBLISH waits for its PUBACK) or "resting"."""
 
-    def __init__(self, number, address):
+    def __init__(self, number, address, selector):
         self.id = f"fleet-{number:04}"
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.setblocking(False)
-        self.socket.connect(address)
+        self.address, self.selector, self.socket = address, selector, None
+        self.open()
         self.state, self.tries, self.msg_id, self.due = "connecting", 0, 0, 0.0
         self.connected = self.acknowledged = 0.0
         # When the report that waits was first sent.
         self.begun = 0.0
         self.fresh = True
+
+    def open(self):
+        """A new socket, and so a new source port."""
+        if self.socket:
+            self.selector.unregister(self.socket)
+            self.socket.close()
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setblocking(False)
+        self.socket.connect(self.address)
+        self.selector.register(self.socket, selectors.EVENT_READ, self)
 
     def send(self, datagram):
         try:
@@ -46,6 +56,8 @@ class Sensor:
         elif self.tries >= RETRIES and self.state == "reporting":
             self.state, self.tries = "connecting", 0
         if self.state == "connecting":
+            if self.tries:
+                self.open()
             self.send(sn.connect(self.id, clean=self.fresh, duration=60))
         else:
             self.send(sn.publish(REPORT, self.id.encode(), qos=1, msg_id=self.msg_id, dup=self.tries > 0))
@@ -79,10 +91,8 @@ class Fleet:
     """So many sensors towards one address."""
 
     def __init__(self, host, port, count):
-        self.sensors = [Sensor(number, (host, port)) for number in range(count)]
         self.selector = selectors.DefaultSelector()
-        for sensor in self.sensors:
-            self.selector.register(sensor.socket, selectors.EVENT_READ, sensor)
+        self.sensors = [Sensor(number, (host, port), self.selector) for number in range(count)]
         begin = time.monotonic()
         for at, sensor in enumerate(self.sensors):
             # The first datagrams are spread over a second.

@@ -1,14 +1,18 @@
-//! Accounts and API keys, kept in `data_dir/api-accounts.json`, and the first admin's password.
+//! Accounts and API keys, and the first admin's password. A node alone keeps them in `data_dir/api-accounts.json`, the
+//! nodes of a cluster in their store; what a node had in its file before stays valid on that node.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nightjar_broker::Timestamp;
+use nightjar_broker::meta::MetaStore;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::everywhere::{Values, commit};
 use super::secret::{self, digest_of, same};
 use super::{Principal, Role};
 
@@ -66,6 +70,9 @@ pub enum AccessError {
     /// The admin account must stay.
     #[error("the account `admin` stays, and stays an admin")]
     LastAdmin,
+    /// The cluster cannot be told.
+    #[error("no majority of the cluster took the change in time; it may still come about")]
+    NoMajority,
     /// The configuration says it.
     #[error("the password of `admin` is set by api.admin_password; change it there and reload")]
     Configured,
@@ -121,15 +128,25 @@ pub struct Accounts {
     stored: Mutex<Stored>,
     /// Digest of the admin's password, as long as no hash of one is stored.
     first: Mutex<Option<[u8; 32]>>,
+    /// Accounts of the cluster, by name.
+    shared: Values,
+    /// API keys of the cluster, by key.
+    shared_keys: Values,
 }
 
 impl Accounts {
-    /// Reads the accounts of a node. Where there is no admin yet, a password is made, written to `admin-password`
+    /// Reads the accounts of a node; `shared` is where those of its cluster are. Where there is no admin yet, a password is made, written to `admin-password`
     /// (mode 0600) and returned, to be shown once.
     ///
     /// # Errors
     /// [`AccessError::Read`], [`AccessError::Write`], [`AccessError::Random`].
-    pub fn open(dir: &Path, configured: bool) -> Result<(Self, Option<String>), AccessError> {
+    pub fn open(
+        dir: &Path,
+        configured: bool,
+        shared: Option<Arc<dyn MetaStore>>,
+    ) -> Result<(Self, Option<String>), AccessError> {
+        let shared_keys = Values::new(shared.clone(), "api/key/");
+        let shared = Values::new(shared, "api/account/");
         let path = dir.join(FILE);
         let stored: Stored = match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|why| read_error(&path, &why))?,
@@ -138,7 +155,8 @@ impl Accounts {
         };
         let mut made = None;
         let mut first = None;
-        if !stored.accounts.contains_key(ADMIN) {
+        let known = stored.accounts.contains_key(ADMIN) || shared.get::<Account>(ADMIN).is_some();
+        if !known {
             let path = dir.join(PASSWORD_FILE);
             first = match std::fs::read_to_string(&path) {
                 Ok(text) if !text.trim().is_empty() => Some(text.trim().to_owned()),
@@ -158,6 +176,8 @@ impl Accounts {
             dir: dir.to_owned(),
             stored: Mutex::new(stored),
             first: Mutex::new(first.as_deref().map(digest_of)),
+            shared,
+            shared_keys,
         };
         Ok((accounts, made))
     }
@@ -166,7 +186,12 @@ impl Accounts {
     /// the workers.
     #[must_use]
     pub fn login(&self, name: &str, password: &str, configured: Option<&str>) -> Option<Principal> {
-        let found = self.stored.lock().accounts.get(name).cloned();
+        let of_all = self.shared.get::<Account>(name);
+        if name == ADMIN && of_all.is_some() {
+            // It was set on another node.
+            self.forget_first();
+        }
+        let found = of_all.or_else(|| self.stored.lock().accounts.get(name).cloned());
         let admin = || {
             Some(Principal {
                 name: ADMIN.to_owned(),
@@ -203,16 +228,18 @@ impl Accounts {
     /// Whose key and secret are these?
     #[must_use]
     pub fn key(&self, key: &str, secret: &str, now: Timestamp) -> Option<Principal> {
-        let stored = self.stored.lock();
         let digest = digest_of(secret);
-        stored
-            .api_keys
-            .values()
-            .find(|known| known.key == key)
+        let own = || {
+            let stored = self.stored.lock();
+            stored.api_keys.values().find(|it| it.key == key).cloned()
+        };
+        self.shared_keys
+            .get::<ApiKey>(key)
+            .or_else(own)
             .filter(|known| same(&known.secret_digest, &digest))
             .filter(|known| known.expires_at.is_none_or(|at| at > now))
             .map(|known| Principal {
-                name: known.name.clone(),
+                name: known.name,
                 role: known.role,
                 is_key: true,
             })
@@ -224,19 +251,19 @@ impl Accounts {
         if name == ADMIN {
             return Some(Role::Admin);
         }
-        self.stored.lock().accounts.get(name).map(|it| it.role)
+        self.account(name).map(|it| it.role)
     }
 
     /// All accounts, `admin` among them.
     #[must_use]
     pub fn list(&self) -> Vec<(String, Role, String)> {
-        let stored = self.stored.lock();
-        let mut all: Vec<_> = stored
-            .accounts
+        let mut accounts = self.stored.lock().accounts.clone();
+        accounts.extend(self.shared.all::<Account>());
+        let mut all: Vec<_> = accounts
             .values()
             .map(|it| (it.username.clone(), it.role, it.description.clone()))
             .collect();
-        if !stored.accounts.contains_key(ADMIN) {
+        if !accounts.contains_key(ADMIN) {
             all.insert(0, (ADMIN.into(), Role::Admin, String::new()));
         }
         all
@@ -257,11 +284,10 @@ impl Accounts {
         check_name(name)?;
         check_length(password)?;
         let password_hash = secret::hash_password(password)?;
-        let mut stored = self.stored.lock();
-        if name == ADMIN || stored.accounts.contains_key(name) {
+        if name == ADMIN || self.account(name).is_some() {
             return Err(AccessError::Exists(format!("the account {name}")));
         }
-        if stored.accounts.len() >= MAX {
+        if self.list().len() > MAX {
             return Err(AccessError::TooMany(MAX));
         }
         let account = Account {
@@ -270,11 +296,34 @@ impl Accounts {
             description: description.chars().take(256).collect(),
             password_hash,
         };
-        stored.accounts.insert(name.to_owned(), account);
+        self.put(account)
+    }
+
+    /// One account.
+    fn account(&self, name: &str) -> Option<Account> {
+        let own = || self.stored.lock().accounts.get(name).cloned();
+        self.shared.get(name).or_else(own)
+    }
+
+    /// Keeps an account, where accounts are kept.
+    fn put(&self, account: Account) -> Result<(), AccessError> {
+        if self.shared.is_shared() {
+            return commit(self.shared.set(&account.username, &account));
+        }
+        let mut stored = self.stored.lock();
+        stored.accounts.insert(account.username.clone(), account);
         self.save(&stored)
     }
 
-    /// Changes role or description of an account.
+    /// The admin's first password is none any more.
+    fn forget_first(&self) {
+        if self.first.lock().take().is_some() {
+            // It opens nothing: that it lies around is all there is to it.
+            let _ = std::fs::remove_file(self.dir.join(PASSWORD_FILE));
+        }
+    }
+
+    /// Changes role or description of an account. Call it off the workers, as all that changes something.
     ///
     /// # Errors
     /// [`AccessError::Unknown`], [`AccessError::LastAdmin`], or that it could not be written.
@@ -284,13 +333,11 @@ impl Accounts {
         role: Option<Role>,
         description: Option<&str>,
     ) -> Result<(), AccessError> {
-        let mut stored = self.stored.lock();
         if name == ADMIN && role.is_some_and(|role| role != Role::Admin) {
             return Err(AccessError::LastAdmin);
         }
-        let account = stored
-            .accounts
-            .get_mut(name)
+        let mut account = self
+            .account(name)
             .ok_or_else(|| AccessError::Unknown(format!("account {name} that can be changed")))?;
         if let Some(role) = role {
             account.role = role;
@@ -298,7 +345,7 @@ impl Accounts {
         if let Some(description) = description {
             account.description = description.chars().take(256).collect();
         }
-        self.save(&stored)
+        self.put(account)
     }
 
     /// Sets a password. Hashes it: call it off the workers.
@@ -317,21 +364,20 @@ impl Accounts {
             return Err(AccessError::Configured);
         }
         let password_hash = secret::hash_password(password)?;
-        let mut stored = self.stored.lock();
-        match stored.accounts.get_mut(name) {
-            Some(account) => account.password_hash = password_hash,
-            None if name == ADMIN => {
-                let account = Account {
-                    username: name.to_owned(),
-                    role: Role::Admin,
-                    description: String::new(),
-                    password_hash,
-                };
-                stored.accounts.insert(name.to_owned(), account);
-            }
+        let account = match self.account(name) {
+            Some(account) => Account {
+                password_hash,
+                ..account
+            },
+            None if name == ADMIN => Account {
+                username: name.to_owned(),
+                role: Role::Admin,
+                description: String::new(),
+                password_hash,
+            },
             None => return Err(AccessError::Unknown(format!("account {name}"))),
-        }
-        self.save(&stored)?;
+        };
+        self.put(account)?;
         if name == ADMIN {
             // The first password is no longer one, and should not lie around.
             *self.first.lock() = None;
@@ -354,18 +400,23 @@ impl Accounts {
         if name == ADMIN {
             return Err(AccessError::LastAdmin);
         }
-        let mut stored = self.stored.lock();
-        stored
-            .accounts
-            .remove(name)
+        self.account(name)
             .ok_or_else(|| AccessError::Unknown(format!("account {name}")))?;
-        self.save(&stored)
+        let mut stored = self.stored.lock();
+        if stored.accounts.remove(name).is_some() {
+            self.save(&stored)?;
+        }
+        drop(stored);
+        commit(self.shared.remove(name))
     }
 
     /// All API keys.
     #[must_use]
     pub fn keys(&self) -> Vec<ApiKey> {
-        self.stored.lock().api_keys.values().cloned().collect()
+        let mut keys = self.stored.lock().api_keys.clone();
+        let shared = self.shared_keys.all::<ApiKey>().into_iter();
+        keys.extend(shared.map(|(_, key)| (key.name.clone(), key)));
+        keys.into_values().collect()
     }
 
     /// Makes a key; the secret is returned and never again.
@@ -383,11 +434,11 @@ impl Accounts {
         check_name(name)?;
         let key: String = secret::random_token()?.chars().take(16).collect();
         let secret = secret::random_token()?;
-        let mut stored = self.stored.lock();
-        if stored.api_keys.contains_key(name) {
+        let known = self.keys();
+        if known.iter().any(|it| it.name == name) {
             return Err(AccessError::Exists(format!("the API key {name}")));
         }
-        if stored.api_keys.len() >= MAX {
+        if known.len() >= MAX {
             return Err(AccessError::TooMany(MAX));
         }
         let made = ApiKey {
@@ -399,6 +450,11 @@ impl Accounts {
             expires_at,
             secret_digest: digest_of(&secret),
         };
+        if self.shared_keys.is_shared() {
+            commit(self.shared_keys.set(&made.key, &made))?;
+            return Ok((made, secret));
+        }
+        let mut stored = self.stored.lock();
         stored.api_keys.insert(name.to_owned(), made.clone());
         self.save(&stored)?;
         Ok((made, secret))
@@ -409,12 +465,14 @@ impl Accounts {
     /// # Errors
     /// [`AccessError::Unknown`], or that it could not be written.
     pub fn remove_key(&self, name: &str) -> Result<(), AccessError> {
+        let found = self.keys().into_iter().find(|it| it.name == name);
+        let key = found.ok_or_else(|| AccessError::Unknown(format!("API key {name}")))?;
         let mut stored = self.stored.lock();
-        stored
-            .api_keys
-            .remove(name)
-            .ok_or_else(|| AccessError::Unknown(format!("API key {name}")))?;
-        self.save(&stored)
+        if stored.api_keys.remove(name).is_some() {
+            self.save(&stored)?;
+        }
+        drop(stored);
+        commit(self.shared_keys.remove(&key.key))
     }
 
     fn save(&self, stored: &Stored) -> Result<(), AccessError> {
@@ -504,7 +562,7 @@ mod tests {
     fn the_first_password_is_made_once_kept_alone_and_gone_after_a_change() {
         use std::os::unix::fs::PermissionsExt;
         let dir = Dir::new("first");
-        let (accounts, made) = Accounts::open(&dir.0, false).unwrap();
+        let (accounts, made) = Accounts::open(&dir.0, false, None).unwrap();
         let made = made.unwrap();
         let file = dir.0.join(PASSWORD_FILE);
         assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{made}\n"));
@@ -515,19 +573,57 @@ mod tests {
             Role::Admin
         );
         assert!(accounts.login("admin", "wrong", None).is_none());
-        let (again, none) = Accounts::open(&dir.0, false).unwrap();
+        let (again, none) = Accounts::open(&dir.0, false, None).unwrap();
         assert!(none.is_none() && again.login("admin", &made, None).is_some());
         again.set_password("admin", "another one", false).unwrap();
         assert!(!file.exists());
         assert!(again.login("admin", &made, None).is_none());
-        let (third, none) = Accounts::open(&dir.0, false).unwrap();
+        let (third, none) = Accounts::open(&dir.0, false, None).unwrap();
         assert!(none.is_none() && third.login("admin", "another one", None).is_some());
+    }
+
+    #[test]
+    fn nodes_of_a_cluster_know_the_same_accounts_and_keys() {
+        let meta: Arc<nightjar_broker::meta::MemoryMeta> = Arc::default();
+        let dirs = [Dir::new("one"), Dir::new("two")];
+        let open = |at: usize| {
+            let meta: Arc<dyn MetaStore> = meta.clone();
+            Accounts::open(&dirs[at].0, false, Some(meta)).unwrap()
+        };
+        let ((one, _), (two, made)) = (open(0), open(1));
+        one.add("eve", "password1", Role::Viewer, "").unwrap();
+        assert!(two.login("eve", "password1", None).is_some());
+        two.change("eve", Some(Role::Operator), Some("on call"))
+            .unwrap();
+        assert_eq!(one.role_of("eve"), Some(Role::Operator));
+        assert!(one.list().iter().any(|(_, _, text)| text == "on call"));
+        let now = Timestamp(1000);
+        let (key, secret) = one.add_key("ci", Role::Viewer, "", None, now).unwrap();
+        assert!(two.key(&key.key, &secret, now).is_some());
+        assert!(matches!(
+            two.add_key("ci", Role::Viewer, "", None, now),
+            Err(AccessError::Exists(_))
+        ));
+        two.remove_key("ci").unwrap();
+        assert!(one.key(&key.key, &secret, now).is_none());
+        // Each node has a first password of its own, until one is set for all.
+        let made = made.unwrap();
+        assert!(two.login(ADMIN, &made, None).is_some());
+        assert!(one.login(ADMIN, &made, None).is_none());
+        one.set_password(ADMIN, "for all of us", false).unwrap();
+        assert!(two.login(ADMIN, "for all of us", None).is_some());
+        assert!(two.login(ADMIN, &made, None).is_none());
+        assert!(!dirs[1].0.join(PASSWORD_FILE).exists());
+        two.remove("eve").unwrap();
+        assert!(one.login("eve", "password1", None).is_none());
+        // Nothing of it stands in a file.
+        assert!(!dirs[0].0.join(FILE).exists());
     }
 
     #[test]
     fn a_configured_password_wins_and_cannot_be_changed_here() {
         let dir = Dir::new("configured");
-        let (accounts, made) = Accounts::open(&dir.0, true).unwrap();
+        let (accounts, made) = Accounts::open(&dir.0, true, None).unwrap();
         assert!(made.is_none() && !dir.0.join(PASSWORD_FILE).exists());
         assert!(
             accounts
@@ -543,7 +639,7 @@ mod tests {
     #[test]
     fn accounts_and_keys_survive_and_keep_no_secret() {
         let dir = Dir::new("kept");
-        let (accounts, _) = Accounts::open(&dir.0, false).unwrap();
+        let (accounts, _) = Accounts::open(&dir.0, false, None).unwrap();
         accounts.add("eve", "password1", Role::Viewer, "").unwrap();
         let again = accounts.add("eve", "password2", Role::Admin, "");
         assert!(matches!(again, Err(AccessError::Exists(_))));
@@ -561,7 +657,7 @@ mod tests {
             .unwrap();
         let text = std::fs::read_to_string(dir.0.join(FILE)).unwrap();
         assert!(!text.contains("password1") && !text.contains(&secret));
-        let (accounts, _) = Accounts::open(&dir.0, false).unwrap();
+        let (accounts, _) = Accounts::open(&dir.0, false, None).unwrap();
         assert_eq!(
             accounts.login("eve", "password1", None).unwrap().role,
             Role::Viewer

@@ -135,9 +135,13 @@ async fn identify(
         .map_err(|_| ApiError::unauthorized("the authorization header is no text"))?;
     let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
     if scheme.eq_ignore_ascii_case("bearer") {
-        return shared.tokens.find(rest.trim(), now).ok_or_else(|| {
-            ApiError::unauthorized("the token is unknown or has expired; log in again")
-        });
+        return shared
+            .tokens
+            .find_soon(rest.trim(), now)
+            .await
+            .ok_or_else(|| {
+                ApiError::unauthorized("the token is unknown or has expired; log in again")
+            });
     }
     if !scheme.eq_ignore_ascii_case("basic") {
         return Err(ApiError::unauthorized("expected Bearer or Basic"));

@@ -1,7 +1,9 @@
-//! Who may use the API: accounts with passwords, API keys, tokens, roles, and a limit on wrong passwords.
+//! Who may use the API: accounts with passwords, API keys, tokens, roles, and a limit on wrong passwords. A node alone keeps
+//! accounts and keys in a file; the nodes of a cluster keep them, and tokens, together.
 
 mod accounts;
 mod audit;
+mod everywhere;
 mod guard;
 mod limiter;
 mod secret;
@@ -9,6 +11,7 @@ mod tokens;
 
 pub use accounts::{AccessError, Accounts, ApiKey};
 pub use audit::{Audit, AuditEntry};
+pub use everywhere::Values;
 pub use guard::{Peer, guard};
 pub use limiter::Limiter;
 pub use secret::random_password;

@@ -147,13 +147,13 @@ pub async fn change_account(
 ) -> Result<StatusCode, ApiError> {
     shared
         .blocking(move |shared| {
-            let done = shared
+            shared
                 .accounts
-                .change(&name, change.role, change.description.as_deref());
-            if done.is_ok() && change.role.is_some() {
-                shared.tokens.revoke_all_of(&name);
+                .change(&name, change.role, change.description.as_deref())?;
+            if change.role.is_some() {
+                shared.tokens.revoke_all_of(&name)?;
             }
-            done
+            Ok::<_, ApiError>(())
         })
         .await??;
     Ok(StatusCode::NO_CONTENT)
@@ -168,11 +168,8 @@ pub async fn remove_account(
 ) -> Result<StatusCode, ApiError> {
     shared
         .blocking(move |shared| {
-            let done = shared.accounts.remove(&name);
-            if done.is_ok() {
-                shared.tokens.revoke_all_of(&name);
-            }
-            done
+            shared.accounts.remove(&name)?;
+            shared.tokens.revoke_all_of(&name)
         })
         .await??;
     Ok(StatusCode::NO_CONTENT)
@@ -206,7 +203,7 @@ pub async fn set_password(
             shared
                 .accounts
                 .set_password(&name, &change.new_password, configured.is_some())?;
-            shared.tokens.revoke_all_of(&name);
+            shared.tokens.revoke_all_of(&name)?;
             Ok(())
         })
         .await?;

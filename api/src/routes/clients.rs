@@ -407,9 +407,10 @@ pub async fn subscriptions_of(
     shared.broker.client(&id).ok_or_else(|| unknown(&id))?;
     let data = shared
         .walk(move |shared| {
-            let page = shared
-                .broker
-                .page_subscriptions(Some(&id), None, 10_000, |_, _, _| true);
+            let page =
+                shared
+                    .broker
+                    .page_subscriptions(Some(&id), None, None, 10_000, |_, _, _| true);
             page.rows
                 .iter()
                 .map(|row| shared.subscription_view(row))
@@ -548,6 +549,7 @@ pub async fn subscriptions(
             let after = after.as_ref().map(|(id, filter)| (&**id, &**filter));
             let page = shared.broker.page_subscriptions(
                 query.clientid.as_deref(),
+                query.topic.as_deref(),
                 after,
                 limit,
                 |_, filter, sub| query.wants(filter, sub),

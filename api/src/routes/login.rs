@@ -76,7 +76,7 @@ pub async fn login(
     };
     shared.limiter.right(from.ip());
     tracing::info!(%from, who = who.name, "logged in at the HTTP API");
-    let (token, ends) = shared.tokens.issue(who.clone(), now)?;
+    let (token, ends) = shared.tokens.issue(who.clone(), now).await?;
     Ok(Answer(Token {
         token,
         role: who.role,
@@ -88,16 +88,16 @@ pub async fn login(
 
 /// End the token of this request
 #[utoipa::path(post, path = "/logout", tag = "access", responses((status = 204), CommonErrors))]
-pub async fn logout(State(shared): App, request: Request) -> StatusCode {
+pub async fn logout(State(shared): App, request: Request) -> Result<StatusCode, ApiError> {
     let token = request
         .headers()
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split_once(' '));
     if let Some((_, token)) = token {
-        shared.tokens.revoke(token.trim());
+        shared.tokens.revoke(token.trim()).await?;
     }
-    StatusCode::NO_CONTENT
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Say who asks

@@ -203,6 +203,7 @@ async fn list_subscriptions(
         .walk(move |shared| {
             let found = shared.broker.page_subscriptions(
                 filter.clientid.as_deref(),
+                filter.topic.as_deref(),
                 None,
                 reach,
                 |_, topic, sub| own && filter.wants(topic, sub),

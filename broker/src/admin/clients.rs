@@ -8,6 +8,7 @@ use nightjar_mqtt::TopicFilter;
 use super::Page;
 use crate::broker::Broker;
 use crate::handle::SessionHandle;
+use crate::subs::SubTable;
 use crate::subscription::Subscription;
 
 /// One subscription of one client.
@@ -79,16 +80,28 @@ impl Broker {
     }
 
     /// The first `limit` subscriptions behind (client identifier, filter) that `keep` wants, in the order of both.
-    /// `only` looks at one client.
+    /// `only` looks at one client, `exact` at one topic filter.
     pub fn page_subscriptions(
         &self,
         only: Option<&str>,
+        exact: Option<&str>,
         after: Option<(&str, &str)>,
         limit: usize,
-        mut keep: impl FnMut(&Arc<SessionHandle>, &TopicFilter, Subscription) -> bool,
+        keep: impl Fn(&Arc<SessionHandle>, &TopicFilter, Subscription) -> bool,
     ) -> Page<SubscriptionRow> {
-        let mut wanted = |handle: &Arc<SessionHandle>, rest: Option<&str>| {
+        let keep = |handle: &Arc<SessionHandle>, filter: &TopicFilter, sub: Subscription| {
+            exact.is_none_or(|exact| filter.as_str() == exact) && keep(handle, filter, sub)
+        };
+        // One look-up instead of a walk through the table, for most clients.
+        let may = |subs: &SubTable| match exact {
+            Some(exact) => subs.get(exact).is_some(),
+            None => !subs.is_empty(),
+        };
+        let wanted = |handle: &Arc<SessionHandle>, rest: Option<&str>| {
             let mut rows: Vec<(TopicFilter, Subscription)> = handle.with_subs(|subs| {
+                if !may(subs) {
+                    return Vec::new();
+                }
                 subs.iter()
                     .filter(|(filter, sub)| {
                         rest.is_none_or(|rest| filter.as_str() > rest)
@@ -122,7 +135,9 @@ impl Broker {
             // Each of these clients has one row at least.
             let left = limit - rows.len();
             let some = |handle: &Arc<SessionHandle>| {
-                handle.with_subs(|subs| !subs.is_empty()) && !wanted(handle, None).is_empty()
+                handle.with_subs(|subs| {
+                    may(subs) && subs.iter().any(|(filter, sub)| keep(handle, filter, *sub))
+                })
             };
             let clients = self.page_clients(after.map(|after| after.0), left, some);
             let more = clients.more;

@@ -34,15 +34,18 @@ struct First<V> {
 impl<V: Default> First<V> {
     /// The value of a key, unless it lies behind all that are wanted.
     fn entry(&mut self, key: &str) -> Option<&mut V> {
+        let full = self.map.len() > self.limit;
+        // Most keys of a long list lie behind a page that is full: one comparison for those.
+        if full
+            && self
+                .map
+                .last_key_value()
+                .is_some_and(|(last, _)| key > &**last)
+        {
+            return None;
+        }
         if !self.map.contains_key(key) {
-            if self.map.len() > self.limit {
-                if self
-                    .map
-                    .last_key_value()
-                    .is_some_and(|(last, _)| key >= &**last)
-                {
-                    return None;
-                }
+            if full {
                 self.map.pop_last();
             }
             self.map.insert(key.into(), V::default());
@@ -103,6 +106,14 @@ impl Broker {
         };
         for handle in self.clients() {
             handle.with_subs(|subs| {
+                // A client's filters mostly share their first levels: one look-up for those that follow each other.
+                let mut same: Option<(&str, TreeRow)> = None;
+                let mut put = |level: &str, row: TreeRow| {
+                    if let Some(all) = first.entry(level) {
+                        all.total += row.total;
+                        all.subscribers += row.subscribers;
+                    }
+                };
                 for (filter, _) in subs.iter() {
                     let Some(rest) = below(filter.routing_filter(), prefix) else {
                         continue;
@@ -114,10 +125,15 @@ impl Broker {
                     if after.is_some_and(|after| level <= after) {
                         continue;
                     }
-                    if let Some(row) = first.entry(level) {
-                        row.total += 1;
-                        row.subscribers += usize::from(!deeper);
+                    if let Some((before, row)) = same.take_if(|(before, _)| *before != level) {
+                        put(before, row);
                     }
+                    let (_, row) = same.get_or_insert((level, TreeRow::default()));
+                    row.total += 1;
+                    row.subscribers += usize::from(!deeper);
+                }
+                if let Some((level, row)) = same {
+                    put(level, row);
                 }
             });
         }

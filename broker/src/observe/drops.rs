@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use nightjar_mqtt::TopicName;
 
-use super::ring::Rings;
+use super::ring::{Heap, Rings};
 use crate::handle::DropReason;
 use crate::time::Timestamp;
 
 /// Entries kept.
 const KEPT: usize = 4096;
+/// Bytes of their topics and client identifiers, as if nobody else had these texts.
+const TEXTS: usize = 3 << 18;
 /// Drops noted between two refills; the counters know of all.
 const BUDGET: i64 = 400;
 
@@ -31,7 +33,19 @@ pub struct Drop {
     pub count: u64,
 }
 
-/// The last drops.
+impl Heap for Drop {
+    fn heap(&self) -> usize {
+        let shared = |text: usize| text + 16;
+        shared(self.client_id.len())
+            + self
+                .topic
+                .as_ref()
+                .map_or(0, |it| shared(it.as_str().len()))
+            + self.publisher.as_ref().map_or(0, |it| shared(it.len()))
+    }
+}
+
+/// The last drops, in about 1 MiB when full.
 #[derive(Debug)]
 pub struct DropLedger {
     rings: Rings<Drop>,
@@ -42,7 +56,7 @@ pub struct DropLedger {
 impl Default for DropLedger {
     fn default() -> Self {
         Self {
-            rings: Rings::new(KEPT),
+            rings: Rings::new(KEPT, TEXTS),
             budget: AtomicI64::new(BUDGET),
             now: AtomicU64::new(Timestamp::now().0),
         }
@@ -77,7 +91,7 @@ impl DropLedger {
                     have.count += count;
                     have.at = at;
                 }
-                None => ring.push_back(Drop {
+                None => ring.push(Drop {
                     at,
                     client_id: client_id.clone(),
                     topic: topic.cloned(),
@@ -128,6 +142,19 @@ mod tests {
         }
         let noted = ledger.list(usize::MAX, |_| true).len();
         assert!((1..=BUDGET as usize).contains(&noted), "{noted}");
+        // However long topics are.
+        for n in 0..5000 {
+            ledger.refill(Timestamp(n));
+            let topic = TopicName::new(format!("{n}/{}", "t".repeat(n as usize * 12))).unwrap();
+            ledger.record(
+                &format!("c{n}").into(),
+                Some(&topic),
+                None,
+                DropReason::QueueFull,
+                1,
+            );
+        }
+        assert!(ledger.rings.bytes() < 3 << 19, "{}", ledger.rings.bytes());
         ledger.refill(Timestamp(7));
         ledger.record(&client, None, None, DropReason::Expired, 3);
         ledger.record(&client, None, None, DropReason::Expired, 4);

@@ -137,10 +137,13 @@ async fn subscriptions(
         let most = left.min(PAGE);
         let (page, last) = walk(node, move |shared| {
             let from = from.as_ref().map(|(id, filter)| (&**id, &**filter));
-            let page =
-                shared
-                    .broker
-                    .page_subscriptions(only.as_deref(), from, most, |_, filter, _| wants(filter));
+            let page = shared.broker.page_subscriptions(
+                only.as_deref(),
+                None,
+                from,
+                most,
+                |_, filter, _| wants(filter),
+            );
             let last = page.rows.last().filter(|_| page.more);
             let last = last.map(|row| (row.client_id.to_string(), row.filter.to_string()));
             let views: Vec<Value> = page
