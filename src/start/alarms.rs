@@ -76,8 +76,8 @@ impl Watch {
             alarms.set(!other.up, &format!("{NODE_DOWN}{}", other.name), text, now);
         }
         let nodes = others().map(|it| (it.name.as_str(), it.up, it.link.as_str()));
-        // A node that is in no cluster yet is cut off from none.
-        let serving = status.number == 0 || status.state == "serving";
+        // A node that is in no cluster yet, or left it, is cut off from none.
+        let serving = status.number == 0 || matches!(status.state, "serving" | "left");
         let split = split(serving, status.problem.as_deref(), nodes);
         // Links that are made anew are no split.
         self.split = split.as_ref().map_or(0, |_| self.split.saturating_add(1));
