@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nightjar_broker::shard::{Effect, Restored, RetainedEntry};
-use nightjar_broker::{DurableStore, EffectSink, Message, MessageHead, Ticket, Timestamp};
+use nightjar_broker::{
+    DurableStore, EffectSink, Message, MessageHead, RetainedCursor, Ticket, Timestamp,
+};
 use nightjar_cluster::{NodeStore, StoreConfig};
 use nightjar_mqtt::{QoS, TopicName};
 
@@ -64,6 +66,29 @@ fn read(store: &NodeStore, filter: &str, expected: usize) {
     println!("  read {filter}: {expected} messages in {best:?}");
 }
 
+/// Reads in portions as a session does; how long one holds whoever reads.
+fn portions(store: &NodeStore, filter: &str, expected: usize) {
+    let now = Timestamp::now();
+    let (mut cursor, mut count) = (RetainedCursor::default(), 0);
+    let (mut times, mut over, mut most) = (Vec::new(), false, 0);
+    while !over {
+        let (begun, before) = (Instant::now(), count);
+        over = store.read_retained_part(filter, &mut cursor, 512, now, &mut |_| count += 1);
+        times.push(begun.elapsed());
+        most = most.max(count - before);
+    }
+    assert_eq!(count, expected, "{filter}");
+    let whole: Duration = times.iter().sum();
+    times.sort_unstable();
+    println!(
+        "  {filter} in {} portions of 512 topics: {count} messages in {whole:?}, at most {most} in one; one takes {:?} \
+         (median), {:?} (p99)",
+        times.len(),
+        times[times.len() / 2],
+        times[times.len() * 99 / 100]
+    );
+}
+
 fn main() {
     let dir = std::env::args()
         .skip(1)
@@ -90,6 +115,8 @@ fn main() {
     read(&store, "building/+/floor/+/room/+/value/3", 100_000);
     read(&store, "#", total);
     read(&store, "nothing/#", 0);
+    portions(&store, "#", total);
+    portions(&store, "+/+/+/+/+/+/none/+", 0);
 
     // A tenth of them expires.
     let soon = Timestamp::now().plus_millis(100);

@@ -15,7 +15,7 @@ import tempfile
 import time
 
 # How long a debug build may take to print its ready line; the target for a release build is 100 ms.
-READY = 20.0
+READY = 60.0
 
 LISTENERS = ("tcp", "tls", "ws", "wss")
 

@@ -1,11 +1,12 @@
 //! Directories that are damaged, someone else's, or in use; disks that are full or fail.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use nightjar_broker::{DurableStore, Progress};
-use nightjar_cluster::{Error, NodeStore, Recovery};
+use nightjar_cluster::{Error, NodeStore, Recovery, StoreConfig};
 use nightjar_mqtt::ReasonCode;
 
 use crate::disk::SimDisk;
@@ -177,56 +178,82 @@ fn a_missing_log_file_a_missing_mark_and_a_damaged_snapshot_are_seen() {
     );
 }
 
+/// Every file below a directory with its content.
+fn everything(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(everything(&path));
+        } else {
+            found.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+/// The refusal of a directory that is not this node's: it names the directory and changes nothing in it.
+fn refusal(config: &StoreConfig) -> Error {
+    let before = everything(&config.dir);
+    let error = NodeStore::open(config).unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains(config.dir.to_str().unwrap()), "{said}");
+    assert!(
+        everything(&config.dir) == before,
+        "changed after a refusal: {said}"
+    );
+    error
+}
+
 #[test]
 fn directories_of_others_are_refused_and_left_alone() {
     let dir = Dir::new("owner");
     filled(&dir, 3);
     let mut other = config(&dir);
     other.node = "two".to_owned();
-    let error = NodeStore::open(&other).unwrap_err();
+    let error = refusal(&other);
     assert!(
         error.to_string().contains("\"one\"") && error.to_string().contains("\"two\""),
         "{error}"
     );
     let mut other = config(&dir);
     other.cluster = Some("0123".to_owned());
+    let error = refusal(&other);
+    assert!(error.to_string().contains("\"0123\""), "{error}");
     assert!(matches!(
-        NodeStore::open(&other),
-        Err(Error::Foreign {
+        error,
+        Error::Foreign {
             what: "cluster",
             ..
-        })
+        }
     ));
 
     let store = NodeStore::open(&config(&dir)).unwrap();
-    assert!(matches!(
-        NodeStore::open(&config(&dir)),
-        Err(Error::InUse { .. })
-    ));
+    started(&store);
+    assert!(matches!(refusal(&config(&dir)), Error::InUse { .. }));
+    // The process that has it does not notice.
+    assert_eq!(wait(&publish(&store, "sub", "a", "x")), Progress::Done);
     drop(store);
 
     let path = dir.join("identity");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("format 1", "format 2")).unwrap();
     assert!(matches!(
-        NodeStore::open(&config(&dir)),
-        Err(Error::Format { found: 2, .. })
+        refusal(&config(&dir)),
+        Error::Format { found: 2, .. }
     ));
     fs::write(&path, text.replace("node one", "nod")).unwrap();
-    assert!(matches!(
-        NodeStore::open(&config(&dir)),
-        Err(Error::Damaged { .. })
-    ));
+    assert!(matches!(refusal(&config(&dir)), Error::Damaged { .. }));
     fs::write(&path, text).unwrap();
     assert_eq!(
         queue(&NodeStore::open(&config(&dir)).unwrap(), "sub").len(),
-        3
+        4
     );
 
     let foreign = Dir::new("foreign");
     fs::create_dir_all(&*foreign).unwrap();
     fs::write(foreign.join("letters.txt"), "mine").unwrap();
-    let error = NodeStore::open(&config(&foreign)).unwrap_err();
+    let error = refusal(&config(&foreign));
     assert!(error.to_string().contains("letters.txt"), "{error}");
     assert_eq!(fs::read_dir(&*foreign).unwrap().count(), 1);
 }
