@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 
 import run
@@ -47,6 +48,13 @@ class Made(Node):
         address = json.loads((self.data_dir / "listeners.json").read_text())["api"]
         with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as answer:
             return answer.read().decode()
+
+    def answers(self, path):
+        """Status and text."""
+        try:
+            return 200, self.http(path)
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
 
     def reference(self):
         return f"127.0.0.1:{self.mqtt}"
@@ -163,8 +171,13 @@ def a_drained_node_sends_its_clients_elsewhere_at_a_rate(binary):
             there = next(it for it in others if it.reference() == at)
             with there.client(f"moved-{n}", clean=False, **EXPIRY) as client:
                 check(client.connack.session_present, "the session went along")
+        for path in ("/status", "/readyz"):
+            code, text = node.answers(path)
+            check(code == 503 and "taking no clients" in text, (path, code, text))
         code, text = node.ctl("cluster", "drain", "--stop")
         check(code == 0, text)
+        for path in ("/status", "/readyz"):
+            check(node.answers(path)[0] == 200, path)
         node.client("back-again").end()
         return f"41 clients at 20 a second in {took:.1f} s"
     finally:
@@ -241,6 +254,56 @@ def two_nodes_and_a_witness_outlive_one_of_the_two(binary):
 
 
 @case
+def a_node_alone_grows_to_three_and_back_and_keeps_what_it_had(binary):
+    """As docs/cluster.md says: expect = 1 for the first, seeds for the others; then leave, one after the other."""
+    cluster = Few(binary, 3)
+    one, two, three = cluster.nodes.values()
+    try:
+        (one.dir / "nightjar.toml").write_text(one.config()[:one.config().index("[cluster]")])
+        one._spawn([str(binary), "serve", "--config", str(one.dir / "nightjar.toml")])
+
+        def first():
+            try:
+                return one.client("old", clean=False, **EXPIRY)
+            except OSError:
+                return None
+        client = until(first, "it serves alone", 30, pause=0.2)
+        client.subscribe("old/#", 1)
+        client.drop()
+        with one.client("writer") as writer:
+            for n in range(5):
+                writer.publish("old/queue", str(n).encode())
+        one.stop()
+        one.expect = 1
+        one.begin()
+        until(one.serves, "a cluster of one", 30, pause=0.3)
+        steady = one.client("steady")
+        steady.subscribe("steady/#", 1)
+        two.begin()
+        three.begin()
+        cluster.wait(60)
+        client = three.client("old", clean=False, **EXPIRY)
+        check(client.connack.session_present, "it came along")
+        check([client.message().payload for _ in range(5)] == [str(n).encode() for n in range(5)], "with its queue")
+        client.drop()
+        verified(two)
+        for node in (three, two):
+            left = f"node{node.number}"
+            code, text = node.ctl("--yes", "cluster", "leave")
+            check(code == 0, text)
+            until(lambda: all(it["name"] != left for it in one.status()["nodes"]), "gone", 20)
+            steady.publish("steady/1", b"x")
+            check(steady.message().payload == b"x", "it goes on")
+        check(one.status()["quorum"] and len(one.status()["nodes"]) == 1, one.status())
+        code, text = one.ctl("--yes", "cluster", "leave")
+        check(code == 4 and "only one" in text, (code, text))
+        check(one.client("old", clean=False, **EXPIRY).connack.session_present, "still there")
+        steady.end()
+    finally:
+        cluster.remove()
+
+
+@case
 def a_voter_that_is_down_for_long_is_replaced_and_forced_out(binary):
     """Autoclean: of four nodes with three voters the fourth votes when one stays away; then force-leave, by name."""
     cluster = Few(binary, 4)
@@ -296,6 +359,9 @@ def two_nodes_alone_stop_together_and_come_back(binary):
         refused.drop()
         until(lambda: "majority" in (one.status()["problem"] or ""), "it says what is missing", 10)
         check(not one.status()["quorum"], one.status())
+        for path in ("/status", "/readyz"):
+            code, text = one.answers(path)
+            check(code == 503 and "waiting for its cluster" in text, (path, code, text))
         two.begin()
         cluster.wait(60)
         with two.client("writer") as writer:

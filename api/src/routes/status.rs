@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::App;
 use crate::error::{ApiError, CommonErrors};
-use crate::shared::when;
+use crate::shared::{Shared, when};
 
 /// How the node is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -44,11 +44,12 @@ pub struct Status {
 pub async fn status(State(shared): App) -> Json<Status> {
     let broker = &shared.broker;
     let stopping = shared.host.is_stopping();
+    let ready = why_not(&shared).is_none();
     Json(Status {
         node: broker.node().to_string(),
         version: shared.host.version().to_owned(),
         state: if stopping { "stopping" } else { "running" }.to_owned(),
-        ready: !stopping,
+        ready,
         uptime: Timestamp::now().since(broker.started()) / 1000,
         started_at: when(broker.started()),
         durability: shared.host.durability(),
@@ -59,11 +60,22 @@ pub async fn status(State(shared): App) -> Json<Status> {
     })
 }
 
+/// Why no client should be sent here: the node stops, or waits for its cluster, or takes no clients.
+fn why_not(shared: &Shared) -> Option<&'static str> {
+    if shared.host.is_stopping() {
+        return Some("stopping");
+    }
+    if !shared.broker.store().is_serving() {
+        return Some("waiting for its cluster");
+    }
+    shared.broker.is_closed().then_some("taking no clients")
+}
+
 /// `GET /status`: for balancers, as text.
 pub async fn text(State(shared): App) -> Response {
     let node = shared.broker.node();
-    if shared.host.is_stopping() {
-        let body = format!("Node {node} is stopping\nnightjar is not running\n");
+    if let Some(why) = why_not(&shared) {
+        let body = format!("Node {node} is {why}\nnightjar is not running\n");
         return (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
     }
     format!("Node {node} is started\nnightjar is running\n").into_response()
@@ -76,8 +88,8 @@ pub async fn healthz() -> &'static str {
 
 /// `GET /readyz`: it serves clients.
 pub async fn readyz(State(shared): App) -> Response {
-    if shared.host.is_stopping() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    if let Some(why) = why_not(&shared) {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response();
     }
     "ready\n".into_response()
 }
