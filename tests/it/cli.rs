@@ -680,9 +680,6 @@ fn init_writes_files_to_begin_with_and_leaves_what_is_there() {
     let file = dir.path().join("etc/nightjar.toml");
     let text = std::fs::read_to_string(&file).expect("it was written");
     assert_eq!(text, run(&dir, &["config", "default"]).out);
-    // What was written is found and read.
-    let explained = run(&dir, &["config", "explain", "mqtt.max_qos"]);
-    assert!(explained.out.contains("nightjar.toml"), "{explained:?}");
     let tested = ["acl", "test", "--user", "ann", "publish", "a/b"];
     let sources = r#"acl.sources=[{kind="file",path="etc/acl.conf"}]"#;
     let done = run(&dir, &[&["--set", sources][..], &tested].concat());
@@ -695,6 +692,9 @@ fn init_writes_files_to_begin_with_and_leaves_what_is_there() {
     );
     let kept = std::fs::read_to_string(&file).expect("it is there");
     assert_eq!(kept, "[mqtt]\nmax_qos = 1\n");
+    // `serve` looks there too.
+    let explained = run(&dir, &["config", "explain", "mqtt.max_qos"]);
+    assert!(explained.out.contains("nightjar.toml"), "{explained:?}");
     // A folder that cannot be made is a clear error.
     let refused = run(&dir, &["init", "etc/nightjar.toml/below"]);
     assert!(
