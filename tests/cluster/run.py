@@ -8,6 +8,7 @@ import argparse
 import base64
 import json
 import pathlib
+import socket
 import subprocess
 import sys
 import threading
@@ -34,6 +35,12 @@ CASES = []
 def case(fn):
     CASES.append(fn)
     return fn
+
+
+def free_udp_port():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 class Session(Client):
@@ -87,7 +94,7 @@ class Node(Broker):
     def __init__(self, number, binary, seeds, extra=""):
         super().__init__("nightjar", binary, extra=extra)
         self.number, self.seeds = number, seeds
-        self.mqtt, self.link = free_port(), free_port()
+        self.mqtt, self.link, self.sn = free_port(), free_port(), free_udp_port()
         self.cookie, self.expect = COOKIE, len(NODES)
 
     def config(self):
@@ -109,7 +116,8 @@ enable = false
 [listeners.wss.default]
 enable = false
 [listeners.mqttsn.default]
-enable = false
+bind = "127.0.0.1:{self.sn}"
+auth = "off"
 [api]
 bind = "127.0.0.1:0"
 [cluster]
@@ -405,6 +413,38 @@ def who_may_use_the_api_may_use_it_on_every_node(cluster):
     until(lambda: status(third, admin) == 401, "logging out of one node is logging out of all", 10)
 
 
+@case
+def connections_of_one_client_id_never_mix(cluster):
+    """What a connection sent before it was taken over comes before all that its successor sends, or not at all."""
+    listener = cluster.nodes[1].client("mix-listener", clean=False, v=4)
+    listener.subscribe("mix", 2)
+    clients, burst = [], 30
+    for turn in range(60):
+        client = cluster.nodes[turn % 3 + 1].client("mix")
+        for number in range(burst):
+            try:
+                client.send(wire.publish("mix", b"%d-%d" % (turn, number), 1, number + 1, client.v))
+            except OSError:
+                break
+        clients.append(client)
+    with cluster.nodes[2].client("mix-end") as end:
+        for _ in range(burst):
+            packet = clients[-1].packet(20)
+            check(packet is not None and packet.kind == wire.PUBACK, packet)
+        end.publish("mix", b"end")
+    last, seen = (-1, -1), 0
+    while (payload := listener.message(20).payload) != b"end":
+        at = tuple(map(int, payload.split(b"-")))
+        check(at > last, f"{at} behind {last}")
+        last, seen = at, seen + 1
+    check(seen >= burst, f"only {seen} came")
+    for client in clients:
+        client.drop()
+    listener.end()
+    cluster.nodes[1].client("mix-listener", clean=True, v=4).end()
+    return f"{seen} of {60 * burst} sent"
+
+
 def kill_and_check(cluster, victim, others):
     """Kills a node with clients on it; wills, sessions and service come from the others."""
     watcher = others[0].client("watcher", clean=False, v=4)
@@ -641,7 +681,7 @@ def a_fourth_node_joins_and_leaves_while_the_cluster_serves(cluster):
         subscriber.end()
 
 
-def main():
+def main(what="cluster", errors=()):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bin", required=True, type=lambda text: pathlib.Path(text).resolve())
     parser.add_argument("--only", default="")
@@ -659,18 +699,18 @@ def main():
             begin = time.monotonic()
             try:
                 said = fn(cluster)
-            except (Failed, BrokerError, OSError, wire.WireError, subprocess.SubprocessError) as error:
-                results.fail(f"cluster/{fn.__name__}", f"{type(error).__name__}: {error}", time.monotonic() - begin)
+            except (Failed, BrokerError, OSError, wire.WireError, subprocess.SubprocessError, *errors) as error:
+                results.fail(f"{what}/{fn.__name__}", f"{type(error).__name__}: {error}", time.monotonic() - begin)
                 for node in cluster.nodes.values():
                     if node.process is None or node.process.poll() is not None:
                         node.begin()
                 try:
                     cluster.wait(60)
                 except Failed as worse:
-                    results.fail("cluster/whole-again", str(worse))
+                    results.fail(f"{what}/whole-again", str(worse))
                     break
             else:
-                results.ok(f"cluster/{fn.__name__}" + (f": {said}" if said else ""), time.monotonic() - begin)
+                results.ok(f"{what}/{fn.__name__}" + (f": {said}" if said else ""), time.monotonic() - begin)
     finally:
         if args.keep:
             for node in cluster.nodes.values():
@@ -678,7 +718,7 @@ def main():
                 print(node.dir)
         else:
             cluster.remove()
-    return results.close("cluster")
+    return results.close(what)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from history import Subscription, body  # noqa: E402
 
 # Longest silence of a broker that is up.
 LIMIT = 20.0
+# So long a client waits for CONNACK before it tries again.
+CONNACK = LIMIT
 FOREVER = 0xFFFFFFFF
 
 
@@ -25,12 +27,13 @@ class Gone(Exception):
 
 
 class Link:
-    """One connection: CONNECT, then packets."""
+    """One connection: CONNECT, then packets. `port` is one of loopback, or (host, port)."""
 
-    def __init__(self, port, client_id, v, clean=False, expiry=FOREVER, will=None, keep=None):
+    def __init__(self, port, client_id, v, clean=False, expiry=FOREVER, will=None, keep=None, patience=None):
         self.v = v
+        address = port if isinstance(port, tuple) else ("127.0.0.1", port)
         try:
-            self.sock = socket.create_connection(("127.0.0.1", port), 2)
+            self.sock = socket.create_connection(address, 2)
         except OSError as e:
             raise Gone(str(e)) from e
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -38,8 +41,12 @@ class Link:
         self.data = b""
         properties = {"session_expiry": expiry, "receive_maximum": keep or 100} if v == 5 else None
         self.send(wire.connect(client_id, v, clean=clean, will=will, properties=properties))
-        self.connack = self.packet()
+        self.connack = self.packet(patience or CONNACK)
+        if self.connack is None:
+            self.sock.close()
+            raise Gone("no CONNACK")
         if self.connack.kind != wire.CONNACK or self.connack.rc != 0:
+            self.sock.close()
             raise Gone(f"{self.connack}")
 
     def send(self, data):
@@ -104,6 +111,9 @@ class Link:
 class Client(threading.Thread):
     """A client with a persistent session. `port` is asked at each connect: the broker may have moved."""
 
+    # Between two attempts to connect.
+    PAUSE = 0.02
+
     def __init__(self, history, port, name, v):
         super().__init__(name=name, daemon=True)
         self.history, self.port, self.v = history, port, v
@@ -133,7 +143,7 @@ class Client(threading.Thread):
                 try:
                     self.live()
                 except Gone:
-                    self.ending.wait(0.02)
+                    self.ending.wait(self.PAUSE)
         except Exception as e:
             self.error = f"{self.name}: {type(e).__name__}: {e}"
             self.history.strange.append(self.error)

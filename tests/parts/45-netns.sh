@@ -1,0 +1,36 @@
+# shellcheck shell=bash disable=SC2154
+# Nodes in network namespaces, faults by seed under load, histories checked: what a cluster promises. NIGHTJAR_NETNS_SEED
+# repeats a run; NIGHTJAR_SOAK=MINUTES goes on for so long, with three nodes and with five, and appends what happened to
+# benches/results/cluster-soak.txt.
+add_part netns
+
+packages_netns() {
+    have python3 || echo python3
+    have nft || [ -x /usr/sbin/nft ] || echo nftables
+    have ip || [ -x /usr/sbin/ip ] || echo iproute2
+    have_server haproxy || echo haproxy
+    have unshare || echo util-linux
+}
+
+part_netns() {
+    if ! have python3; then
+        skip netns "python3 is not installed"
+        return
+    fi
+    broker_binary netns || return
+    run timeout 600 python3 tests/cluster/netns/run.py --bin "$target/debug/nightjar"
+    count_script netns $?
+    run timeout 400 python3 tests/cluster/netns/run.py --bin "$target/debug/nightjar" --grow
+    count_script "netns growing" $?
+    run timeout 300 python3 tests/cluster/netns/run.py --bin "$target/debug/nightjar" --haproxy --rounds 3 \
+        --only "kill the leader,kill a follower,rolling restart"
+    count_script "netns behind HAProxy" $?
+    local nodes
+    if [ -n "${NIGHTJAR_SOAK:-}" ]; then
+        for nodes in 3 5; do
+            run python3 tests/cluster/netns/run.py --bin "$target/debug/nightjar" --nodes "$nodes" --minutes "$NIGHTJAR_SOAK" \
+                --space 2000 --record benches/results/cluster-soak.txt
+            count_script "netns soak of $nodes nodes" $?
+        done
+    fi
+}
