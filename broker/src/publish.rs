@@ -109,6 +109,18 @@ impl PublishBatch {
         }
     }
 
+    /// Says whose connection all of it is of.
+    pub(crate) fn sign(&mut self, client_id: &Arc<str>, epoch: u64) {
+        for (_, entries) in &mut self.entries {
+            let by = SessionEntry::By {
+                client_id: client_id.clone(),
+                epoch,
+                count: entries.len() as u64,
+            };
+            entries.insert(0, by);
+        }
+    }
+
     pub(crate) fn forward(&mut self, node: u64, forward: Forward) {
         match self.forwards.iter_mut().find(|(have, _)| *have == node) {
             Some((_, forwards)) => forwards.push(forward),

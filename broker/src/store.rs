@@ -150,6 +150,12 @@ pub trait DurableStore: Send + Sync {
     /// The session of a client, if it is parked. What is on its way is not seen.
     fn parked(&self, client_id: &str) -> Option<Parked>;
 
+    /// The node that has a client's connection, or had it last; `None` if the client has no record, or where there are no
+    /// nodes.
+    fn node_of(&self, _client_id: &str) -> Option<u64> {
+        None
+    }
+
     /// Time passed: submits what is due.
     fn tick(&self, now: Timestamp);
 }

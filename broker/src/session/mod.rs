@@ -269,6 +269,12 @@ impl Session {
         self.handle.take_signal(self.epoch)
     }
 
+    /// Epoch of this connection: later ones of the client have higher ones.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Must the front-end stop reading? A slow receiver asks this publisher to wait, or too much is unacknowledged.
     #[must_use]
     pub fn is_paused(&self) -> bool {
@@ -302,6 +308,9 @@ impl Session {
         if batch.is_empty() {
             self.settle(&Ticket::DONE);
         } else {
+            if self.broker.mesh().is_some() {
+                batch.sign(self.handle.client_id(), self.epoch);
+            }
             let (ticket, stall) = self.broker.finish_batch(batch);
             self.outbound.releases_wait_for(&ticket);
             self.settle(&ticket);

@@ -524,6 +524,7 @@ const TOUCH: u8 = 14;
 const FRONT: u8 = 15;
 const SET_WILL: u8 = 16;
 const NODE_GONE: u8 = 17;
+const BY: u8 = 18;
 
 impl SessionEntry {
     /// Appends the encoding, without a version byte of its own.
@@ -687,6 +688,16 @@ impl SessionEntry {
                 out.close_kind(*kind);
                 out.time(*now);
             }
+            Self::By {
+                client_id,
+                epoch,
+                count,
+            } => {
+                out.u8(BY);
+                out.text(client_id);
+                out.u64(*epoch);
+                out.u64(*count);
+            }
             Self::Fulfilled { duties } => {
                 out.u8(FULFILLED);
                 out.len(duties.len());
@@ -836,6 +847,11 @@ impl SessionEntry {
                 node: from.u64("node")?,
                 kind: from.close_kind()?,
                 now: from.time("time")?,
+            },
+            BY => Self::By {
+                client_id: from.client_id()?,
+                epoch: from.u64("epoch")?,
+                count: from.u64("entries")?,
             },
             FULFILLED => Self::Fulfilled {
                 duties: from.list("duties", |from| from.u64("duty"))?,

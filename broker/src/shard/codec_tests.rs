@@ -88,7 +88,7 @@ fn message() -> impl Strategy<Value = Message> {
 }
 
 fn sub() -> impl Strategy<Value = (TopicFilter, Subscription)> {
-    (filter(), any::<u8>(), any::<u32>()).prop_map(|(filter, bits, id)| {
+    (filter(), any::<u8>(), any::<u64>()).prop_map(|(filter, bits, id)| {
         let options = SubOptions::from_bits(bits);
         (filter, Subscription { options, id })
     })
@@ -209,6 +209,9 @@ pub(super) fn entry() -> impl Strategy<Value = SessionEntry> {
         ),
         1 => (client(), epoch(), will()).prop_map(
             |(client_id, epoch, will)| SessionEntry::SetWill { client_id, epoch, will }
+        ),
+        1 => (client(), epoch(), any::<u64>()).prop_map(
+            |(client_id, epoch, count)| SessionEntry::By { client_id, epoch, count }
         ),
         1 => prop::collection::vec(0u64..4, 0..3)
             .prop_map(|duties| SessionEntry::Fulfilled { duties }),

@@ -244,6 +244,16 @@ pub enum SessionEntry {
         /// Time of the leader.
         now: Timestamp,
     },
+    /// The next `count` entries are of this connection. In a cluster messages of a connection that was taken over may
+    /// come behind the CONNECT that took it over: they are refused.
+    By {
+        /// Client identifier.
+        client_id: Arc<str>,
+        /// Epoch of the connection.
+        epoch: u64,
+        /// So many entries.
+        count: u64,
+    },
     /// These duties of the shard are done; committed together with what did them.
     Fulfilled {
         /// Numbers of duties.

@@ -125,6 +125,7 @@ impl Model {
             | SessionEntry::Touch { .. }
             | SessionEntry::Front { .. }
             | SessionEntry::SetWill { .. }
+            | SessionEntry::By { .. }
             // Of one node: `cluster_tests` has the others.
             | SessionEntry::NodeGone { .. } => {}
         }

@@ -219,6 +219,8 @@ impl SessionShard {
                 self.node_gone(node, kind, now, effects);
                 Reply::None
             }
+            // Whoever applies the entries behind it looks at it.
+            SessionEntry::By { .. } => Reply::None,
             SessionEntry::Fulfilled { duties } => {
                 for duty in duties {
                     self.duties.remove(&duty);
@@ -309,6 +311,20 @@ impl SessionShard {
     pub fn queue_len(&self, client_id: &str) -> Option<(usize, u64)> {
         let record = self.record(self.slot(client_id)?)?;
         Some((record.queue.len(), record.dropped))
+    }
+
+    /// The node that has a client's connection, or had it last.
+    #[must_use]
+    pub fn node_of(&self, client_id: &str) -> Option<u64> {
+        let record = self.slot(client_id).and_then(|slot| self.record(slot));
+        record.map(|record| record.node)
+    }
+
+    /// Was this connection taken over by a later one of the client?
+    #[must_use]
+    pub fn is_taken_over(&self, client_id: &str, epoch: u64) -> bool {
+        let record = self.slot(client_id).and_then(|slot| self.record(slot));
+        record.is_some_and(|record| record.epoch > epoch)
     }
 
     /// The session of a client that sleeps.

@@ -396,10 +396,14 @@ async fn open(
         retry_interval_ms: settings.retry_interval_ms.filter(|_| !v5),
         supervision: None,
     };
-    let (session, present) = broker
-        .open(request, now)
-        .await
-        .map_err(|code| Refusal::new(code, "the session could not be opened"))?;
+    let (session, present) = broker.open(request, now).await.map_err(|code| match code {
+        // No code of CONNACK [MQTT-3.2.2-8]; for the client it is as if this one had lost the race.
+        ReasonCode::SessionTakenOver => Refusal::new(
+            ReasonCode::ServerBusy,
+            "another connection took the client identifier at the same time",
+        ),
+        code => Refusal::new(code, "the session could not be opened"),
+    })?;
     if held.is_some() && expiry > 0 {
         broker
             .bind_client_id(&info, present)
