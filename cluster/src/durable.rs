@@ -310,6 +310,11 @@ impl DurableStore for NodeStore {
         group.state.lock().shard.parked(client_id)
     }
 
+    fn node_of(&self, client_id: &str) -> Option<u64> {
+        let group = &self.core.sessions[usize::from(self.shard_of(client_id))];
+        group.state.lock().shard.node_of(client_id)
+    }
+
     fn tick(&self, now: Timestamp) {
         if !self.core.leads() {
             return; // Time passes where consensus is led.

@@ -30,7 +30,7 @@ use nightjar_broker::auth::{AuthChain, Timer};
 use nightjar_broker::{Broker, Kept, MemoryLevel, Parts, Timestamp};
 use nightjar_cluster::{ClusterNode, Phase};
 use nightjar_gateway::mqtt::{ConnectLimits, ListenerMqtt, MqttFrontend};
-use nightjar_gateway::mqttsn::SnListeners;
+use nightjar_gateway::mqttsn::{Relay, SnListeners};
 use nightjar_gateway::websocket::handshake::{StatusAnswer, StatusSource};
 use nightjar_gateway::{Listeners, Workers};
 use nightjar_mqtt::ReasonCode;
@@ -215,7 +215,10 @@ async fn run(
     };
     let frontend = MqttFrontend::new(broker.clone(), limits);
     let listeners = bound.start(&workers, move |accepted| frontend.clone().serve(accepted));
-    let sensors = match sensors.start(&workers, &broker) {
+    let between = store
+        .cluster()
+        .map(|cluster| -> Arc<dyn Relay> { Arc::new(sensors::Between(cluster)) });
+    let sensors = match sensors.start(&workers, &broker, between.as_ref()) {
         Ok(sensors) => sensors,
         Err(error) => return exit::fail(exit::FAILED, error),
     };
@@ -250,6 +253,14 @@ async fn run(
         told: api::Told::default(),
         hashing,
     });
+    if let Some(cluster) = &cluster {
+        let node = Arc::downgrade(&node);
+        cluster.set_gateways(Box::new(move |from, octets| {
+            if let Some(node) = node.upgrade() {
+                node.sensors.relayed(from, &octets);
+            }
+        }));
+    }
     let (stop_api, api_stopped) = tokio::sync::watch::channel(false);
     let http = match open_api(&node, &data_dir) {
         Ok(shared) => server.map(|server| workers.spawn(server.run(shared, api_stopped))),

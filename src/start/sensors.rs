@@ -4,14 +4,24 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use nightjar_broker::settings::{MqttSettings, QueueLimits};
+use nightjar_cluster::ClusterNode;
 use nightjar_gateway::cidr::Cidr;
 use nightjar_gateway::mqttsn::{
-    AddressChange, Auth, Predefined, PredefinedTopic, Settings, SocketSettings,
+    AddressChange, Auth, Predefined, PredefinedTopic, Relay, Settings, SocketSettings,
 };
 
 use super::settings::{self, millis, seconds};
 use crate::config::model::{self, Config, MqttSnListener, SnAuth};
 use crate::config::units::{OffOr, Rate};
+
+/// The way to the gateways of other nodes: a sleeper may wake, and a datagram may come, anywhere.
+pub struct Between(pub Arc<ClusterNode>);
+
+impl Relay for Between {
+    fn send(&self, to: Option<u64>, octets: bytes::Bytes) -> usize {
+        self.0.to_gateways(to, &octets)
+    }
+}
 
 /// What can change while a listener runs.
 pub struct Changeable {

@@ -88,7 +88,7 @@ fn message() -> impl Strategy<Value = Message> {
 }
 
 fn sub() -> impl Strategy<Value = (TopicFilter, Subscription)> {
-    (filter(), any::<u8>(), any::<u64>()).prop_map(|(filter, bits, id)| {
+    (filter(), any::<u8>(), any::<u32>()).prop_map(|(filter, bits, id)| {
         let options = SubOptions::from_bits(bits);
         (filter, Subscription { options, id })
     })

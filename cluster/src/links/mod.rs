@@ -45,6 +45,8 @@ pub(crate) mod kind {
     pub const FORWARD_QOS0: u8 = 5;
     /// How far a node has applied the log.
     pub const APPLIED: u8 = 6;
+    /// What the gateways of nodes tell each other; may be lost.
+    pub const GATEWAY: u8 = 8;
     /// Nothing, to be heard.
     pub const PING: u8 = 7;
     /// Answer to a request.

@@ -52,6 +52,7 @@ pub(super) async fn drive(node: Arc<ClusterNode>) {
             Phase::Starting | Phase::Serving => {
                 node.watch_leader();
                 node.keep_lease();
+                node.look_at_links();
                 node.lead();
             }
         }
@@ -108,6 +109,14 @@ impl ClusterNode {
                 .asked
                 .is_none_or(|asked| asked + Duration::from_millis(500) <= now);
             if !due || self.leaving.load(Ordering::Acquire) {
+                return;
+            }
+            let cut_off = self.still_cut_off();
+            if !cut_off.is_empty() {
+                drop(lease);
+                self.set_problem(format!(
+                    "there is no link to nodes that serve, {cut_off:?}: they and this one would wait for each other"
+                ));
                 return;
             }
             lease.asked = Some(now);
@@ -188,6 +197,7 @@ impl ClusterNode {
 
     /// This node may not act for the cluster: nothing is acknowledged, clients go elsewhere.
     pub(super) fn fence(&self) {
+        self.note_cut_off();
         self.core().fence();
         self.routes.fence();
         self.forwards.fence();

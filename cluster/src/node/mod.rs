@@ -9,6 +9,7 @@ mod driver;
 mod form;
 mod lead;
 mod operate;
+mod reach;
 mod requests;
 mod status;
 
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use nightjar_broker::{Broker, Forward, Interest, Mesh, Ticket, Timestamp};
 use nightjar_mqtt::TopicFilter;
 use parking_lot::{Mutex, RwLock};
@@ -114,6 +116,9 @@ impl Phase {
     }
 }
 
+/// Takes what the gateways of a node send, by the node's number; must not block.
+pub type Gateways = Box<dyn Fn(u64, Bytes) + Send + Sync>;
+
 #[derive(Default)]
 struct Lease {
     until: Option<Instant>,
@@ -174,6 +179,7 @@ pub struct ClusterNode {
     found: Mutex<Vec<String>>,
     /// Why it found none, in words.
     lost: Mutex<Option<String>>,
+    reach: Mutex<reach::Reach>,
     /// Addresses of `cluster join`.
     added: Mutex<BTreeSet<String>>,
     /// Addresses of nodes that dialed this one, and when.
@@ -191,6 +197,8 @@ pub struct ClusterNode {
     problem: Mutex<Option<String>>,
     phase: watch::Sender<Phase>,
     instance: u64,
+    /// Who takes what gateways of other nodes send.
+    gateways: OnceLock<Gateways>,
     /// Proposals of other nodes, while this one leads.
     proposals: OnceLock<tokio::sync::mpsc::UnboundedSender<crate::raft::Proposal>>,
     /// Log bytes at which the next snapshot is due.
@@ -252,6 +260,7 @@ impl ClusterNode {
             leases: Mutex::default(),
             found: Mutex::default(),
             lost: Mutex::default(),
+            reach: Mutex::default(),
             added: Mutex::default(),
             heard: Mutex::default(),
             init: AtomicBool::new(false),
@@ -263,6 +272,7 @@ impl ClusterNode {
             problem: Mutex::default(),
             phase: watch::Sender::new(phase),
             instance: random(),
+            gateways: OnceLock::new(),
             proposals: OnceLock::new(),
             snapshot_at: Mutex::new(0),
             tasks: Mutex::default(),
@@ -320,6 +330,28 @@ impl ClusterNode {
     pub async fn until(&self, phase: Phase) {
         // The sender lives as long as this.
         let _ = self.phase.subscribe().wait_for(|have| *have == phase).await;
+    }
+
+    /// Sends octets to the gateways of one node, or of all others that are up; to how many they went. They may get lost,
+    /// and do where much waits already.
+    pub fn to_gateways(&self, to: Option<u64>, octets: &Bytes) -> usize {
+        let Some(links) = self.links() else { return 0 };
+        let nodes: Vec<u64> = match to {
+            Some(node) => vec![node],
+            None => self.member().nodes.read().up().collect(),
+        };
+        nodes
+            .into_iter()
+            .filter_map(|node| links.to(node))
+            .filter(|link| {
+                !link.is_crowded() && link.send(crate::links::kind::GATEWAY, octets.clone())
+            })
+            .count()
+    }
+
+    /// Who takes what the gateways of other nodes send. Once; later calls change nothing.
+    pub fn set_gateways(&self, gateways: Gateways) {
+        let _ = self.gateways.set(gateways);
     }
 
     /// How far the node is.

@@ -48,6 +48,8 @@ pub(super) enum Request {
     Verify { nonce: u64 },
     /// What is held there at that entry, and known of routes.
     Known { nonce: u64 },
+    /// There is no link to these nodes, which are up.
+    Unreached { number: u64, nodes: Vec<u64> },
 }
 
 /// An answer.
@@ -247,6 +249,10 @@ impl ClusterNode {
                 };
                 done(self.commit(&entry).await)
             }
+            Request::Unreached { number, nodes } => {
+                self.note_unreached(number, &nodes);
+                Reply::Ok
+            }
             Request::Leave { number } => self.remove_node(number).await,
             Request::ForceLeave { node } => self.force_leave(&node).await,
             Request::Verify { nonce } => done(self.mark_for_digests(nonce).await),
@@ -382,6 +388,12 @@ impl Local for ClusterNode {
             kind::FORWARD | kind::FORWARD_QOS0 => {
                 self.forwards
                     .received(&broker, from.number, kind, &body, answers)
+            }
+            kind::GATEWAY => {
+                if let Some(gateways) = self.gateways.get() {
+                    gateways(from.number, body);
+                }
+                true
             }
             kind::APPLIED => match body.first_chunk::<8>() {
                 Some(index) => {

@@ -61,6 +61,8 @@ pub(super) struct Client {
     taken: Option<Box<super::taken::Taken>>,
     /// Its sleep is on the way to its record.
     parking: Option<Ticket>,
+    /// Epoch of the connection that put it to sleep here: another one means that it was awake on another node since.
+    parked_by: u64,
     /// Topic ids it had when it fell asleep.
     asleep_ids: Option<u16>,
     /// DISCONNECT is owed when the sleep is kept.
@@ -83,6 +85,7 @@ impl Client {
             air: Air::Unknown,
             taken: None,
             parking: None,
+            parked_by: 0,
             asleep_ids: None,
             parting: None,
             waker: None,
@@ -208,6 +211,7 @@ impl Client {
         self.link.move_to(cx, path);
         self.link.heard(raw.len());
         self.parting = None;
+        self.note_absence(cx);
         let previous = match std::mem::replace(&mut self.phase, Phase::Gone) {
             Phase::Gone => Previous::Nothing,
             Phase::Live(mut live) => {
@@ -404,11 +408,27 @@ impl Client {
         Some((store.shard_of(&self.id), touch))
     }
 
+    /// A sleeper that was awake on another node meanwhile left other things on the air than are remembered here.
+    fn note_absence(&mut self, cx: &Cx<'_>) {
+        if !matches!(self.phase, Phase::Asleep { .. }) {
+            return;
+        }
+        if let Some(parked) = cx.gateway.broker().store().parked(&self.id)
+            && parked.epoch > self.parked_by
+        {
+            self.parked_by = parked.epoch;
+            self.air = Air::Unknown;
+            self.taken = None;
+            self.asleep_ids = None;
+        }
+    }
+
     /// Opens the session of a sleeper.
     fn rouse(&mut self, cx: &Cx<'_>, purpose: Purpose) {
         let Phase::Asleep { seconds, lost_at } = self.phase else {
             return;
         };
+        self.note_absence(cx);
         let path = &self.link.path;
         let waking = Waking::new(cx, &self.id, path, purpose, (seconds, lost_at));
         self.phase = Phase::Waking(Box::new(waking));
@@ -690,6 +710,7 @@ impl Client {
     fn park(&mut self, cx: &Cx<'_>, live: &mut Live, seconds: u32) -> Ticket {
         self.air = Air::Known(live.before_sleep());
         self.asleep_ids = u16::try_from(live.topics.iter().count()).ok();
+        self.parked_by = live.session.epoch();
         let expiry = if live.clean {
             seconds
         } else {

@@ -101,6 +101,12 @@ counted! {
     Searches = "searches",
     /// ADVERTISE sent.
     Advertises = "advertises",
+    /// Datagrams of unknown senders that other nodes were asked about.
+    Relayed = "relayed",
+    /// Datagrams taken that another node heard.
+    RelayedHere = "relayed_here",
+    /// Datagrams between nodes that were dropped: too many waited, or no link.
+    RelayDropped = "relay_dropped",
 }
 
 /// Counters of one listener, since the process began.

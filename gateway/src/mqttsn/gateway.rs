@@ -2,8 +2,8 @@
 
 use std::hash::BuildHasher;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use dashmap::DashMap;
@@ -21,6 +21,7 @@ use super::link::Link;
 use super::path::{Key, Output, Path};
 use super::random::Random;
 use super::ready::{ClientWaker, Ready};
+use super::relay::Relayed;
 use super::settings::Settings;
 use super::stray::Strays;
 use super::wheel::Wheel;
@@ -32,8 +33,8 @@ const MAX_CLIENT_ID: usize = 255;
 /// Where a client's state is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Home {
-    shard: u32,
-    slot: u32,
+    pub shard: u32,
+    pub slot: u32,
 }
 
 /// What one go leaves to do: messages to publish, datagrams to send. Give it to [`Gateway::finish`] before anything
@@ -58,14 +59,14 @@ impl Turn {
 }
 
 #[derive(Default)]
-struct Slot {
+pub(super) struct Slot {
     generation: u32,
-    client: Option<Box<Client>>,
+    pub client: Option<Box<Client>>,
     key: Option<Key>,
 }
 
-struct Shard {
-    slots: Vec<Slot>,
+pub(super) struct Shard {
+    pub slots: Vec<Slot>,
     free: Vec<u32>,
     wheel: Wheel,
     random: Random,
@@ -140,17 +141,18 @@ pub struct Gateway {
     broker: Arc<Broker>,
     settings: Arc<Settings>,
     counters: Arc<Counters>,
-    shards: Box<[Mutex<Shard>]>,
+    pub(super) shards: Box<[Mutex<Shard>]>,
     /// Until when the task of each shard sleeps.
     sleeping: Box<[AtomicU64]>,
     ready: Box<[Arc<Ready>]>,
-    by_address: DashMap<Key, Home, RandomState>,
-    addresses: std::hash::RandomState,
-    by_client: DashMap<Arc<str>, Home, RandomState>,
+    pub(super) by_address: DashMap<Key, Home, RandomState>,
+    pub(super) addresses: std::hash::RandomState,
+    pub(super) by_client: DashMap<Arc<str>, Home, RandomState>,
     sessions: AtomicUsize,
     pub(super) new_sessions: Mutex<Buckets>,
     pub(super) replies: Mutex<Buckets>,
     pub(super) minus_one: Mutex<Bucket>,
+    pub(super) relay: OnceLock<Relayed>,
     strays: Mutex<Strays>,
     stray_waker: Waker,
     hasher: RandomState,
@@ -218,6 +220,7 @@ impl Gateway {
                 settings.qos_minus_one_rate.unwrap_or(0.0),
                 Timestamp(0),
             )),
+            relay: OnceLock::new(),
             strays: Mutex::default(),
             stray_waker,
             hasher: RandomState::default(),
@@ -316,7 +319,23 @@ impl Gateway {
         from.node = frame
             .encapsulation
             .map(|encapsulation| encapsulation.node_id.into());
-        match frame.message {
+        let message = frame.message;
+        if group.is_none() && self.asks_elsewhere(now, shard, &from, &message, datagram) {
+            return;
+        }
+        self.serve(now, shard, turn, from, group, (message, datagram));
+    }
+
+    pub(super) fn serve(
+        &self,
+        now: Timestamp,
+        shard: usize,
+        turn: &mut Turn,
+        from: Path,
+        group: Option<SocketAddr>,
+        (message, datagram): (Message<'_>, &[u8]),
+    ) {
+        match message {
             Message::SearchGw { .. } => self.search(now, turn, from, group),
             // To a group only questions are asked.
             _ if group.is_some() => self.counters.count(Counted::OutOfState),
@@ -359,7 +378,7 @@ impl Gateway {
                         if minus_one.is_some() && !client.is_connected() {
                             return Err(Some(client.id.clone()));
                         }
-                        client.link.path.local = from.local;
+                        client.link.path.heard_by(&from);
                         client.receive(cx, message, datagram);
                         Ok(())
                     })

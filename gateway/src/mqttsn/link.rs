@@ -61,7 +61,7 @@ impl Link {
     pub fn move_to(&mut self, cx: &Cx<'_>, path: &Path) {
         self.back |= !std::mem::replace(&mut self.reachable, true);
         if self.path.same_end(path) {
-            self.path.local = path.local;
+            self.path.heard_by(path);
             return;
         }
         cx.count(Counted::AddressChanges);

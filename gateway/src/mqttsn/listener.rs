@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use super::counters::Counted;
 use super::gateway::{Gateway, Turn};
 use super::path::Path;
+use super::relay::Relay;
 use super::settings::Settings;
 use super::socket::{SocketSettings, bind, groups, kernel_drops};
 use crate::error::GatewayError;
@@ -26,6 +27,8 @@ use crate::workers::Workers;
 const BATCH: usize = 32;
 /// Bytes for each: the largest datagram, or many small ones that the kernel joined.
 const BUFFER: usize = 65_536;
+/// So often it is looked whether other nodes were asked in vain.
+const RELAY_LOOK: Duration = Duration::from_millis(250);
 /// Reads of one socket before its timers and other tasks have their turn.
 const TURNS: usize = 16;
 /// A listener that is stopped waits so long for what its clients have begun.
@@ -209,6 +212,13 @@ impl SnListeners {
         Ok(entry.address)
     }
 
+    /// Takes what the gateways of another node sent.
+    pub fn relayed(&self, node: u64, octets: &bytes::Bytes) {
+        for entry in &self.entries {
+            entry.gateway.relayed(node, octets.clone());
+        }
+    }
+
     /// Stops all: the sockets are closed when this returns.
     pub async fn stop_all(&self) {
         for entry in &self.entries {
@@ -230,7 +240,7 @@ impl BoundSnListeners {
             .collect()
     }
 
-    /// Begins to serve.
+    /// Begins to serve; in a cluster with a way to the gateways of other nodes.
     ///
     /// # Errors
     /// [`GatewayError::Setting`] if the system does not let a socket be used as it must be.
@@ -238,10 +248,14 @@ impl BoundSnListeners {
         self,
         workers: &Workers,
         broker: &Arc<Broker>,
+        relay: Option<&Arc<dyn Relay>>,
     ) -> Result<SnListeners, GatewayError> {
         let mut entries = Vec::with_capacity(self.listeners.len());
         for bound in self.listeners {
             let gateway = Gateway::new(broker.clone(), bound.settings, bound.sockets.len());
+            if let Some(relay) = relay {
+                gateway.join(relay.clone());
+            }
             let running = serve(workers, &gateway, &bound.place, bound.sockets, bound.groups)?;
             entries.push(Entry {
                 gateway,
@@ -366,6 +380,7 @@ impl Worker {
                     None => std::future::pending().await,
                 }
             };
+            let asked = self.shard == 0 && self.gateway.awaits_others();
             let mut due = false;
             tokio::select! {
                 _ = stages.wait_for(|stage| *stage != Stage::Serving) => break,
@@ -378,12 +393,19 @@ impl Worker {
                 }
                 () = self.gateway.woken(self.shard) => {}
                 () = timeout => due = true,
+                (node, octets) = self.gateway.next_relayed(), if self.shard == 0 => {
+                    self.gateway.take_relayed(Timestamp::now(), &mut turn, node, &octets);
+                }
+                () = tokio::time::sleep(RELAY_LOOK), if asked => {}
                 () = advertising => self.advertise(),
             }
             self.gateway.awake(self.shard);
             let now = Timestamp::now();
             if due || next.is_some_and(|at| at <= now) {
                 self.gateway.timeout(now, self.shard, &mut turn);
+            }
+            if asked {
+                self.gateway.expire_relayed(now, &mut turn);
             }
             if self.gateway.is_woken(self.shard) {
                 self.gateway.wake(now, self.shard, &mut turn);
@@ -473,6 +495,12 @@ impl Worker {
         let counters = self.gateway.counters();
         let mut octets = 0;
         for (path, datagram) in turn.output().iter() {
+            if let Some(node) = path.via {
+                if !self.gateway.send_via(node, path, datagram) {
+                    counters.count(Counted::RelayDropped);
+                }
+                continue;
+            }
             let transmit = Transmit {
                 destination: path.peer,
                 ecn: None,

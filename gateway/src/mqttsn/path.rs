@@ -16,6 +16,8 @@ pub struct Path {
     pub local: Option<IpAddr>,
     /// WirelessNodeId, behind a forwarder (MQTT-SN section 5.5).
     pub node: Option<Box<[u8]>>,
+    /// The node of the cluster that hears it, from whose address answers leave; `None`: this one.
+    pub via: Option<u64>,
 }
 
 /// What names a client's address, of which each node of one forwarder is another: a hash that nobody else can foresee.
@@ -30,6 +32,7 @@ impl Path {
             peer,
             local,
             node: None,
+            via: None,
         }
     }
 
@@ -40,6 +43,12 @@ impl Path {
     /// Is the other end the same, whichever of our addresses it sent to?
     pub(super) fn same_end(&self, other: &Self) -> bool {
         self.peer == other.peer && self.node == other.node
+    }
+
+    /// The other end was heard again, perhaps by another of our addresses.
+    pub(super) fn heard_by(&mut self, again: &Self) {
+        self.local = again.local;
+        self.via = again.via;
     }
 
     fn frame<'a>(&'a self, message: Message<'a>) -> Frame<'a> {
@@ -76,6 +85,13 @@ impl Output {
         let len = range.len();
         self.items.push((path.clone(), range));
         len
+    }
+
+    /// Appends a datagram as it is.
+    pub(super) fn push_raw(&mut self, path: &Path, datagram: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(datagram);
+        self.items.push((path.clone(), start..self.bytes.len()));
     }
 
     /// The datagrams and where they go.
