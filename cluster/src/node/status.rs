@@ -122,7 +122,13 @@ impl ClusterNode {
                     .unwrap_or(u64::MAX)
             }),
             nodes: Vec::new(),
-            routes: self.routes.status(here),
+            // Those that left are of no interest any more.
+            routes: self
+                .routes
+                .status(here)
+                .into_iter()
+                .filter(|it| it.node == here || nodes.nodes.contains_key(&it.node))
+                .collect(),
             waiting: member.held(),
             unacknowledged: self.forwards.unacked(),
             dropped: self.forwards.dropped(),
