@@ -278,16 +278,6 @@ impl Gateway {
         })
     }
 
-    /// Looks at every client, shard by shard.
-    pub(super) fn each_client(&self, mut look: impl FnMut(&Client)) {
-        for shard in &self.shards {
-            let shard = shard.lock();
-            for client in shard.slots.iter().filter_map(|slot| slot.client.as_deref()) {
-                look(client);
-            }
-        }
-    }
-
     pub(super) fn hash(&self, octets: &[u8]) -> u64 {
         self.hasher.hash_one(octets)
     }

@@ -1,7 +1,7 @@
 //! PUBLISH with QoS -1 (MQTT-SN section 6.8): messages without a connection.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -13,7 +13,7 @@ use nightjar_broker::acl::{AccessCache, Check, Judged};
 use nightjar_broker::{Counter, Message as BrokerMessage, MessageHead, Timestamp};
 use nightjar_mqtt::TopicName;
 use nightjar_mqtt::topic::levels;
-use nightjar_mqttsn::{GwInfo, Message, Publish, PublishTopic};
+use nightjar_mqttsn::{Publish, PublishTopic};
 
 use super::connect::mountpoint;
 use super::counters::Counted;
@@ -34,33 +34,6 @@ pub(super) struct Strays {
 }
 
 impl Gateway {
-    pub(super) fn search(
-        &self,
-        now: Timestamp,
-        turn: &mut Turn,
-        from: Path,
-        group: Option<SocketAddr>,
-    ) {
-        if !self.admits_reply(&from, now) {
-            self.counters().count(Counted::StrangersLimited);
-            return;
-        }
-        self.counters().count(Counted::Searches);
-        let answer = Message::GwInfo(GwInfo {
-            gw_id: self.settings().gateway_id,
-            gw_add: &[],
-        });
-        let to = match group {
-            Some(group) => Path {
-                peer: group,
-                local: None,
-                ..from
-            },
-            None => from,
-        };
-        turn.out.push(&to, answer);
-    }
-
     /// A message of QoS -1 whose rate is admitted. `id` is the client asleep at this address, if there is one.
     pub(super) fn stray(
         &self,

@@ -59,6 +59,16 @@ pub struct TopicView {
 }
 
 impl Gateway {
+    /// Looks at every client, shard by shard.
+    fn each_client(&self, mut look: impl FnMut(&Client)) {
+        for shard in &self.shards {
+            let shard = shard.lock();
+            for client in shard.slots.iter().filter_map(|slot| slot.client.as_deref()) {
+                look(client);
+            }
+        }
+    }
+
     /// All clients, in no order. Each shard is locked while its clients are read.
     #[must_use]
     pub fn clients(&self) -> Vec<ClientView> {
