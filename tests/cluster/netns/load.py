@@ -114,12 +114,14 @@ class Rival(Client):
                     self.history.acknowledged(f"{self.cid}@{self.connection}-{packet.pid}")
                     free += 1
         finally:
+            self.history.ended[f"{self.cid}@{self.connection}"] = self.history.now()
             link.close(wire.disconnect() if self.dice.random() < 0.3 else b"")
         self.ending.wait(self.dice.uniform(0, 0.5))
 
 
 def interleaved(history):
-    """I7: once a later connection of a client id was heard of, the one before is heard of no more."""
+    """I7: while a later connection of a client id lives, the one before is heard of no more. When the later one has ended
+    too and left no session, the cluster remembers neither."""
     wrong = []
     for session, receipts in history.received.items():
         current, over, seen = {}, defaultdict(set), set()
@@ -130,7 +132,7 @@ def interleaved(history):
             owner = receipt.ident.rpartition("-")[0]
             have = current.get(receipt.topic)
             if owner != have:
-                if owner in over[receipt.topic]:
+                if owner in over[receipt.topic] and receipt.at < history.ended.get(have, receipt.at + 1):
                     wrong.append(f"I7: {session} heard {receipt.ident} behind {have}")
                 over[receipt.topic].add(have)
                 current[receipt.topic] = owner

@@ -109,6 +109,8 @@ class History:
     toggled: dict = field(default_factory=dict)
     probed: set | None = None
     strange: list = field(default_factory=list)
+    # When connections ended, by name.
+    ended: dict = field(default_factory=dict)
     # Topics of shared subscriptions: what one member gave back another one gets later.
     unordered: set = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
