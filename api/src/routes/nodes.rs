@@ -100,7 +100,7 @@ impl Shared {
         }
     }
 
-    /// What other nodes are told of this one: [`NodeView`] as JSON.
+    /// What other nodes are told of this one, as JSON: an item of `GET /nodes`.
     #[must_use]
     pub fn node_told(&self) -> Vec<u8> {
         serde_json::to_vec(&self.node_view()).unwrap_or_default()
