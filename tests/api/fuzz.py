@@ -15,8 +15,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "outside")]
 
 from broker import Broker  # noqa: E402
+from run import Api  # noqa: E402  # before mqtt, which puts a folder with another run.py in front
 from mqtt import Client, Failed  # noqa: E402
-from run import Api  # noqa: E402
 
 # What every answer is held to. Whether odd but legal texts are taken is not in a description, so that is not asked.
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
