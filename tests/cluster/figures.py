@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """What a cluster costs on this machine, in a few figures: takeover, subscriptions seen elsewhere, filters spread, messages
-forwarded.
+forwarded, messages replicated.
 
     python3 tests/cluster/figures.py --bin target/release/nightjar
 """
 
+import json
 import os
 import pathlib
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -31,6 +33,12 @@ def cpu(node):
     """Seconds of processor time of a node so far."""
     fields = pathlib.Path(f"/proc/{node.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def written(node):
+    """Bytes that a node has given to the disk so far."""
+    lines = pathlib.Path(f"/proc/{node.process.pid}/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes"))
 
 
 @run.case
@@ -127,6 +135,32 @@ def forwarding(cluster):
     across = forwarded(one, two, nodes)
     return (f"one node {at_home[0]:.2f} us a message ({at_home[2]} came), two nodes {across[0]:.2f} us ({across[2]} came, "
             f"{across[1]:.0f}/s): {across[0] / at_home[0]:.2f} times")
+
+
+def pairs(cluster, *more):
+    """What `nightjar bench pair` says of 100 publishers of QoS 1 and their 100 persistent subscribers."""
+    words = ["bench", "pair", "-h", "127.0.0.1", "-p", str(cluster.nodes[1].mqtt), "-c", "100", "-q", "1", "-C", "false", "-x", "3600",
+             "-i", "0", "--warmup", "1", "--duration", "6", "--json", "--quiet", *more]
+    done = subprocess.run([str(cluster.binary), *words], capture_output=True, timeout=60, check=True)
+    return json.loads(done.stdout)
+
+
+def acknowledged(said):
+    ack = said["ack_latency"]
+    return (f"{said['published']['per_second']:.0f} published and acknowledged/s, p50 {ack['p50_us'] / 1000:.1f} ms, "
+            f"p99 {ack['p99_us'] / 1000:.1f} ms, lost {said['received']['lost']}")
+
+
+@run.case
+def replicated(cluster):
+    """QoS 1 to persistent sessions, one to one: acknowledged when a majority has it on its disk."""
+    nodes = list(cluster.nodes.values())
+    before = sum(map(written, nodes))
+    full = pairs(cluster, "-I", "0", "-F", "40")
+    bytes_each = (sum(map(written, nodes)) - before) / (full["published"]["messages"] * 256)
+    paced = pairs(cluster, "--rate", "15000")
+    return (f"as fast as it goes: {acknowledged(full)}, {bytes_each:.1f} bytes written by all three for each of payload; "
+            f"at 15,000/s: {acknowledged(paced)}")
 
 
 if __name__ == "__main__":
