@@ -192,4 +192,6 @@ def binary_context(binary):
         place = folder / "target" / "release" / "nightjar"
         place.parent.mkdir(parents=True)
         shutil.copy(binary, place)
+        if shutil.which("strip"):
+            subprocess.run(["strip", "-s", str(place)], check=True)
         yield folder

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154
-# Nodes in network namespaces, faults by seed under load, histories checked: what a cluster promises. NIGHTJAR_NETNS_SEED
-# repeats a run; NIGHTJAR_SOAK=MINUTES goes on for so long, with three nodes and with five, and appends what happened to
-# benches/results/cluster-soak.txt.
+# Nodes in network namespaces, faults by seed under load, histories checked: what a cluster promises. The seeds are fixed,
+# so that what a run finds is the change's; NIGHTJAR_NETNS_SEED sets another one. NIGHTJAR_SOAK=MINUTES goes on for so long
+# with new seeds, with three nodes and with five, and appends what happened to benches/results/cluster-soak.txt.
 add_part netns
 
 packages_netns() {
@@ -18,11 +18,12 @@ part_netns() {
         return
     fi
     broker_binary netns || return
-    run timeout 600 python3 tests/cluster/netns/run.py --bin "$target/debug/nightjar"
+    local seed=${NIGHTJAR_NETNS_SEED:-}
+    run timeout 600 python3 tests/cluster/netns/run.py --bin "$target/debug/nightjar" --seed "${seed:-1795203993}"
     count_script netns $?
-    run timeout 400 python3 tests/cluster/netns/run.py --bin "$target/debug/nightjar" --grow
+    run timeout 400 python3 tests/cluster/netns/run.py --bin "$target/debug/nightjar" --grow --seed "${seed:-1795204104}"
     count_script "netns growing" $?
-    run timeout 300 python3 tests/cluster/netns/run.py --bin "$target/debug/nightjar" --haproxy --rounds 3 \
+    run timeout 300 python3 tests/cluster/netns/run.py --bin "$target/debug/nightjar" --haproxy --rounds 3 --seed "${seed:-1795204147}" \
         --only "kill the leader,kill a follower,rolling restart"
     count_script "netns behind HAProxy" $?
     local nodes
