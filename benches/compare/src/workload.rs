@@ -65,7 +65,8 @@ pub struct Workload {
 impl Workload {
     /// Whether it can be run: the floors know no QoS 1, and the echo's clients get their own bytes back.
     pub fn suits(&self, broker: &Broker) -> bool {
-        let plain = self.qos == 0 && self.publishers == 1 && !self.shared && self.filters == 0;
+        let plain =
+            self.qos == 0 && self.publishers == 1 && !self.shared && self.filters + self.idle == 0;
         let traffic = matches!(self.drive, Drive::Saturate { .. } | Drive::Pace { .. });
         match (&broker.kind, self.drive) {
             (Kind::Mosquitto, _) if self.kept => false,
