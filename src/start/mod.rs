@@ -509,6 +509,12 @@ impl Node {
 /// What to do about a data directory that cannot be written to: in containers it is often a folder of somebody else.
 fn data_dir_error(data_dir: &Path, error: &io::Error) -> String {
     let whole = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    if error.kind() == io::ErrorKind::AddrInUse {
+        return format!(
+            "node.data_dir: {}: {error}\n  help: stop that node, or name another directory",
+            whole.display()
+        );
+    }
     let user = rustix::process::geteuid().as_raw();
     let group = rustix::process::getegid().as_raw();
     format!(

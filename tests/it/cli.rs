@@ -532,7 +532,10 @@ fn a_node_answers_ctl_until_it_is_told_to_stop() {
     );
     let second = run(&dir, &sets("serve", &FREE_PORTS));
     assert!(
-        second.code == 2 && second.err.contains("another node runs with this data_dir"),
+        second.code == 2
+            && second.err.contains("another node runs with this data_dir")
+            && second.err.contains("help: stop that node")
+            && !second.err.contains("chown"),
         "{second:?}"
     );
     assert_eq!(
