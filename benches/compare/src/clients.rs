@@ -4,11 +4,13 @@ use crate::broker::Broker;
 use crate::packet;
 use crate::workload::Workload;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 /// Numbers of idle clients begin here.
 const IDLE: usize = 50_000;
+/// How long a broker may take to get to know all filters.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Topic and role of each client, in no particular order: a broker that spreads connections over threads by arrival
 /// must meet pairs on one thread and across two, as in life.
@@ -55,9 +57,15 @@ pub fn beside(broker: &Broker, workload: &Workload) -> io::Result<Vec<TcpStream>
         })
         .collect();
     let each = filters.div_ceil(100).max(1);
+    let begin = Instant::now();
     for (number, names) in names.chunks(each).enumerate() {
         let mut stream = enter(broker, &format!("compare-beside-{number:05}"))?;
         for names in names.chunks(100) {
+            if begin.elapsed() > PATIENCE {
+                return Err(io::Error::other(format!(
+                    "{filters} filters took it more than {PATIENCE:?}"
+                )));
+            }
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             stream.write_all(&packet::subscribe(&names, 0))?;
             let head = if names.len() + 2 > 127 { 3 } else { 2 };
@@ -74,12 +82,12 @@ pub fn beside(broker: &Broker, workload: &Workload) -> io::Result<Vec<TcpStream>
 
 /// Connects one client with a clean session and waits for the answer.
 pub fn enter(broker: &Broker, client_id: &str) -> io::Result<TcpStream> {
-    enter_with(broker, client_id, true)
+    enter_with(broker.address, client_id, true)
 }
 
 /// Ends the session that a broker keeps of a client.
 pub fn forget(broker: &Broker, client_id: &str) -> io::Result<()> {
-    enter(broker, client_id)?.write_all(&packet::DISCONNECT)
+    enter_with(broker.subscribers, client_id, true)?.write_all(&packet::DISCONNECT)
 }
 
 /// Name of a client whose session is kept.
@@ -90,13 +98,13 @@ pub fn kept(number: usize) -> String {
 /// Connects one client to a session that the broker keeps, new and with one subscription.
 pub fn join_kept(broker: &Broker, number: usize, filter: &str, qos: u8) -> io::Result<TcpStream> {
     forget(broker, &kept(number))?;
-    let mut stream = enter_with(broker, &kept(number), false)?;
+    let mut stream = enter_with(broker.subscribers, &kept(number), false)?;
     subscribe(&mut stream, filter, qos)?;
     Ok(stream)
 }
 
-fn enter_with(broker: &Broker, client_id: &str, clean: bool) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(broker.address)?;
+fn enter_with(address: SocketAddr, client_id: &str, clean: bool) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     stream.write_all(&packet::connect_with(client_id, clean))?;
     let mut answer = [0; 4];
@@ -116,7 +124,11 @@ pub fn join(
     filter: Option<&str>,
     qos: u8,
 ) -> io::Result<TcpStream> {
-    let mut stream = enter(broker, &format!("compare-{number:05}"))?;
+    let address = match filter {
+        Some(_) => broker.subscribers,
+        None => broker.address,
+    };
+    let mut stream = enter_with(address, &format!("compare-{number:05}"), true)?;
     if let Some(filter) = filter {
         subscribe(&mut stream, filter, qos)?;
     }

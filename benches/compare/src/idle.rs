@@ -1,9 +1,10 @@
 //! Resident memory of idle clients.
 
-use crate::broker::{Broker, pause};
+use crate::broker::{Broker, Kind, pause};
 use crate::options::Options;
 use crate::packet;
 use crate::process;
+use crate::storm::number;
 use crate::workload::Transport;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -97,6 +98,39 @@ pub fn measure_by_bench(
         held = count;
         settle();
         idle.with.push((count, process::resident(&broker.pids)?));
+    }
+    Ok(idle)
+}
+
+/// MQTT-SN sensors of `nightjar bench sn` that have connected, subscribed and gone to sleep, a fresh broker for each count.
+pub fn measure_asleep(options: &Options, in_turn: bool) -> io::Result<Idle> {
+    let mut idle = Idle {
+        empty: 0,
+        with: Vec::new(),
+    };
+    for &count in &options.idle {
+        let broker = Broker::start(&Kind::Nightjar, options)?;
+        settle();
+        idle.empty = process::resident(&broker.pids)?;
+        let port = broker.other.mqttsn.unwrap_or_default().to_string();
+        let pid = broker.pids.first().copied().unwrap_or_default().to_string();
+        let mut command = Command::new(&options.nightjar);
+        command
+            .args(["bench", "sn", "-h", "127.0.0.1", "-p", &port, "--pid", &pid])
+            .args(["--forwarders", "64", "--short-topic", "ab", "-k", "3600"])
+            .args(["--sleep", "3600", "--rest", "1", "--json", "-c"])
+            .arg(count.to_string());
+        if in_turn {
+            command.arg("--drowsy");
+        }
+        let output = command.stdin(Stdio::null()).output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let each = number(&text, "bytes_per_asleep").ok_or_else(|| {
+            let error = String::from_utf8_lossy(&output.stderr);
+            io::Error::other(format!("nightjar bench sn said: {text}{error}"))
+        })?;
+        idle.with
+            .push((count, idle.empty + (each * count as f64) as u64));
     }
     Ok(idle)
 }

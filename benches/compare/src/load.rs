@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// After the measured time, how long without a delivery until what is missing counts as lost.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest that is waited for what is still under way, also where it goes on coming.
+const LONGEST: Duration = Duration::from_secs(15);
 /// Latencies kept of one run.
 const SAMPLES: usize = 4_000_000;
 const TIMER: Token = Token(usize::MAX);
@@ -91,6 +93,7 @@ pub fn run(
     workload: &Workload,
     warm: Duration,
     measured: Duration,
+    halved: bool,
 ) -> io::Result<Outcome> {
     let mut load = Load::connect(broker, workload)?;
     load.drive(warm)?;
@@ -106,7 +109,7 @@ pub fn run(
     let [p50, p99, p999] = load.percentiles();
     load.drain()?;
     let mut half = None;
-    if matches!(workload.drive, Drive::Saturate { .. }) && load.missing() == 0 {
+    if halved && matches!(workload.drive, Drive::Saturate { .. }) && load.missing() == 0 {
         let rate = delivered as f64 / wall.as_secs_f64() / workload.copies() as f64 / 2.0;
         load.pace(rate.max(1.0) as u64)?;
         load.drive(warm)?;
@@ -244,13 +247,14 @@ impl<'w> Load<'w> {
     /// Waits for what is under way.
     fn drain(&mut self) -> io::Result<()> {
         self.draining = true;
+        let begin = Instant::now();
         while self.missing() > 0 {
             let before = self.delivered;
             self.drive(PATIENCE / 8)?;
             if self.delivered == before {
                 self.drive(PATIENCE)?;
             }
-            if self.delivered == before {
+            if self.delivered == before || begin.elapsed() > LONGEST {
                 break;
             }
         }

@@ -1,21 +1,33 @@
 //! The command line.
 
 use crate::broker::Kind;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const USAGE: &str = "\
+/// What the program is told.
+pub const USAGE: &str = "\
 usage: nightjar-compare [options]
   --nightjar PATH      the nightjar binary (target/release/nightjar)
-  --brokers A,B        only these: nightjar, nightjar-1w, mosquitto, nats, rabbitmq, rumqttd,
-                       echo, relay (default: all installed)
+  --brokers A,B        only these: nightjar, nightjar-1w, nightjar-3n, mosquitto, mosquitto-p, nats,
+                       rabbitmq, rumqttd, rmqtt, echo, relay (default: all installed)
+  --peers DIR          a folder where brokers are looked for before PATH
   --peer NAME=COMMAND  one more broker; {port} in COMMAND becomes its port; may be given several times
   --only A,B           only workloads whose name contains one of these words, or idle
   --rounds N           rounds in turns, medians are printed (5)
   --secs S             measured seconds of each run (2)
+  --half N             rounds that also measure the latency at half of the rate (all)
+  --minutes M          begins no round that would not end within so many minutes, judged by the longest one (off)
   --idle N,N           client counts of the idle memory table (1000,5000,10000,15000)
-  --out FILE           also write the tables there
-  --picture FILE       also draw the costs there, as SVG";
+  --out FILE           also write the tables there, anew after each row and round
+  --note TEXT          a line for the head of the tables
+       nightjar-compare insert RESULTS PAGE...
+                       writes the tables of a results file where a page has
+                       <!-- compare: KIND FILE --> and <!-- end of compare -->, KIND one of: summary, full, idle
+       nightjar-compare check PAGE...
+                       fails where a page says something else than the file that it names
+       nightjar-compare draw RESULTS PICTURE
+                       the summary as SVG";
 
 /// What to run.
 pub struct Options {
@@ -29,8 +41,13 @@ pub struct Options {
     pub idle: Vec<usize>,
     /// Where the text goes besides stdout.
     pub out: Option<PathBuf>,
-    /// Where the picture goes.
-    pub picture: Option<PathBuf>,
+    /// Rounds that measure latency at half of the rate.
+    pub half: usize,
+    /// Time after which no round begins that would end later.
+    pub limit: Option<Duration>,
+    /// A line for the head.
+    pub note: Option<String>,
+    folder: Option<PathBuf>,
     chosen: Option<Vec<String>>,
     only: Vec<String>,
     peers: Vec<(String, String)>,
@@ -45,7 +62,10 @@ impl Options {
             measured: Duration::from_secs(2),
             idle: vec![1000, 5000, 10_000, 15_000],
             out: None,
-            picture: None,
+            half: usize::MAX,
+            limit: None,
+            note: None,
+            folder: None,
             chosen: None,
             only: Vec::new(),
             peers: Vec::new(),
@@ -80,7 +100,14 @@ impl Options {
                     options.idle.sort_unstable();
                 }
                 "--out" => options.out = Some(PathBuf::from(value)),
-                "--picture" => options.picture = Some(PathBuf::from(value)),
+                "--note" => options.note = Some(value.to_owned()),
+                "--peers" => options.folder = Some(PathBuf::from(value)),
+                "--half" => options.half = value.parse().map_err(|_| wrong())?,
+                "--minutes" => {
+                    let minutes: f64 = value.parse().map_err(|_| wrong())?;
+                    let limit = Duration::try_from_secs_f64(minutes * 60.0);
+                    options.limit = Some(limit.map_err(|_| wrong())?);
+                }
                 _ => return Err(USAGE.to_owned()),
             }
         }
@@ -92,11 +119,13 @@ impl Options {
         let mut kinds = vec![
             Kind::Nightjar,
             Kind::NightjarOneWorker,
+            Kind::NightjarCluster,
             Kind::Mosquitto,
             Kind::MosquittoKept,
             Kind::Nats,
             Kind::RabbitMq,
             Kind::Rumqttd,
+            Kind::Rmqtt,
             Kind::Echo,
             Kind::Relay,
         ];
@@ -121,5 +150,24 @@ impl Options {
     /// Whether a workload is to be run.
     pub fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|word| name.contains(word.as_str()))
+    }
+
+    /// The path of a broker: in the folder of `--peers`, in PATH, the system's folders and cargo's.
+    pub fn installed(&self, name: &str) -> io::Result<PathBuf> {
+        let mut folders: Vec<PathBuf> = self.folder.iter().cloned().collect();
+        folders.extend(
+            std::env::var_os("PATH")
+                .iter()
+                .flat_map(std::env::split_paths),
+        );
+        folders.extend(["/usr/sbin", "/usr/local/sbin"].map(Into::into));
+        if let Some(home) = std::env::var_os("HOME") {
+            folders.push(Path::new(&home).join(".cargo/bin"));
+        }
+        let found = folders
+            .into_iter()
+            .map(|folder| folder.join(name))
+            .find(|path| path.is_file());
+        found.ok_or_else(|| io::Error::other(format!("{name} is not installed")))
     }
 }

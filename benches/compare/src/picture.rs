@@ -58,7 +58,7 @@ pub fn draw(workloads: &[Bars]) -> String {
         ));
         y += 6.0;
         for (broker, cost) in &bars.costs {
-            let fill = if broker == "nightjar" {
+            let fill = if broker == "Nightjar" {
                 "#d9662b"
             } else {
                 "#8a9ba8"
@@ -104,7 +104,7 @@ mod tests {
     fn a_cheaper_broker_has_a_shorter_bar() {
         let bars = Bars {
             workload: "a -> b".to_owned(),
-            costs: vec![("nightjar".to_owned(), 0.3), ("other".to_owned(), 30.0)],
+            costs: vec![("Nightjar".to_owned(), 0.3), ("other".to_owned(), 30.0)],
         };
         let svg = draw(&[bars]);
         assert!(svg.contains("a -&gt; b") && svg.ends_with("</svg>\n"));

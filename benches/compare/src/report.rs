@@ -4,12 +4,41 @@ use crate::broker::{Broker, Kind};
 use crate::idle::Idle;
 use crate::load::Outcome;
 use crate::options::Options;
-use crate::picture::{self, Bars};
+use crate::table::COLUMNS;
 use crate::workload::Workload;
 use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
+
+/// What the head says of the columns.
+const LEGEND: &[(&str, &str)] = &[
+    (
+        "us CPU",
+        "user + system time of the broker's processes per delivered message",
+    ),
+    (
+        "ratios",
+        "this broker's cost by mosquitto's, by the cheapest other broker's (of equal guarantee), by the floors'; /self: nightjar by one worker, three nodes by one",
+    ),
+    (
+        "p50, p99",
+        "from the publisher's write to the subscriber's read; when saturated, mostly the queueing of the windows",
+    ),
+    (
+        "half",
+        "the same at half of the rate that the broker just delivered: p50, p99, p99.9",
+    ),
+    (
+        "MB",
+        "resident memory (PSS) at the end of the measured time",
+    ),
+    (
+        "payload",
+        "256 bytes if the name says nothing else, MQTT 3.1.1, clean sessions, loopback TCP",
+    ),
+];
 
 struct Run {
     workload: String,
@@ -18,24 +47,30 @@ struct Run {
     outcome: Outcome,
 }
 
-/// All results, and their text as far as it is printed.
+/// All results, and their text.
 pub struct Report {
     /// Names, and what an acknowledgement for a kept session means.
     brokers: Vec<(String, &'static str)>,
+    /// Name and value of what the head says.
+    facts: Vec<(String, String)>,
+    versions: Vec<(String, String)>,
+    /// In the order of their rows.
+    workloads: Vec<Workload>,
     runs: Vec<Run>,
-    failures: Vec<(String, String)>,
+    /// Workload, broker and why there is no figure.
+    missing: Vec<(String, String, String)>,
     idle: Vec<(String, Idle)>,
-    text: String,
+    counts: Vec<usize>,
+    rounds_done: usize,
+    rounds: usize,
+    measured: Duration,
+    half: usize,
     out: Option<PathBuf>,
-    picture: Option<PathBuf>,
-    bars: Vec<Bars>,
 }
 
 impl Report {
-    /// Prints the head: what was run where.
-    pub fn new(options: &Options, brokers: &[Broker]) -> Self {
-        let mut text =
-            String::from("nightjar-compare: what a delivered message costs each broker\n\n");
+    /// Nothing is run yet.
+    pub fn new(options: &Options) -> Self {
         let first_line = |program: &str, args: &[&str]| {
             let output = Command::new(program).args(args).output().ok()?;
             String::from_utf8_lossy(&output.stdout)
@@ -51,7 +86,7 @@ impl Report {
             .trim();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let known = |found: Option<String>| found.unwrap_or_else(|| "unknown".to_owned());
-        let facts = [
+        let mut facts = vec![
             (
                 "date",
                 known(first_line("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
@@ -62,68 +97,40 @@ impl Report {
                 format!("{cpu}, {cores} cores shared with the generator"),
             ),
             ("rustc", known(first_line("rustc", &["--version"]))),
-            (
-                "method",
-                format!(
-                    "{} rounds in turns, {:?} each, medians; ratios within a round",
-                    options.rounds, options.measured
-                ),
-            ),
-            (
-                "us CPU",
-                "user + system time of the broker's processes per delivered message".to_owned(),
-            ),
-            (
-                "ratios",
-                "this broker's cost by mosquitto's, by the cheapest other broker's, by the floors', by its own with one worker thread; below 1 is cheaper".to_owned(),
-            ),
-            (
-                "p50, p99",
-                "from the publisher's write to the subscriber's read; when saturated, mostly the queueing of the windows".to_owned(),
-            ),
-            (
-                "half",
-                "the same at half of the rate that the broker just delivered: p50, p99, p99.9"
-                    .to_owned(),
-            ),
-            (
-                "MB",
-                "resident memory (PSS) at the end of the measured time".to_owned(),
-            ),
-            (
-                "payload",
-                "256 bytes if the name says nothing else, MQTT 3.1.1, clean sessions, loopback TCP"
-                    .to_owned(),
-            ),
         ];
-        for (name, value) in facts.iter().map(|(name, value)| (*name, value.as_str())) {
-            push(&mut text, format_args!("{name:<12} {value}"));
-        }
-        for broker in brokers {
-            push(
-                &mut text,
-                format_args!("{:<12} {}", broker.kind.name(), broker.version),
-            );
-        }
-        text.push('\n');
-        print!("{text}");
+        facts.extend(options.note.clone().map(|note| ("note", note)));
         Self {
-            brokers: brokers
-                .iter()
-                .map(|broker| (broker.kind.name().to_owned(), broker.kind.promise()))
+            brokers: Vec::new(),
+            facts: facts
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
+            versions: Vec::new(),
+            workloads: Vec::new(),
             runs: Vec::new(),
-            failures: Vec::new(),
+            missing: Vec::new(),
             idle: Vec::new(),
-            text,
+            counts: options.idle.clone(),
+            rounds_done: 0,
+            rounds: options.rounds,
+            measured: options.measured,
+            half: options.half,
             out: options.out.clone(),
-            picture: options.picture.clone(),
-            bars: Vec::new(),
+        }
+    }
+
+    /// A broker takes part.
+    pub fn knows(&mut self, broker: &Broker) {
+        let name = broker.kind.name().to_owned();
+        if !self.brokers.iter().any(|(known, _)| *known == name) {
+            self.versions.push((name.clone(), broker.version.clone()));
+            self.brokers.push((name, broker.kind.promise()));
         }
     }
 
     /// Keeps one run.
     pub fn add(&mut self, workload: &Workload, kind: &Kind, round: usize, outcome: Outcome) {
+        self.has(workload);
         self.runs.push(Run {
             workload: workload.name.clone(),
             broker: kind.name().to_owned(),
@@ -132,171 +139,204 @@ impl Report {
         });
     }
 
-    /// Keeps that a run did not end.
-    pub fn failed(&mut self, workload: &Workload, kind: &Kind) {
-        self.failures
-            .push((workload.name.clone(), kind.name().to_owned()));
+    /// Keeps why a run did not end; it is not tried again, unless it is this project's.
+    pub fn failed(&mut self, workload: &Workload, kind: &Kind, error: &io::Error) {
+        self.miss(workload, kind, format!("failed: {error}"));
     }
 
-    /// Keeps one broker's idle memory.
-    pub fn idle(&mut self, name: &str, idle: Idle) {
-        self.idle.push((name.to_owned(), idle));
+    /// Keeps why a run is not made; nothing is said where there is no reason to say.
+    pub fn not_run(&mut self, workload: &Workload, kind: &Kind, why: &str) {
+        if !why.is_empty() {
+            self.miss(workload, kind, format!("not run: {why}"));
+        }
     }
 
-    /// Prints the table of a workload.
-    pub fn print(&mut self, workload: &Workload) {
-        let mut table = String::new();
-        let mut bars = Bars {
-            workload: workload.name.clone(),
-            costs: Vec::new(),
+    fn miss(&mut self, workload: &Workload, kind: &Kind, why: String) {
+        self.has(workload);
+        let miss = (workload.name.clone(), kind.name().to_owned(), why);
+        if !self.missing.contains(&miss) {
+            self.missing.push(miss);
+        }
+    }
+
+    fn has(&mut self, workload: &Workload) {
+        if !self.workloads.contains(workload) {
+            self.workloads.push(workload.clone());
+        }
+    }
+
+    /// Whether a peer failed here in an earlier round: that may have cost a minute.
+    pub fn has_failed(&self, workload: &Workload, kind: &Kind) -> bool {
+        !kind.name().starts_with("nightjar")
+            && (self.missing.iter())
+                .any(|(name, of, _)| *name == workload.name && of == kind.name())
+    }
+
+    /// A round has ended.
+    pub fn round_is_done(&mut self, round: usize) {
+        self.rounds_done = round + 1;
+    }
+
+    /// Keeps one broker's idle memory, or says why there is none.
+    pub fn idle(&mut self, name: &str, idle: io::Result<Idle>) {
+        match idle {
+            Ok(idle) => self.idle.push((name.to_owned(), idle)),
+            Err(error) => eprintln!("idle: {name}: {error}"),
+        }
+    }
+
+    /// The head, the tables of the workloads, and the one of idle clients.
+    pub fn text(&self) -> String {
+        let mut text =
+            String::from("nightjar-compare: what a delivered message costs each broker\n\n");
+        let mut facts = self.facts.clone();
+        let mut fact = |name: &str, value: String| facts.push((name.to_owned(), value));
+        let half = if self.half < self.rounds {
+            format!("; latency at half of the rate in {} of them", self.half)
+        } else {
+            String::new()
         };
-        push(&mut table, format_args!("{}", workload.name));
-        push(
-            &mut table,
-            format_args!(
-                "  {:<12} {:>9} {:>8} {:>11} {:>7} {:>7} {:>7} {:>6} {:>12} {:>6} {:>9} {:>9} {:>9} {:>22} {:>7} {:>6}",
-                "broker",
-                "us CPU",
-                "min",
-                "/mosquitto",
-                "/best",
-                "/echo",
-                "/relay",
-                "/1w",
-                "delivered/s",
-                "cores",
-                "p50 us",
-                "p99 us",
-                "p99.9 us",
-                "half us",
-                "MB",
-                "lost"
+        fact(
+            "method",
+            format!(
+                "{} rounds in turns, {:?} each, medians of the column runs; ratios within a round{half}",
+                self.rounds_done.max(1),
+                self.measured
             ),
         );
+        for (name, value) in LEGEND {
+            fact(name, (*value).to_owned());
+        }
+        for (name, value) in facts.iter().chain(&self.versions) {
+            push(&mut text, format_args!("{name:<12} {value}"));
+        }
+        text.push('\n');
+        for workload in &self.workloads {
+            self.print(&mut text, workload);
+        }
+        self.print_idle(&mut text);
+        text
+    }
+
+    fn print(&self, text: &mut String, workload: &Workload) {
+        push(text, format_args!("{}", workload.name));
+        let heads: String = (COLUMNS.iter())
+            .map(|(name, width)| format!(" {name:>width$}"))
+            .collect();
+        push(text, format_args!("  {:<12}{heads}", "broker"));
         for (broker, promise) in &self.brokers {
             let runs = self.of(workload, broker);
-            let failures = self
-                .failures
-                .iter()
-                .filter(|(name, of)| *name == workload.name && of == broker)
-                .count();
+            let misses = (self.missing.iter())
+                .filter(|(name, of, _)| *name == workload.name && of == broker);
+            for (_, _, why) in misses {
+                push(text, format_args!("  {broker:<12} {why}"));
+            }
             if runs.is_empty() {
-                if failures > 0 {
-                    push(
-                        &mut table,
-                        format_args!("  {broker:<12} failed in all {failures} rounds"),
-                    );
-                }
                 continue;
             }
-            let outcomes = || runs.iter().map(|run| &run.outcome);
-            let costs: Vec<f64> = outcomes().map(cost).collect();
-            if !matches!(broker.as_str(), "echo" | "relay" | "nightjar-1w") {
-                bars.costs.push((broker.clone(), median(costs.clone())));
-            }
-            push(
-                &mut table,
-                format_args!(
-                    "  {:<12} {:>9.3} {:>8.3} {:>11} {:>7} {:>7} {:>7} {:>6} {:>12.0} {:>6.2} {:>9.0} {:>9.0} {:>9.0} {:>22} {:>7.1} {:>6}{}{}",
-                    broker,
-                    median(costs.clone()),
-                    costs.iter().copied().fold(f64::INFINITY, f64::min),
-                    self.ratio(workload, &runs, |other| other.starts_with("mosquitto")),
-                    self.ratio(workload, &runs, |other| {
-                        !["echo", "relay", broker.as_str()].contains(&other)
-                            && !other.starts_with("nightjar")
-                    }),
-                    self.ratio(workload, &runs, |other| other == "echo"),
-                    self.ratio(workload, &runs, |other| other == "relay"),
-                    self.ratio(workload, &runs, |other| broker == "nightjar"
-                        && other == "nightjar-1w"),
-                    median(
-                        outcomes()
-                            .map(|o| o.delivered as f64 / o.wall.as_secs_f64())
-                            .collect()
-                    ),
-                    median(
-                        outcomes()
-                            .map(|o| o.cpu.as_secs_f64() / o.wall.as_secs_f64())
-                            .collect()
-                    ),
-                    median(outcomes().map(|o| o.p50).collect()),
-                    median(outcomes().map(|o| o.p99).collect()),
-                    median(outcomes().map(|o| o.p999).collect()),
-                    half(&outcomes().filter_map(|o| o.half).collect::<Vec<_>>()),
-                    median(outcomes().map(|o| o.resident as f64 / 1e6).collect()),
-                    outcomes().map(|o| o.lost).sum::<u64>(),
-                    if workload.kept {
-                        format!("  {promise}")
-                    } else {
-                        String::new()
-                    },
-                    if failures > 0 {
-                        format!("  ({failures} rounds failed)")
-                    } else {
-                        String::new()
-                    },
+            let mid = |value: &dyn Fn(&Outcome) -> f64| {
+                median(runs.iter().map(|run| value(&run.outcome)).collect())
+            };
+            let costs = runs.iter().map(|run| cost(&run.outcome));
+            let halves: Vec<[f64; 3]> = runs.iter().filter_map(|run| run.outcome.half).collect();
+            let equal = |other: &str| {
+                !workload.kept
+                    || (self.brokers.iter())
+                        .any(|(name, promise)| name == other && promise.starts_with("synced"))
+            };
+            let smaller = match broker.as_str() {
+                "nightjar" => "nightjar-1w",
+                "nightjar-3n" => "nightjar",
+                _ => "",
+            };
+            let values = [
+                format!("{:.3}", mid(&cost)),
+                format!("{:.3}", costs.fold(f64::INFINITY, f64::min)),
+                self.ratio(workload, &runs, |other| other.starts_with("mosquitto")),
+                self.ratio(workload, &runs, |other| {
+                    !["echo", "relay", broker.as_str()].contains(&other)
+                        && !other.starts_with("nightjar")
+                        && equal(other)
+                }),
+                self.ratio(workload, &runs, |other| other == "echo"),
+                self.ratio(workload, &runs, |other| other == "relay"),
+                self.ratio(workload, &runs, |other| other == smaller),
+                format!("{:.0}", mid(&|o| o.delivered as f64 / o.wall.as_secs_f64())),
+                format!(
+                    "{:.2}",
+                    mid(&|o| o.cpu.as_secs_f64() / o.wall.as_secs_f64())
                 ),
-            );
+                format!("{:.0}", mid(&|o| o.p50)),
+                format!("{:.0}", mid(&|o| o.p99)),
+                format!("{:.0}", mid(&|o| o.p999)),
+                halved(&halves),
+                format!("{:.1}", mid(&|o| o.resident as f64 / 1e6)),
+                format!("{}", runs.iter().map(|run| run.outcome.lost).sum::<u64>()),
+                format!("{}", runs.len()),
+            ];
+            let cells: String = (values.iter().zip(COLUMNS))
+                .map(|(value, (_, width))| format!(" {value:>width$}"))
+                .collect();
+            let promise = if workload.kept { *promise } else { "" };
+            let line = format!("  {broker:<12}{cells}  {promise}");
+            push(text, format_args!("{}", line.trim_end()));
         }
-        self.bars.push(bars);
-        table.push('\n');
-        print!("{table}");
-        self.text.push_str(&table);
+        text.push('\n');
     }
 
-    /// Prints the idle memory of all brokers.
-    pub fn print_idle(&mut self, counts: &[usize]) {
-        let mut table = String::from(
-            "idle: resident memory (PSS) with N clients, one QoS 0 subscription each\n",
+    fn print_idle(&self, text: &mut String) {
+        if self.idle.is_empty() {
+            return;
+        }
+        text.push_str(
+            "idle: resident memory (PSS, MB) with N clients, one QoS 0 subscription each; bytes for each client between the \
+             smallest N and this one, for sleepers between none and this one\n",
         );
-        let heads: Vec<String> = counts
-            .iter()
-            .map(|count| format!("{:>14}", format!("N={count}")))
+        let heads: String = (self.counts.iter())
+            .map(|count| format!(" {:>8}", format!("N={count}")))
+            .chain((self.counts.iter()).map(|count| format!(" {:>9}", format!("each@{count}"))))
             .collect();
         push(
-            &mut table,
-            format_args!(
-                "  {:<14} {:>10}{}   bytes per client, N against the smallest N",
-                "broker",
-                "empty MB",
-                heads.concat()
-            ),
+            text,
+            format_args!("  {:<20} {:>8}{heads}", "broker", "empty"),
         );
         for (broker, idle) in &self.idle {
-            let megabytes = |bytes: u64| bytes as f64 / 1e6;
-            let mut cells = String::new();
-            for (_, bytes) in &idle.with {
-                cells.push_str(&format!("{:>11.1} MB", megabytes(*bytes)));
+            let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+            let at = |count: &usize| {
+                (idle.with.iter())
+                    .find(|(with, _)| with == count)
+                    .map(|(_, bytes)| *bytes)
+            };
+            let mut line = format!("  {broker:<20} {:>8}", megabytes(idle.empty));
+            for count in &self.counts {
+                let cell = at(count).map_or("-".to_owned(), megabytes);
+                line.push_str(&format!(" {cell:>8}"));
             }
-            let mut per_client = String::new();
-            if let Some((base, at_base)) = idle.with.first() {
-                for (count, bytes) in idle.with.iter().skip(1) {
-                    let each = bytes.saturating_sub(*at_base) as f64 / (count - base).max(1) as f64;
-                    per_client.push_str(&format!("  {count}: {each:.0}"));
-                }
+            let asleep = broker.contains("-sn-");
+            let base = match idle.with.first() {
+                Some((count, bytes)) if !asleep => (*count, *bytes),
+                _ => (0, idle.empty),
+            };
+            for count in &self.counts {
+                let cell = match at(count) {
+                    Some(bytes) if *count > base.0 => {
+                        let each = bytes.saturating_sub(base.1) as f64 / (count - base.0) as f64;
+                        format!("{each:.0}")
+                    }
+                    _ => "-".to_owned(),
+                };
+                line.push_str(&format!(" {cell:>9}"));
             }
-            push(
-                &mut table,
-                format_args!(
-                    "  {broker:<14} {:>10.1}{cells} {per_client}",
-                    megabytes(idle.empty)
-                ),
-            );
+            push(text, format_args!("{line}"));
         }
-        print!("{table}");
-        self.text.push_str(&table);
     }
 
-    /// Writes the text and the picture where `--out` and `--picture` say.
+    /// Writes the text where `--out` says, whole or not at all.
     pub fn save(&self) -> io::Result<()> {
-        if let Some(out) = &self.out {
-            std::fs::write(out, &self.text)?;
-        }
-        match &self.picture {
-            Some(file) => std::fs::write(file, picture::draw(&self.bars)),
-            None => Ok(()),
-        }
+        let Some(out) = &self.out else { return Ok(()) };
+        let fresh = out.with_extension("txt.new");
+        std::fs::write(&fresh, self.text())?;
+        std::fs::rename(&fresh, out)
     }
 
     fn of(&self, workload: &Workload, broker: &str) -> Vec<&Run> {
@@ -342,7 +382,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// p50, p99 and p99.9 at half the rate, medians of the rounds.
-fn half(runs: &[[f64; 3]]) -> String {
+fn halved(runs: &[[f64; 3]]) -> String {
     if runs.is_empty() {
         return "-".to_owned();
     }

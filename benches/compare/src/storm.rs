@@ -46,12 +46,7 @@ pub fn connect(
     crate::broker::pause(Duration::from_millis(200));
     let cpu = process::cpu(&broker.pids)?.saturating_sub(before);
     let text = String::from_utf8_lossy(&output.stdout);
-    let number = |key: &str| -> Option<f64> {
-        let at = text.find(&format!("\"{key}\":"))?;
-        let rest = text[at..].split_once(':')?.1.trim_start();
-        let end = rest.find([',', '\n', '}'])?;
-        rest[..end].trim().parse().ok()
-    };
+    let number = |key: &str| number(&text, key);
     let (Some(connected), Some(rate), Some(p50), Some(p99), Some(p999)) = (
         number("connected"),
         number("per_second"),
@@ -83,6 +78,14 @@ pub fn connect(
         resident: process::resident(&broker.pids)?,
         lost: count as u64 - connected as u64,
     })
+}
+
+/// The number behind the first key of this name in JSON text.
+pub fn number(text: &str, key: &str) -> Option<f64> {
+    let at = text.find(&format!("\"{key}\":"))?;
+    let rest = text[at..].split_once(':')?.1.trim_start();
+    let end = rest.find([',', '\n', '}'])?;
+    rest[..end].trim().parse().ok()
 }
 
 /// Retained messages are published once; then a client subscribes to all of them.

@@ -58,24 +58,43 @@ pub struct Workload {
     pub idle: usize,
     /// The subscribers' sessions are kept by the broker (clean session 0).
     pub kept: bool,
+    /// Publishers are at one node, subscribers at another.
+    pub spread: bool,
     /// How it is driven.
     pub drive: Drive,
 }
 
 impl Workload {
-    /// Whether it can be run: the floors know no QoS 1, and the echo's clients get their own bytes back.
-    pub fn suits(&self, broker: &Broker) -> bool {
+    /// Whether it can be run with a broker; the error says why not, empty where the broker has no part in it.
+    pub fn suits(&self, broker: &Broker) -> Result<(), &'static str> {
         let plain =
             self.qos == 0 && self.publishers == 1 && !self.shared && self.filters + self.idle == 0;
         let traffic = matches!(self.drive, Drive::Saturate { .. } | Drive::Pace { .. });
+        let when = |fits: bool, why| if fits { Ok(()) } else { Err(why) };
         match (&broker.kind, self.drive) {
-            (Kind::Mosquitto, _) if self.kept => false,
-            (Kind::MosquittoKept, _) => self.kept,
-            (Kind::Echo, _) => traffic && plain && self.subscribers == 1,
+            // Where sessions are kept, it runs as mosquitto-p.
+            (Kind::Mosquitto, _) if self.kept => Err(""),
+            (Kind::MosquittoKept, _) => when(self.kept && !self.spread, ""),
+            (Kind::NightjarCluster, _) => when(self.spread, ""),
+            (Kind::Nightjar, _) if self.spread => Ok(()),
+            (Kind::Echo | Kind::Relay | Kind::NightjarOneWorker, _) if self.spread => Err(""),
+            (_, _) if self.spread => Err("no cluster of it is set up here"),
+            (Kind::Echo, _) => when(traffic && plain && self.subscribers == 1, ""),
             // Publishers' bytes would be mixed within a packet if one read ends inside of it.
-            (Kind::Relay, _) => traffic && plain,
-            (_, Drive::Connect(transport, _)) => broker.port(transport).is_some(),
-            _ => true,
+            (Kind::Relay, _) => when(traffic && plain, ""),
+            (_, Drive::Connect(transport, _)) => when(
+                broker.port(transport).is_some(),
+                "it is set up without this transport",
+            ),
+            (Kind::Nats, _) if self.qos == 2 => Err("nats-server 2.9 knows no QoS 2"),
+            (Kind::Nats, _) if self.shared => Err("it knows no shared subscriptions of MQTT"),
+            (Kind::RabbitMq, _) if self.qos == 2 => {
+                Err("RabbitMQ gives QoS 1 to who asks for QoS 2")
+            }
+            (Kind::RabbitMq, _) if self.shared => {
+                Err("RabbitMQ 3.10 knows no shared subscriptions")
+            }
+            _ => Ok(()),
         }
     }
 
@@ -101,6 +120,7 @@ fn base(name: &str, drive: Drive) -> Workload {
         filters: 0,
         idle: 0,
         kept: false,
+        spread: false,
         drive,
     }
 }
@@ -239,6 +259,36 @@ pub fn all() -> Vec<Workload> {
             "connect-ws: 3,000 connects, WebSocket",
             Drive::Connect(Transport::Ws, 3000),
         ),
+        Workload {
+            topics: 50,
+            spread: true,
+            ..base(
+                "forwarded-qos0: 50 pairs, publisher and subscriber at two nodes of three, saturated",
+                WIDE,
+            )
+        },
+        Workload {
+            topics: 50,
+            qos: 1,
+            spread: true,
+            ..base(
+                "forwarded-qos1: 50 pairs, publisher and subscriber at two nodes of three, saturated",
+                WIDE,
+            )
+        },
+        Workload {
+            topics: 100,
+            qos: 1,
+            kept: true,
+            spread: true,
+            ..base(
+                "forwarded-durable: 100 publishers to 100 kept sessions, QoS 1, at two nodes of three",
+                Drive::Saturate {
+                    window: 20,
+                    batch: 5,
+                },
+            )
+        },
         // The last one: what is kept by mistake meets no other row.
         Workload {
             topics: 100,

@@ -12,20 +12,23 @@ pub(super) fn plan(kind: &Kind, options: &Options, folder: &Path, port: u16) -> 
     match kind {
         Kind::Nightjar => nightjar(&options.nightjar, folder, port, 0),
         Kind::NightjarOneWorker => nightjar(&options.nightjar, folder, port, 1),
-        Kind::Mosquitto => mosquitto(&options.nightjar, folder, port, false),
-        Kind::MosquittoKept => mosquitto(&options.nightjar, folder, port, true),
-        Kind::Nats => nats(folder, port),
+        Kind::NightjarCluster => cluster(&options.nightjar, folder, port),
+        Kind::Mosquitto => mosquitto(options, folder, port, false),
+        Kind::MosquittoKept => mosquitto(options, folder, port, true),
+        Kind::Nats => nats(&options.installed("nats-server")?, folder, port),
         Kind::RabbitMq => rabbitmq(folder, port),
-        Kind::Rumqttd => rumqttd(folder, port),
+        Kind::Rumqttd => rumqttd(&options.installed("rumqttd")?, folder, port),
+        Kind::Rmqtt => rmqtt(
+            &options.installed("rmqttd")?,
+            &options.nightjar,
+            folder,
+            port,
+        ),
         Kind::Echo | Kind::Relay => {
             let mut command = Command::new(std::env::current_exe()?);
             command.arg(kind.name());
-            Ok(Plan {
-                command,
-                version: format!("epoll {} of this program", kind.name()),
-                other: Others::default(),
-                after: None,
-            })
+            let version = format!("epoll {} of this program", kind.name());
+            Ok(single(command, version, Others::default()))
         }
         Kind::Peer(name, line) => {
             let line = line.replace("{port}", &port.to_string());
@@ -36,60 +39,117 @@ pub(super) fn plan(kind: &Kind, options: &Options, folder: &Path, port: u16) -> 
                     .ok_or_else(|| io::Error::other("--peer: empty command"))?,
             );
             command.args(words).current_dir(folder);
-            Ok(Plan {
-                command,
-                version: name.clone(),
-                other: Others::default(),
-                after: None,
-            })
+            Ok(single(command, name.clone(), Others::default()))
         }
     }
 }
 
+/// A broker of one process.
+fn single(command: Command, version: String, other: Others) -> Plan {
+    Plan {
+        command,
+        nodes: Vec::new(),
+        version,
+        other,
+        after: None,
+    }
+}
+
 fn nightjar(binary: &Path, folder: &Path, port: u16, workers: usize) -> io::Result<Plan> {
-    let version = first_line(Command::new(binary).arg("version"))?;
+    let version = first_line(without_settings(binary).arg("version"))?;
+    let other = Others {
+        tls: Some(free_port()?),
+        ws: Some(free_port()?),
+        mqttsn: Some(free_port()?),
+    };
+    let command = node(binary, folder, port, workers, other, "")?;
+    Ok(single(command, version, other))
+}
+
+/// Three nodes that find each other on loopback.
+fn cluster(binary: &Path, folder: &Path, port: u16) -> io::Result<Plan> {
+    let version = first_line(without_settings(binary).arg("version"))?;
+    let links = [free_port()?, free_port()?, free_port()?];
+    let ports = [port, free_port()?, free_port()?];
+    let seeds = links.map(|link| format!("\"127.0.0.1:{link}\"")).join(", ");
+    let mut commands = Vec::new();
+    for (number, (link, port)) in links.into_iter().zip(ports).enumerate() {
+        let folder = folder.join(format!("node{number}"));
+        std::fs::create_dir_all(&folder)?;
+        let text = format!(
+            "\n[cluster]\ncookie = \"of this comparison alone\"\nbind = \"127.0.0.1:{link}\"\n\
+             advertise = \"127.0.0.1:{link}\"\ndiscovery = \"static\"\nseeds = [{seeds}]\nexpect = 3\n"
+        );
+        let name = format!("n{number}@127.0.0.1");
+        let mut command = node(binary, &folder, port, 0, Others::default(), &text)?;
+        command.args(["--set", &format!("node.name={name}")]);
+        commands.push((command, port));
+    }
+    let (command, _) = commands.remove(0);
+    Ok(Plan {
+        nodes: commands,
+        ..single(command, version, Others::default())
+    })
+}
+
+/// One node of Nightjar: its configuration file, with `more` at its end, and how to start it.
+fn node(
+    binary: &Path,
+    folder: &Path,
+    port: u16,
+    workers: usize,
+    other: Others,
+    more: &str,
+) -> io::Result<Command> {
     let file = folder.join("nightjar.toml");
     let data = folder.join("data");
-    let (tls, ws) = (free_port()?, free_port()?);
     let mut text = format!(
         "[node]\ndata_dir = {data:?}\nworkers = {workers}\n\n[listeners.tcp.default]\nbind = \"127.0.0.1:{port}\"\n\n\
-         [listeners.tls.default]\nbind = \"127.0.0.1:{tls}\"\n\n[listeners.ws.default]\nbind = \"127.0.0.1:{ws}\"\n\n\
          [auth]\nallow_anonymous = true\n\n[acl]\nno_match = \"allow\"\n\n\
          [mqtt]\nmax_inflight = 1000\nmax_awaiting_rel = 1000\nmax_queue_len = 100000\nmax_queue_bytes = \"64MiB\"\n\n\
          [api]\nenable = false\n"
     );
-    // The other listeners have fixed ports by default and no part in this.
-    for listener in ["wss", "mqttsn"] {
-        text.push_str(&format!(
-            "\n[listeners.{listener}.default]\nenable = false\n"
-        ));
+    // A listener that has no part in this has a fixed port by default.
+    for (listener, port) in [
+        ("tls", other.tls),
+        ("ws", other.ws),
+        ("wss", None),
+        ("mqttsn", other.mqttsn),
+    ] {
+        let set = match port {
+            Some(port) => format!("bind = \"127.0.0.1:{port}\""),
+            None => "enable = false".to_owned(),
+        };
+        text.push_str(&format!("\n[listeners.{listener}.default]\n{set}\n"));
+        if listener == "mqttsn" && port.is_some() {
+            // All sensors of this program have one address.
+            text.push_str("new_sessions_per_source = \"1000000/s\"\n");
+        }
     }
+    text.push_str(more);
     std::fs::write(&file, text)?;
-    let mut command = Command::new(binary);
+    let mut command = without_settings(binary);
     command
         .arg("serve")
         .arg("--config")
         .arg(file)
         .current_dir(folder);
-    // Settings of this shell are no part of the comparison.
+    Ok(command)
+}
+
+/// The program without the settings of this shell, which are no part of the comparison.
+fn without_settings(binary: &Path) -> Command {
+    let mut command = Command::new(binary);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("NIGHTJAR_") {
             command.env_remove(name);
         }
     }
-    Ok(Plan {
-        command,
-        version,
-        other: Others {
-            tls: Some(tls),
-            ws: Some(ws),
-        },
-        after: None,
-    })
+    command
 }
 
-fn mosquitto(nightjar: &Path, folder: &Path, port: u16, kept: bool) -> io::Result<Plan> {
-    let binary = installed("mosquitto")?;
+fn mosquitto(options: &Options, folder: &Path, port: u16, kept: bool) -> io::Result<Plan> {
+    let binary = options.installed("mosquitto")?;
     // It prints its version with the usage and exits with an error.
     let version = first_line(Command::new(&binary).arg("-h"))?;
     let file = folder.join("mosquitto.conf");
@@ -108,7 +168,7 @@ fn mosquitto(nightjar: &Path, folder: &Path, port: u16, kept: bool) -> io::Resul
         "persistence false\n".to_owned()
     });
     // The same kind of key as Nightjar's own certificate.
-    let certified = certificate(nightjar, folder).is_ok();
+    let certified = certificate(&options.nightjar, folder).is_ok();
     if certified {
         text.push_str(&format!(
             "listener {tls} 127.0.0.1\ncertfile {0}/server.crt\nkeyfile {0}/server.key\n",
@@ -118,21 +178,18 @@ fn mosquitto(nightjar: &Path, folder: &Path, port: u16, kept: bool) -> io::Resul
     std::fs::write(&file, text)?;
     let mut command = Command::new(binary);
     command.arg("-c").arg(file);
-    Ok(Plan {
-        command,
-        version,
-        other: Others {
-            tls: certified.then_some(tls),
-            ws: Some(ws),
-        },
-        after: None,
-    })
+    let other = Others {
+        tls: certified.then_some(tls),
+        ws: Some(ws),
+        mqttsn: None,
+    };
+    Ok(single(command, version, other))
 }
 
 /// A certificate authority and a server certificate for 127.0.0.1 in a folder.
 fn certificate(nightjar: &Path, folder: &Path) -> io::Result<()> {
     for words in [&["ca"][..], &["server", "localhost", "127.0.0.1"]] {
-        let made = Command::new(nightjar)
+        let made = without_settings(nightjar)
             .arg("certs")
             .args(words)
             .arg("--out")
@@ -147,9 +204,8 @@ fn certificate(nightjar: &Path, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn nats(folder: &Path, port: u16) -> io::Result<Plan> {
-    let binary = installed("nats-server")?;
-    let version = first_line(Command::new(&binary).arg("--version"))?;
+fn nats(binary: &Path, folder: &Path, port: u16) -> io::Result<Plan> {
+    let version = first_line(Command::new(binary).arg("--version"))?;
     let file = folder.join("nats.conf");
     let client_port = free_port()?;
     let text = format!(
@@ -160,12 +216,7 @@ fn nats(folder: &Path, port: u16) -> io::Result<Plan> {
     std::fs::write(&file, text)?;
     let mut command = Command::new(binary);
     command.arg("-c").arg(file);
-    Ok(Plan {
-        command,
-        version,
-        other: Others::default(),
-        after: None,
-    })
+    Ok(single(command, version, Others::default()))
 }
 
 fn rabbitmq(folder: &Path, port: u16) -> io::Result<Plan> {
@@ -202,16 +253,13 @@ fn rabbitmq(folder: &Path, port: u16) -> io::Result<Plan> {
     let mut after = Command::new("epmd");
     after.args(["-port", &epmd_port.to_string(), "-kill"]);
     Ok(Plan {
-        command,
-        version,
-        other: Others::default(),
         after: Some(after),
+        ..single(command, version, Others::default())
     })
 }
 
-fn rumqttd(folder: &Path, port: u16) -> io::Result<Plan> {
-    let binary = installed("rumqttd")?;
-    let version = first_line(Command::new(&binary).arg("--version"))?;
+fn rumqttd(binary: &Path, folder: &Path, port: u16) -> io::Result<Plan> {
+    let version = first_line(Command::new(binary).arg("--version"))?;
     let file = folder.join("rumqttd.toml");
     let text = format!(
         "id = 0\n\n[router]\nid = 0\nmax_connections = 20000\nmax_outgoing_packet_count = 200\n\
@@ -222,29 +270,50 @@ fn rumqttd(folder: &Path, port: u16) -> io::Result<Plan> {
     std::fs::write(&file, text)?;
     let mut command = Command::new(binary);
     command.arg("-c").arg(file).arg("-q");
-    Ok(Plan {
-        command,
-        version,
-        other: Others::default(),
-        after: None,
-    })
+    Ok(single(command, version, Others::default()))
 }
 
-/// The path of a program, looked for in PATH, the system's folders and cargo's.
-fn installed(name: &str) -> io::Result<std::path::PathBuf> {
-    let mut folders: Vec<_> = std::env::var_os("PATH")
-        .iter()
-        .flat_map(std::env::split_paths)
-        .collect();
-    folders.extend(["/usr/sbin", "/usr/local/sbin"].map(Into::into));
-    if let Some(home) = std::env::var_os("HOME") {
-        folders.push(Path::new(&home).join(".cargo/bin"));
+/// With its access rules replaced by none, retained messages and shared subscriptions in memory, busy checks off (they
+/// refuse clients of a machine that a generator keeps busy) and no limit of handshakes, rates or queues below the generator's.
+fn rmqtt(binary: &Path, nightjar: &Path, folder: &Path, port: u16) -> io::Result<Plan> {
+    let version = first_line(Command::new(binary).arg("--version"))?;
+    let (tls, ws, rpc) = (free_port()?, free_port()?, free_port()?);
+    let listener = "allow_anonymous = true\nmax_packet_size = \"1M\"\nbacklog = 4096\nnodelay = true\nmax_handshaking_limit = 100000\n\
+         max_inflight = 1000\nmax_mqueue_len = 100000\nmqueue_rate_limit = \"1000000/1s\"\nmax_subscriptions = 0\n";
+    let certified = certificate(nightjar, folder).is_ok();
+    let mut text = format!(
+        "[node]\nid = 1\nbusy.check_enable = false\n\n[rpc]\nserver_addr = \"127.0.0.1:{rpc}\"\n\n\
+         [log]\nto = \"off\"\nlevel = \"error\"\n\n[plugins]\ndir = {:?}\n\n\
+         [listener.tcp.external]\naddr = \"127.0.0.1:{port}\"\n{listener}\n\
+         [listener.ws.external]\naddr = \"127.0.0.1:{ws}\"\n{listener}\n",
+        folder.join("plugins")
+    );
+    if certified {
+        text.push_str(&format!(
+            "[listener.tls.external]\naddr = \"127.0.0.1:{tls}\"\n{listener}cert = \"{0}/server.crt\"\nkey = \"{0}/server.key\"\n",
+            folder.display()
+        ));
     }
-    let found = folders
-        .into_iter()
-        .map(|folder| folder.join(name))
-        .find(|path| path.is_file());
-    found.ok_or_else(|| io::Error::other(format!("{name} is not installed")))
+    let plugins = folder.join("plugins");
+    std::fs::create_dir_all(&plugins)?;
+    std::fs::write(
+        plugins.join("rmqtt-acl.toml"),
+        "rules = [[\"allow\", \"all\"]]\n",
+    )?;
+    std::fs::write(
+        plugins.join("rmqtt-retainer.toml"),
+        "storage.type = \"ram\"\nmax_retained_messages = 0\nmax_payload_size = \"1MB\"\n",
+    )?;
+    let file = folder.join("rmqtt.toml");
+    std::fs::write(&file, text)?;
+    let mut command = Command::new(binary);
+    command.arg("-f").arg(file).current_dir(folder);
+    let other = Others {
+        tls: certified.then_some(tls),
+        ws: Some(ws),
+        mqttsn: None,
+    };
+    Ok(single(command, version, other))
 }
 
 /// The first line a program prints, on whichever stream.

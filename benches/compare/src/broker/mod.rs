@@ -38,6 +38,10 @@ pub enum Kind {
     RabbitMq,
     /// rumqttd.
     Rumqttd,
+    /// rmqttd.
+    Rmqtt,
+    /// Three nodes of this project: publishers at the first, subscribers at the second.
+    NightjarCluster,
     /// A floor: no broker, an epoll loop of this program that echoes.
     Echo,
     /// The other floor: the loop copies from publishers to subscribers.
@@ -56,10 +60,13 @@ impl Kind {
     pub const fn promise(&self) -> &'static str {
         match self {
             Self::Nightjar | Self::NightjarOneWorker => "synced before it is acknowledged",
+            Self::NightjarCluster => "synced by two of three nodes before it is acknowledged",
             Self::MosquittoKept => "NOT SYNCED: in memory, a file each 30 minutes and at the end",
             Self::Mosquitto => "NOT SYNCED: in memory",
             Self::Nats => "NOT SYNCED: JetStream syncs each 2 minutes",
-            Self::RabbitMq | Self::Rumqttd | Self::Peer(..) => "not known to be synced",
+            Self::Rumqttd => "NOT SYNCED: in memory",
+            Self::Rmqtt => "NOT SYNCED: in memory, as started here",
+            Self::RabbitMq | Self::Peer(..) => "not known to be synced",
             Self::Echo | Self::Relay => "",
         }
     }
@@ -74,6 +81,8 @@ impl Kind {
             Self::Nats => "nats",
             Self::RabbitMq => "rabbitmq",
             Self::Rumqttd => "rumqttd",
+            Self::Rmqtt => "rmqtt",
+            Self::NightjarCluster => "nightjar-3n",
             Self::Echo => "echo",
             Self::Relay => "relay",
             Self::Peer(name, _) => name,
@@ -87,6 +96,8 @@ pub struct Broker {
     pub kind: Kind,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where its subscribers go: another node, where there is one.
+    pub subscribers: SocketAddr,
     /// Where it takes TLS and WebSocket, if it was set up for them.
     pub other: Others,
     /// What it says of its version.
@@ -94,6 +105,7 @@ pub struct Broker {
     /// Its processes.
     pub pids: BTreeSet<u32>,
     child: Child,
+    others: Vec<Child>,
     folder: PathBuf,
     after: Option<Command>,
 }
@@ -105,11 +117,15 @@ pub struct Others {
     pub tls: Option<u16>,
     /// WebSocket at /mqtt.
     pub ws: Option<u16>,
+    /// MQTT-SN.
+    pub mqttsn: Option<u16>,
 }
 
 /// How one kind is started.
 struct Plan {
     command: Command,
+    /// Its other nodes with the ports of their clients; the first of them has the subscribers.
+    nodes: Vec<(Command, u16)>,
     version: String,
     other: Others,
     /// Runs after the end, for what the broker leaves behind.
@@ -154,18 +170,36 @@ impl Broker {
             // Best effort: an empty folder in /tmp harms nobody.
             let _removed = std::fs::remove_dir_all(&folder);
         })?;
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let mut broker = Self {
             kind: kind.clone(),
-            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            address: local(port),
+            subscribers: local(plan.nodes.first().map_or(port, |(_, port)| *port)),
             other: plan.other,
             version: plan.version,
             pids: BTreeSet::new(),
             child,
+            others: Vec::new(),
             folder,
             after: plan.after,
         };
+        let mut nodes = plan.nodes;
+        for (command, _) in &mut nodes {
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            broker.others.push(command.spawn()?);
+        }
         broker.wait()?;
+        for (_, port) in &nodes {
+            broker.wait_for(local(*port))?;
+        }
+        if kind.is_floor() {
+            broker.subscribers = broker.address;
+        }
         broker.pids = process::tree(broker.child.id())?;
+        broker.pids.extend(broker.others.iter().map(Child::id));
         Ok(broker)
     }
 
@@ -191,9 +225,13 @@ impl Broker {
                 .set_port(line.trim().parse().map_err(io::Error::other)?);
             return Ok(());
         }
+        self.wait_for(self.address)
+    }
+
+    fn wait_for(&mut self, address: SocketAddr) -> io::Result<()> {
         let begin = Instant::now();
         loop {
-            match self.accepts_connect() {
+            match accepts_connect(address) {
                 Ok(()) => return Ok(()),
                 Err(error) if begin.elapsed() > START => return Err(error),
                 Err(_) => {}
@@ -207,28 +245,30 @@ impl Broker {
             pause(Duration::from_millis(50));
         }
     }
+}
 
-    fn accepts_connect(&self) -> io::Result<()> {
-        let mut stream = TcpStream::connect(self.address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        stream.write_all(&packet::connect("compare-probe"))?;
-        let mut answer = [0; 4];
-        stream.read_exact(&mut answer)?;
-        stream.write_all(&packet::DISCONNECT)?;
-        if answer == [packet::CONNACK << 4, 2, 0, 0] {
-            Ok(())
-        } else {
-            Err(io::Error::other(format!(
-                "{} answered CONNECT with {answer:?}",
-                self.kind.name()
-            )))
-        }
+fn accepts_connect(address: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    stream.write_all(&packet::connect("compare-probe"))?;
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer)?;
+    stream.write_all(&packet::DISCONNECT)?;
+    if answer == [packet::CONNACK << 4, 2, 0, 0] {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!(
+            "CONNECT was answered with {answer:?}"
+        )))
     }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
         let pids = process::tree(self.child.id()).unwrap_or_default();
+        for child in &self.others {
+            signal(child.id(), Signal::TERM);
+        }
         // Politely first: RabbitMQ's start script ends the node it started. Errors mean that a process is gone already.
         signal(self.child.id(), Signal::TERM);
         let begin = Instant::now();
@@ -240,6 +280,13 @@ impl Drop for Broker {
             signal(pid, Signal::KILL);
         }
         let _status = self.child.wait();
+        for mut child in self.others.drain(..) {
+            while begin.elapsed() < STOP && matches!(child.try_wait(), Ok(None)) {
+                pause(Duration::from_millis(20));
+            }
+            let _killed = child.kill();
+            let _status = child.wait();
+        }
         if let Some(after) = &mut self.after {
             let _status = after
                 .stdin(Stdio::null())
