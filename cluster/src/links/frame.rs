@@ -8,8 +8,10 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Bytes of the code behind a frame.
 const TAG: usize = 16;
-/// The largest frame: a round of all connections of a node, or a piece of a log.
-const MAX: usize = 512 << 20;
+/// The largest frame, put together: a round of all connections of a node, or a piece of a log.
+pub(super) const MAX: usize = 512 << 20;
+/// The largest frame on its way: a portion of a lane, and what is around it.
+const WIRE: usize = 128 << 10;
 
 /// One direction of a link: its key and how many frames went.
 pub(super) struct Seal {
@@ -38,21 +40,24 @@ impl Seal {
         if self.key.is_some() { TAG } else { 0 }
     }
 
-    fn tag(&mut self, kind: u8, body: &[u8]) -> Option<hmac::Tag> {
+    fn tag(&mut self, kind: u8, head: &[u8], body: &[u8]) -> Option<hmac::Tag> {
         let mut context = hmac::Context::with_key(self.key.as_ref()?);
         context.update(&self.count.to_le_bytes());
         context.update(&[kind]);
+        context.update(head);
         context.update(body);
         self.count += 1;
         Some(context.sign())
     }
 
-    /// Appends a frame.
-    pub fn put(&mut self, out: &mut Vec<u8>, kind: u8, body: &[u8]) {
-        out.extend_from_slice(&((body.len() + 1 + self.tag_len()) as u32).to_le_bytes());
+    /// Appends a frame, whose content is `head` and `body`.
+    pub fn put(&mut self, out: &mut Vec<u8>, kind: u8, head: &[u8], body: &[u8]) {
+        let len = head.len() + body.len() + 1 + self.tag_len();
+        out.extend_from_slice(&(len as u32).to_le_bytes());
         out.push(kind);
+        out.extend_from_slice(head);
         out.extend_from_slice(body);
-        if let Some(tag) = self.tag(kind, body) {
+        if let Some(tag) = self.tag(kind, head, body) {
             out.extend_from_slice(&tag.as_ref()[..TAG]);
         }
     }
@@ -61,7 +66,7 @@ impl Seal {
     pub async fn take(&mut self, from: &mut (impl AsyncRead + Unpin)) -> io::Result<(u8, Bytes)> {
         let len = from.read_u32_le().await? as usize;
         let code = self.tag_len();
-        if !(1 + code..=MAX).contains(&len) {
+        if !(1 + code..=WIRE).contains(&len) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("a frame of {len} bytes"),
@@ -74,7 +79,7 @@ impl Seal {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let kind = bytes[0];
-        let tag = self.tag(kind, &bytes[1..len - code]);
+        let tag = self.tag(kind, &[], &bytes[1..len - code]);
         if tag.is_some_and(|tag| !same(&tag.as_ref()[..TAG], &bytes[len - code..])) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -99,8 +104,8 @@ mod tests {
     async fn a_frame_is_read_as_put_and_any_change_is_seen() {
         let mut bytes = Vec::new();
         let mut seal = Seal::new(b"key");
-        seal.put(&mut bytes, 3, b"content");
-        seal.put(&mut bytes, 4, b"");
+        seal.put(&mut bytes, 3, b"con", b"tent");
+        seal.put(&mut bytes, 4, b"", b"");
         let mut from = &bytes[..];
         let mut open = Seal::new(b"key");
         assert_eq!(

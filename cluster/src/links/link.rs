@@ -2,25 +2,22 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use super::handshake::{self, HandshakeError};
+use super::lanes::{Lane, Lanes, Pieces};
 use super::{Hello, Links, kind};
 
 /// Bytes that may wait to be sent before what may be dropped is dropped.
 const CROWDED: usize = 16 << 20;
-/// Written at once.
-const GATHER: usize = 128 << 10;
-/// So often a silent link says something.
-const PING: Duration = Duration::from_secs(1);
 /// A link that hears nothing for so long is broken.
 pub(super) const SILENCE: Duration = Duration::from_secs(5);
 /// Pauses between attempts, shortest and longest.
@@ -39,7 +36,7 @@ pub(crate) enum LinkError {
 
 struct Up {
     remote: Hello,
-    out: mpsc::UnboundedSender<(u8, Bytes)>,
+    out: Arc<Lanes>,
 }
 
 /// Both directions of a connection, whatever it is made of.
@@ -74,7 +71,8 @@ pub(crate) struct Link {
     pub address: String,
     up: Mutex<Option<Up>>,
     error: Mutex<Option<String>>,
-    queued: Arc<AtomicUsize>,
+    /// It has not been told of all routes.
+    behind: AtomicBool,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Bytes>>>,
     next: AtomicU64,
     /// How often it came up.
@@ -89,7 +87,7 @@ impl Link {
             address: address.to_owned(),
             up: Mutex::new(None),
             error: Mutex::new(None),
-            queued: Arc::default(),
+            behind: AtomicBool::new(false),
             waiting: Mutex::default(),
             next: AtomicU64::new(1),
             lives: AtomicU64::new(0),
@@ -121,7 +119,7 @@ impl Link {
 
     /// Bytes that wait to be sent.
     pub fn queued(&self) -> usize {
-        self.queued.load(Ordering::Relaxed)
+        self.up.lock().as_ref().map_or(0, |up| up.out.queued())
     }
 
     /// Does so much wait that what may be dropped should be?
@@ -129,17 +127,43 @@ impl Link {
         self.queued() > CROWDED
     }
 
-    /// Sends a frame; false if the link is down.
-    pub fn send(&self, kind: u8, body: Bytes) -> bool {
-        let up = self.up.lock();
-        let Some(up) = up.as_ref() else { return false };
-        let len = body.len();
-        self.queued.fetch_add(len, Ordering::Relaxed);
-        up.out.send((kind, body)).is_ok()
+    /// It was not told of a change of routes, because too much waited: it is to be told all of them when that is gone.
+    pub fn leave_behind(&self) {
+        self.behind.store(true, Ordering::Release);
     }
 
-    /// Asks and waits for the answer.
-    pub async fn request(&self, body: &[u8], patience: Duration) -> Result<Bytes, LinkError> {
+    /// Is it to be told all routes, and is there room again?
+    pub fn may_catch_up(&self) -> bool {
+        self.is_behind() && self.queued() < CROWDED / 4
+    }
+
+    /// Does it wait for all routes?
+    pub fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Acquire)
+    }
+
+    /// It is told all of them now.
+    pub fn catch_up(&self) {
+        self.behind.store(false, Ordering::Release);
+    }
+
+    /// Sends a frame; false if the link is down.
+    pub fn send(&self, kind: u8, body: Bytes) -> bool {
+        self.put(Lane::of(kind), kind, body)
+    }
+
+    fn put(&self, lane: Lane, kind: u8, body: Bytes) -> bool {
+        let up = self.up.lock();
+        up.as_ref().is_some_and(|up| up.out.push(lane, kind, body))
+    }
+
+    /// Asks, as urgently as the lane says, and waits for the answer.
+    pub async fn request(
+        &self,
+        lane: Lane,
+        body: &[u8],
+        patience: Duration,
+    ) -> Result<Bytes, LinkError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         self.waiting.lock().insert(id, answer);
@@ -147,7 +171,7 @@ impl Link {
         let mut frame = Vec::with_capacity(8 + body.len());
         frame.extend_from_slice(&id.to_le_bytes());
         frame.extend_from_slice(body);
-        if !self.send(kind::REQUEST, Bytes::from(frame)) {
+        if !self.put(lane, kind::REQUEST, Bytes::from(frame)) {
             return Err(LinkError::Down);
         }
         match timeout(patience, answered).await {
@@ -221,64 +245,34 @@ impl Link {
             .await
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
         let remote = opened.remote;
-        let Halves {
-            reading,
-            mut writing,
-        } = halves;
-        let (out, mut frames) = mpsc::unbounded_channel::<(u8, Bytes)>();
-        self.queued.store(0, Ordering::Relaxed);
+        let Halves { reading, writing } = halves;
+        let lanes = Lanes::new();
         *self.error.lock() = None;
         self.lives.fetch_add(1, Ordering::AcqRel);
         *self.up.lock() = Some(Up {
             remote: remote.clone(),
-            out,
+            out: lanes.clone(),
         });
         tracing::info!(node = %remote.node, number = remote.number, address = %self.address, "linked");
         links.local.connected(self, &remote);
-        let queued = self.queued.clone();
-        let mut sealing = opened.sealing;
-        let write = async move {
-            let mut buffer = Vec::new();
-            let mut pinged = Instant::now();
-            loop {
-                let left = PING.saturating_sub(pinged.elapsed());
-                let first = match timeout(left, frames.recv()).await {
-                    Ok(Some(frame)) => frame,
-                    Ok(None) => return Ok(()),
-                    Err(_) => (kind::PING, Bytes::new()),
-                };
-                buffer.clear();
-                if pinged.elapsed() >= PING {
-                    // Also between frames that nobody answers.
-                    pinged = Instant::now();
-                    if first.0 != kind::PING {
-                        sealing.put(&mut buffer, kind::PING, &[]);
-                    }
-                }
-                let mut next = Some(first);
-                while let Some((kind, body)) = next {
-                    sealing.put(&mut buffer, kind, &body);
-                    let _ = queued.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |have| {
-                        Some(have.saturating_sub(body.len()))
-                    });
-                    next = if buffer.len() < GATHER {
-                        frames.try_recv().ok()
-                    } else {
-                        None
-                    };
-                }
-                writing.write_all(&buffer).await?;
-                writing.flush().await?;
-            }
-        };
+        let write = lanes.write(opened.sealing, writing, true);
         let mut opening = opened.opening;
         let read = async {
             let mut reading = BufReader::with_capacity(64 << 10, reading);
+            let mut pieces = Pieces::default();
             loop {
                 let (kind, body) = timeout(SILENCE, opening.take(&mut reading))
                     .await
                     .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-                self.take_reply(links, &remote, kind, &body);
+                match kind {
+                    kind::CREDIT => lanes.credit(&body),
+                    kind::LOG => {
+                        if let Some((kind, body)) = pieces.take(kind, &body)? {
+                            self.take_reply(links, &remote, kind, &body);
+                        }
+                    }
+                    kind => self.take_reply(links, &remote, kind, &body),
+                }
             }
         };
         let result: Result<(), std::io::Error> = tokio::select! {
@@ -287,6 +281,7 @@ impl Link {
             () = self.wake.notified() => Ok(()),
         };
         *self.up.lock() = None;
+        lanes.close();
         self.waiting.lock().clear();
         if let Err(error) = &result {
             tracing::warn!(node = %remote.node, address = %self.address, %error, "the link is down");

@@ -4,14 +4,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::apart::Apart;
 use super::handshake::{self, HandshakeError};
+use super::lanes::{Lane, Lanes, Pieces, cost};
 use super::link::{Halves, SILENCE};
-use super::{Links, kind, tls};
+use super::{Hello, Links, kind, tls};
 
 /// Handshakes at once.
 const HANDSHAKES: usize = 64;
@@ -20,13 +23,13 @@ const REQUESTS: usize = 256;
 
 /// Sends back on a link that another node dialed.
 #[derive(Debug, Clone)]
-pub(crate) struct Answers(mpsc::UnboundedSender<(u8, Vec<u8>)>);
+pub(crate) struct Answers(Arc<Lanes>);
 
 impl Answers {
     /// Sends a frame; lost if the link is down.
     pub fn send(&self, kind: u8, body: Vec<u8>) {
         // The other side asks again on its next link.
-        let _ = self.0.send((kind, body));
+        let _ = self.0.push(Lane::Control, kind, Bytes::from(body));
     }
 }
 
@@ -107,42 +110,38 @@ async fn serve(
     drop(permit);
     let remote = opened.remote;
     links.local.accepted(&remote);
-    let Halves {
-        reading,
-        mut writing,
-    } = halves;
-    let (out, mut frames) = mpsc::unbounded_channel::<(u8, Vec<u8>)>();
-    let answers = Answers(out);
-    let mut sealing = opened.sealing;
-    let write = async move {
-        let mut buffer = Vec::new();
-        while let Some(first) = frames.recv().await {
-            buffer.clear();
-            let mut next = Some(first);
-            while let Some((kind, body)) = next {
-                sealing.put(&mut buffer, kind, &body);
-                next = if buffer.len() < 64 << 10 {
-                    frames.try_recv().ok()
-                } else {
-                    None
-                };
-            }
-            writing.write_all(&buffer).await?;
-            writing.flush().await?;
-        }
-        Ok(())
-    };
+    let Halves { reading, writing } = halves;
+    let lanes = Lanes::new();
+    let answers = Answers(lanes.clone());
+    let write = lanes.write(opened.sealing, writing, false);
     let mut opening = opened.opening;
     let permits = Arc::new(Semaphore::new(REQUESTS));
+    let (apart, applying) = Apart::begin(links.local.clone(), remote.clone(), answers.clone());
     let read = async {
         let mut reading = BufReader::with_capacity(64 << 10, reading);
+        let mut pieces = Pieces::default();
         loop {
-            let (kind, body) = timeout(SILENCE, opening.take(&mut reading))
+            let (lane, wire) = timeout(SILENCE, opening.take(&mut reading))
                 .await
                 .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            let (kind, body) = match lane {
+                kind::LOG | kind::BULK => match pieces.take(lane, &wire)? {
+                    Some(whole) => whole,
+                    None => {
+                        if lane == kind::BULK {
+                            apart.credit(cost(&wire));
+                        }
+                        continue;
+                    }
+                },
+                kind => (kind, wire.clone()),
+            };
             match kind {
                 kind::PING => answers.send(kind::PONG, Vec::new()),
                 kind::REQUEST => {
+                    if lane == kind::BULK {
+                        apart.credit(cost(&wire));
+                    }
                     let Some(id) = body.first_chunk::<8>().copied() else {
                         return Err(io::Error::from(io::ErrorKind::InvalidData));
                     };
@@ -156,13 +155,10 @@ async fn serve(
                         drop(permit);
                     });
                 }
+                kind if lane == kind::BULK => apart.take(kind, body, cost(&wire))?,
                 kind => {
                     if !links.local.received(&remote, kind, body, &answers) {
-                        let what = format!(
-                            "node {:?} sent a frame of kind {kind} that cannot be read",
-                            remote.node
-                        );
-                        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+                        return Err(unreadable(&remote, kind));
                     }
                 }
             }
@@ -171,9 +167,20 @@ async fn serve(
     let result: io::Result<()> = tokio::select! {
         result = write => result,
         result = read => result,
+        result = applying => result,
         _ = identity.changed() => Ok(()),
     };
+    lanes.close();
     Ok(result?)
+}
+
+/// A frame that is not what it should be.
+pub(super) fn unreadable(remote: &Hello, kind: u8) -> io::Error {
+    let what = format!(
+        "node {:?} sent a frame of kind {kind} that cannot be read",
+        remote.node
+    );
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 #[cfg(test)]
@@ -185,7 +192,7 @@ mod tests {
 
     use super::*;
     use crate::links::handshake::tests::hello;
-    use crate::links::{Answer, Cookie, Hello, Link, Local};
+    use crate::links::{Answer, Cookie, Link, Local};
 
     /// Reads frames of kind 3 and no others.
     struct Picky;
@@ -227,8 +234,8 @@ mod tests {
             let opened = handshake::dial(&mut stream, &cookie, hello("a", 1), false).await;
             let mut opened = opened.unwrap();
             let mut out = Vec::new();
-            opened.sealing.put(&mut out, kind, body);
-            opened.sealing.put(&mut out, kind::PING, b"");
+            opened.sealing.put(&mut out, kind, b"", body);
+            opened.sealing.put(&mut out, kind::PING, b"", b"");
             stream.write_all(&out).await.unwrap();
             let ends = async {
                 loop {

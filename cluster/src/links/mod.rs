@@ -2,10 +2,12 @@
 //! cookie can make; or mutual TLS, with or without a cookie on top.
 //!
 //! Each node dials every other one. What a node asks and sends goes over the link it dialed; answers and
-//! acknowledgements come back on it.
+//! acknowledgements come back on it. Leases do not wait behind routes or messages: see [`lanes`].
 
+mod apart;
 mod frame;
 mod handshake;
+mod lanes;
 mod link;
 mod listen;
 mod tls;
@@ -23,6 +25,7 @@ use tokio::sync::watch;
 
 pub(crate) use frame::same;
 pub(crate) use handshake::Cookie;
+pub(crate) use lanes::Lane;
 pub(crate) use link::{Link, LinkError};
 pub(crate) use listen::{Answers, listen};
 pub(crate) use tls::Tls;
@@ -49,6 +52,10 @@ pub(crate) mod kind {
     pub const GATEWAY: u8 = 8;
     /// Nothing, to be heard.
     pub const PING: u8 = 7;
+    /// A frame of the log's lane, or a piece of one: its kind, whether it ends here, content.
+    pub const LOG: u8 = 9;
+    /// A frame of the bulk, or a piece of one.
+    pub const BULK: u8 = 10;
     /// Answer to a request.
     pub const RESPONSE: u8 = 65;
     /// Up to which version routes are known.
@@ -57,6 +64,8 @@ pub(crate) mod kind {
     pub const FORWARD_ACK: u8 = 67;
     /// Answer to [`PING`].
     pub const PONG: u8 = 68;
+    /// How many bytes of the bulk are applied.
+    pub const CREDIT: u8 = 69;
 }
 
 /// Who a node says it is when a link begins.
@@ -105,7 +114,8 @@ pub(crate) trait Local: Send + Sync + 'static {
     /// A request of another node.
     fn request(self: Arc<Self>, from: Hello, body: Bytes) -> Answer;
 
-    /// Something that another node sent, in order. False if it cannot be read: the link ends.
+    /// Something that another node sent, in the order of its lane; what is bulk comes from a task of its own. False if
+    /// it cannot be read: the link ends.
     fn received(&self, from: &Hello, kind: u8, body: Bytes, answers: &Answers) -> bool;
 }
 

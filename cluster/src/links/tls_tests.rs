@@ -80,7 +80,7 @@ async fn meet(dialer: (&Tls, &str), accepter: (&Tls, &str)) -> [Option<String>; 
         let cookie = Cookie::new(dialer.1);
         let mut opened = handshake::dial(&mut stream, &cookie, hello("a", 1), true).await?;
         let mut out = Vec::new();
-        opened.sealing.put(&mut out, 7, b"there");
+        opened.sealing.put(&mut out, 7, b"", b"there");
         stream.write_all(&out).await?;
         stream.flush().await?;
         assert_eq!(&opened.opening.take(&mut stream).await?.1[..], b"back");
@@ -93,7 +93,7 @@ async fn meet(dialer: (&Tls, &str), accepter: (&Tls, &str)) -> [Option<String>; 
         let mut opened = handshake::accept(&mut stream, &cookie, hello("b", 2), true).await?;
         assert_eq!(&opened.opening.take(&mut stream).await?.1[..], b"there");
         let mut out = Vec::new();
-        opened.sealing.put(&mut out, 7, b"back");
+        opened.sealing.put(&mut out, 7, b"", b"back");
         stream.write_all(&out).await?;
         stream.flush().await?;
         Ok::<_, HandshakeError>(())
@@ -244,6 +244,6 @@ async fn noise_and_plain_greetings_end_a_connection_with_tls() {
     }
     // Frames below TLS carry no code of their own.
     let mut out = Vec::new();
-    Seal::of_tls().put(&mut out, 1, b"abc");
+    Seal::of_tls().put(&mut out, 1, b"", b"abc");
     assert_eq!(out, b"\x04\0\0\0\x01abc");
 }

@@ -46,6 +46,9 @@ pub(super) async fn drive(node: Arc<ClusterNode>) {
             }
         }
         count += 1;
+        if let Some(links) = node.links() {
+            node.routes.catch_up(links);
+        }
         match node.phase() {
             Phase::Left => continue,
             Phase::Alone => node.form_or_join().await,

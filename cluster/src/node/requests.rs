@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::operate::{Known, Load};
 use super::{ClusterNode, Phase};
-use crate::links::{Answer, Answers, Hello, Link, Local, kind};
+use crate::links::{Answer, Answers, Hello, Lane, Link, Local, kind};
 use crate::member::{NodeEntry, parts};
 use crate::raft::{Proposal, Rpc, answer};
 
@@ -112,7 +112,7 @@ impl ClusterNode {
     ) -> Result<Reply, String> {
         let body = postcard::to_extend(request, vec![NODE]).map_err(|error| error.to_string())?;
         let answer = link
-            .request(&body, patience)
+            .request(Lane::Control, &body, patience)
             .await
             .map_err(|error| format!("{}: {error}", link.address))?;
         postcard::from_bytes(&answer).map_err(|error| error.to_string())
@@ -134,7 +134,7 @@ impl ClusterNode {
             .ok_or_else(|| format!("there is no link to node {number}"))?;
         let body = [&[HOST], question].concat();
         let answer = link
-            .request(&body, patience)
+            .request(Lane::Log, &body, patience)
             .await
             .map_err(|error| format!("{}: {error}", link.address))?;
         postcard::from_bytes::<Result<Vec<u8>, String>>(&answer)

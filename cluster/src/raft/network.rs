@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Peer, Raft, Snapshot, SnapshotMeta, Types, Vote};
-use crate::links::{LinkError, Links};
+use crate::links::{Lane, LinkError, Links};
 
 /// Size of a piece of a snapshot on its way.
 const PIECE: usize = 1 << 20;
@@ -34,6 +34,17 @@ pub(crate) enum Rpc {
     PreVote(VoteRequest<Types>),
     Transfer(TransferLeaderRequest<Types>),
     Snapshot(Piece),
+}
+
+impl Rpc {
+    /// How urgent it is. Heartbeats and votes keep a leader, and leases with it; entries may be many.
+    fn lane(&self) -> Lane {
+        match self {
+            Self::Append(request) if !request.entries.is_empty() => Lane::Log,
+            Self::Append(_) | Self::Vote(_) | Self::PreVote(_) | Self::Transfer(_) => Lane::Control,
+            Self::Snapshot(_) => Lane::Bulk,
+        }
+    }
 }
 
 /// A piece of a snapshot.
@@ -145,13 +156,13 @@ impl Way {
             .to(self.target)
             .ok_or_else(|| RPCError::Unreachable(Unreachable::new(&LinkError::Down)))?;
         let body = crate::node::raft_request(rpc).map_err(broken)?;
-        let answer = link
-            .request(&body, patience)
-            .await
-            .map_err(|error| match error {
-                LinkError::Down => RPCError::Unreachable(Unreachable::new(&error)),
-                LinkError::Timeout => broken(error.to_string()),
-            })?;
+        let answer =
+            link.request(rpc.lane(), &body, patience)
+                .await
+                .map_err(|error| match error {
+                    LinkError::Down => RPCError::Unreachable(Unreachable::new(&error)),
+                    LinkError::Timeout => broken(error.to_string()),
+                })?;
         let said: Said<T> =
             postcard::from_bytes(&answer).map_err(|error| broken(error.to_string()))?;
         said.map_err(|what| RPCError::Unreachable(Unreachable::from_string(what)))

@@ -5,7 +5,7 @@
 
 mod forward;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -62,7 +62,8 @@ struct Own {
     table: HashMap<TopicFilter, Interest>,
     /// What each node acknowledged of this incarnation.
     acked: HashMap<u64, u64>,
-    waiting: Vec<(u64, Arc<Completion>)>,
+    /// In the order of their versions.
+    waiting: VecDeque<(u64, Arc<Completion>)>,
 }
 
 #[derive(Default)]
@@ -112,6 +113,7 @@ fn encode(frame: &Frame) -> bytes::Bytes {
 
 impl Own {
     fn send_all(&self, link: &Link) {
+        link.catch_up();
         let mut rows: Vec<Row> = self
             .table
             .iter()
@@ -145,13 +147,11 @@ impl Own {
             .min()
             .unwrap_or(u64::MAX);
         let mut done = Vec::new();
-        self.waiting.retain(|(version, completion)| {
-            let wait = *version > reached;
-            if !wait {
-                done.push(completion.clone());
-            }
-            wait
-        });
+        while let Some((version, _)) = self.waiting.front()
+            && *version <= reached
+        {
+            done.extend(self.waiting.pop_front().map(|(_, completion)| completion));
+        }
         done
     }
 }
@@ -175,7 +175,15 @@ impl Routes {
             row: row(filter, interest),
         });
         for link in links.all() {
-            link.send(kind::ROUTES, frame.clone());
+            // What does not keep up is told everything once, instead of each change.
+            if link.is_behind() {
+                continue;
+            }
+            if link.is_crowded() {
+                link.leave_behind();
+            } else {
+                link.send(kind::ROUTES, frame.clone());
+            }
         }
     }
 
@@ -184,7 +192,7 @@ impl Routes {
         let mut own = self.own.lock();
         let completion = Completion::new(1);
         let version = own.version;
-        own.waiting.push((version, completion.clone()));
+        own.waiting.push_back((version, completion.clone()));
         let done = own.settle(here, nodes);
         drop(own);
         complete(done);
@@ -218,6 +226,13 @@ impl Routes {
         let own = self.own.lock();
         if own.incarnation != 0 {
             own.send_all(link);
+        }
+    }
+
+    /// Tells links all routes that were left behind and have room again.
+    pub fn catch_up(&self, links: &Links) {
+        for link in links.all().iter().filter(|link| link.may_catch_up()) {
+            self.connected(link);
         }
     }
 
@@ -274,6 +289,11 @@ impl Routes {
                         members: row.members,
                         acknowledged: row.acknowledged,
                     };
+                    // Piece by piece, so that no piece takes long: what is wanted may be known early.
+                    if other.table.get(&filter) != Some(&interest) {
+                        broker.set_interest(node, &filter, interest);
+                        other.table.insert(filter.clone(), interest);
+                    }
                     other.building.insert(filter, interest);
                 }
                 if !last {
