@@ -178,6 +178,10 @@ mod tests {
             Box::pin(async move { body.to_vec() })
         }
 
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "a test of what others do meanwhile"
+        )]
         fn received(&self, _: &Hello, _: u8, body: Bytes, _: &Answers) -> bool {
             self.begun.fetch_add(1, Ordering::SeqCst);
             // Others go on: a thread of the runtime that stands still may be the one that hears the network.
