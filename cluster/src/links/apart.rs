@@ -213,10 +213,20 @@ mod tests {
         let there = Gate::new(2);
         let _opens = Opens(there.clone());
         let listening = tokio::spawn(listen(
-            listener,
-            Links::new(there.clone(), Cookie::new("c"), None),
+            Box::new(listener),
+            Links::new(
+                there.clone(),
+                Arc::new(crate::ground::System),
+                Cookie::new("c"),
+                None,
+            ),
         ));
-        let here = Links::new(Gate::new(1), Cookie::new("c"), None);
+        let here = Links::new(
+            Gate::new(1),
+            Arc::new(crate::ground::System),
+            Cookie::new("c"),
+            None,
+        );
         here.dial(&address);
         until("the link is up", || here.all()[0].remote().is_some()).await;
         let link = here.all().remove(0);
@@ -253,8 +263,13 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let there = Gate::new(2);
         let _opens = Opens(there.clone());
-        let links = Links::new(there.clone(), Cookie::new("c"), None);
-        let listening = tokio::spawn(listen(listener, links.clone()));
+        let links = Links::new(
+            there.clone(),
+            Arc::new(crate::ground::System),
+            Cookie::new("c"),
+            None,
+        );
+        let listening = tokio::spawn(listen(Box::new(listener), links.clone()));
         let mut stream = TcpStream::connect(address).await.unwrap();
         let opened = handshake::dial(&mut stream, &Cookie::new("c"), hello("a", 1), false).await;
         let mut opened = opened.unwrap();

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::BufReader;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use super::handshake::{self, HandshakeError};
 use super::lanes::{Lane, Lanes, Pieces};
 use super::{Hello, Links, kind};
+use crate::ground::Halves;
 
 /// Bytes that may wait to be sent before what may be dropped is dropped.
 const CROWDED: usize = 16 << 20;
@@ -37,24 +37,6 @@ pub(crate) enum LinkError {
 struct Up {
     remote: Hello,
     out: Arc<Lanes>,
-}
-
-/// Both directions of a connection, whatever it is made of.
-pub(super) struct Halves {
-    pub reading: Box<dyn AsyncRead + Send + Unpin>,
-    pub writing: Box<dyn AsyncWrite + Send + Unpin>,
-}
-
-impl Halves {
-    pub fn new(
-        reading: impl AsyncRead + Send + Unpin + 'static,
-        writing: impl AsyncWrite + Send + Unpin + 'static,
-    ) -> Self {
-        Self {
-            reading: Box::new(reading),
-            writing: Box::new(writing),
-        }
-    }
 }
 
 /// Takes the place of an answer back when nobody waits for it any more.
@@ -224,14 +206,12 @@ impl Link {
 
     async fn once(self: &Arc<Self>, links: &Arc<Links>) -> Result<(), HandshakeError> {
         let connect = async {
-            let mut stream = TcpStream::connect(&self.address).await?;
-            stream.set_nodelay(true)?;
+            let mut stream = links.ground.connect(&self.address).await?;
             let hello = links.local.hello();
             match &links.tls {
                 None => {
                     let opened = handshake::dial(&mut stream, &links.cookie, hello, false).await?;
-                    let (reading, writing) = stream.into_split();
-                    Ok::<_, HandshakeError>((Halves::new(reading, writing), opened))
+                    Ok::<_, HandshakeError>((stream.split(), opened))
                 }
                 Some(tls) => {
                     let mut stream = tls.connect(stream).await?;

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::io::{AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::apart::Apart;
 use super::handshake::{self, HandshakeError};
 use super::lanes::{Lane, Lanes, Pieces, cost};
-use super::link::{Halves, SILENCE};
+use super::link::SILENCE;
 use super::{Hello, Links, kind, tls};
+use crate::ground::{Halves, Listener, Stream};
 
 /// Handshakes at once.
 const HANDSHAKES: usize = 64;
@@ -34,7 +34,7 @@ impl Answers {
 }
 
 /// Accepts links until dropped.
-pub(crate) async fn listen(listener: TcpListener, links: Arc<Links>) {
+pub(crate) async fn listen(mut listener: Box<dyn Listener>, links: Arc<Links>) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let (stream, peer) = match listener.accept().await {
@@ -71,11 +71,10 @@ fn log_refusal(peer: SocketAddr, error: &HandshakeError) {
 }
 
 async fn serve(
-    mut stream: TcpStream,
+    mut stream: Box<dyn Stream>,
     links: &Arc<Links>,
     permit: tokio::sync::OwnedSemaphorePermit,
 ) -> Result<(), HandshakeError> {
-    stream.set_nodelay(true)?;
     let mut identity = links.identity.subscribe();
     let hello = links.local.hello();
     let greet = async {
@@ -89,8 +88,7 @@ async fn serve(
             }
             None => {
                 let opened = handshake::accept(&mut stream, &links.cookie, hello, false).await?;
-                let (reading, writing) = stream.into_split();
-                Ok((Halves::new(reading, writing), opened))
+                Ok((stream.split(), opened))
             }
             Some(_) if !encrypts => {
                 handshake::tell(&mut stream, tls::ONLY_HERE).await;
@@ -189,8 +187,10 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use bytes::Bytes;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::ground::System;
     use crate::links::handshake::tests::hello;
     use crate::links::{Answer, Cookie, Link, Local};
 
@@ -222,8 +222,8 @@ mod tests {
     async fn a_frame_that_cannot_be_read_ends_its_link_and_is_counted() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let links = Links::new(Arc::new(Picky), Cookie::new("c"), None);
-        let listening = tokio::spawn(listen(listener, links.clone()));
+        let links = Links::new(Arc::new(Picky), Arc::new(System), Cookie::new("c"), None);
+        let listening = tokio::spawn(listen(Box::new(listener), links.clone()));
         for (kind, body, refused) in [
             (3, &b"good"[..], 0),
             (9, b"strange", 1),

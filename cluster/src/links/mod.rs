@@ -31,6 +31,8 @@ pub(crate) use listen::{Answers, listen};
 pub(crate) use tls::Tls;
 pub use tls::TlsFiles;
 
+use crate::ground::Ground;
+
 /// Protocol of links: what this program speaks, oldest and newest.
 pub(crate) const VERSIONS: (u16, u16) = (1, 1);
 
@@ -122,6 +124,7 @@ pub(crate) trait Local: Send + Sync + 'static {
 /// The links of a node.
 pub(crate) struct Links {
     local: Arc<dyn Local>,
+    ground: Arc<dyn Ground>,
     cookie: Cookie,
     tls: Option<Tls>,
     by_address: Mutex<HashMap<String, Arc<Link>>>,
@@ -132,9 +135,15 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    pub fn new(local: Arc<dyn Local>, cookie: Cookie, tls: Option<Tls>) -> Arc<Self> {
+    pub fn new(
+        local: Arc<dyn Local>,
+        ground: Arc<dyn Ground>,
+        cookie: Cookie,
+        tls: Option<Tls>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             local,
+            ground,
             cookie,
             tls,
             by_address: Mutex::default(),

@@ -19,7 +19,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore,
     ServerConfig, SignatureScheme,
 };
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use super::handshake::HandshakeError;
@@ -146,10 +146,10 @@ impl Tls {
     }
 
     /// The side that dialed.
-    pub async fn connect(
+    pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        stream: TcpStream,
-    ) -> Result<client::TlsStream<TcpStream>, HandshakeError> {
+        stream: S,
+    ) -> Result<client::TlsStream<S>, HandshakeError> {
         TlsConnector::from(self.configs().client)
             .connect(name_of_nodes(), stream)
             .await
@@ -157,10 +157,10 @@ impl Tls {
     }
 
     /// The side that accepted.
-    pub async fn accept(
+    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        stream: TcpStream,
-    ) -> Result<server::TlsStream<TcpStream>, HandshakeError> {
+        stream: S,
+    ) -> Result<server::TlsStream<S>, HandshakeError> {
         TlsAcceptor::from(self.configs().server)
             .accept(stream)
             .await

@@ -1,6 +1,8 @@
 //! Proposals of this node on their way: sent again to each new leader until they are applied here.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use nightjar_mqtt::ReasonCode;
@@ -93,6 +95,25 @@ pub(crate) fn run(core: &Core) {
             pending.take()
         };
         launch(core, round);
+    }
+}
+
+/// As [`run`] where there are no threads.
+pub(crate) async fn run_as_task(core: Arc<Core>) {
+    let Some(member) = &core.member else { return };
+    loop {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let round = {
+            let mut pending = core.pending.lock();
+            if pending.is_empty() || member.flight.lock().is_full() {
+                if pending.stop {
+                    return;
+                }
+                continue;
+            }
+            pending.take()
+        };
+        launch(&core, round);
     }
 }
 

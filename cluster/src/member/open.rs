@@ -10,6 +10,7 @@ use std::sync::mpsc::sync_channel;
 use nightjar_broker::shard::{RetainedShard, SessionShard};
 use nightjar_broker::{EffectSink, Timestamp};
 use parking_lot::{Condvar, Mutex, RwLock};
+use raft_engine::env::FileSystem;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -18,7 +19,8 @@ use crate::bodies::Bodies;
 use crate::config::{Disk, StoreConfig};
 use crate::dir::{DataDir, Identity as DirIdentity};
 use crate::error::Error;
-use crate::files::{DiskFiles, Files};
+use crate::files::Files;
+use crate::ground::Ground;
 use crate::inner::{Core, RetainedGroup, SessionGroup};
 use crate::log::Groups;
 use crate::meta::Meta;
@@ -61,13 +63,13 @@ impl Identity {
     }
 
     /// Writes it, synced.
-    pub fn write(&self, dir: &Path) -> Result<(), Error> {
+    pub fn write(&self, dir: &Path, files: &dyn Files) -> Result<(), Error> {
         let path = dir.join(RAFT_DIR).join(IDENTITY);
         let mut bytes =
             postcard::to_allocvec(self).map_err(|error| Error::Log(error.to_string()))?;
         let sum = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
-        DiskFiles
+        files
             .replace(&path, &bytes)
             .map_err(Error::io(path, "cannot be written"))
     }
@@ -80,13 +82,13 @@ fn checked(bytes: &[u8]) -> Option<&[u8]> {
 
 /// How far the log of consensus reached when this was written. A log that ends before it has lost its end: such a
 /// node must not vote.
-pub(crate) fn write_mark(dir: &Path, end: u64, sync: bool) -> Result<(), Error> {
+pub(crate) fn write_mark(dir: &Path, end: u64, files: &dyn Files) -> Result<(), Error> {
     let path = dir.join(RAFT_DIR).join(MARK);
     let mut bytes = end.to_le_bytes().to_vec();
     let sum = crc32fast::hash(&bytes);
     bytes.extend_from_slice(&sum.to_le_bytes());
-    DiskFiles
-        .overwrite(&path, 0, &bytes, sync)
+    files
+        .overwrite(&path, 0, &bytes, true)
         .map_err(Error::io(path, "the durable mark cannot be written"))
 }
 
@@ -126,7 +128,11 @@ struct Found {
 impl NodeStore {
     /// Opens or makes a data directory for a node of a cluster. What a node alone left in it is what the cluster begins
     /// with, if this node forms it.
-    pub(crate) fn open_member(config: &StoreConfig) -> Result<(Self, Opened), Error> {
+    pub(crate) fn open_member<F: FileSystem + 'static>(
+        config: &StoreConfig,
+        ground: &Arc<dyn Ground>,
+        disk: &Disk<F>,
+    ) -> Result<(Self, Opened), Error> {
         let identity = Identity::read(&config.dir)?;
         if let Some(identity) = identity.as_ref().filter(|it| it.left) {
             return Err(Error::Left {
@@ -134,15 +140,21 @@ impl NodeStore {
                 cluster: identity.cluster.clone(),
             });
         }
-        let found = find(config)?;
+        let found = find(config, disk)?;
         let raft_dir = config.dir.join(RAFT_DIR);
         let log_dir = raft_dir.join("log");
         fs::create_dir_all(&log_dir).map_err(Error::io(&log_dir, "cannot be created"))?;
         let accept = config.recovery == crate::config::Recovery::AcceptLoss;
         let mut losses = Vec::new();
-        recover::look_over(&log_dir, false, accept, &DiskFiles, &mut losses)?;
+        recover::look_over(&log_dir, false, accept, &*disk.files, &mut losses)?;
         let marked = read_mark(&config.dir)?;
-        let log = LogStore::open(&log_dir, config.file_size, &config.dir, marked)?;
+        let log = LogStore::open(
+            &log_dir,
+            config.file_size,
+            (&config.dir, marked),
+            ground,
+            disk,
+        )?;
         if log.end() < marked || !losses.is_empty() {
             return Err(Error::BelowMark {
                 dir: log_dir,
@@ -192,10 +204,16 @@ impl NodeStore {
             member: Some(Member::new(found.nodes, number, events)),
         });
         let it = core.clone();
-        let thread = std::thread::Builder::new()
-            .name("proposals".to_owned())
-            .spawn(move || flight::run(&it))
-            .map_err(Error::io(&config.dir, "a thread cannot be started"))?;
+        let writer = if ground.write_takes().is_some() {
+            ground.run(Box::pin(flight::run_as_task(it)));
+            None
+        } else {
+            let thread = std::thread::Builder::new()
+                .name("proposals".to_owned())
+                .spawn(move || flight::run(&it))
+                .map_err(Error::io(&config.dir, "a thread cannot be started"))?;
+            Some(thread)
+        };
         // Snapshots are consensus' own: nobody takes these orders.
         let (orders, _) = sync_channel(1);
         let store = Self {
@@ -205,7 +223,7 @@ impl NodeStore {
             dir: config.dir.clone(),
             orders,
             threads: Mutex::new(Threads {
-                writer: Some(thread),
+                writer,
                 ..Threads::default()
             }),
             lock: Mutex::new(Some(found.dir)),
@@ -236,7 +254,7 @@ impl NodeStore {
 }
 
 /// The state to begin with: the last snapshot of the cluster, or else what a node alone left.
-fn find(config: &StoreConfig) -> Result<Found, Error> {
+fn find<F: FileSystem + 'static>(config: &StoreConfig, disk: &Disk<F>) -> Result<Found, Error> {
     let raft_dir = config.dir.join(RAFT_DIR);
     if let Some((meta, state)) = raft::load(&raft_dir)? {
         let groups = Groups {
@@ -244,7 +262,12 @@ fn find(config: &StoreConfig) -> Result<Found, Error> {
             retained: state.retained.len() as u16,
         };
         let wanted = DirIdentity::new(&config.node, groups.sessions, groups.retained);
-        let dir = DataDir::open(&config.dir, &wanted, config.cluster.as_deref(), &DiskFiles)?;
+        let dir = DataDir::open(
+            &config.dir,
+            &wanted,
+            config.cluster.as_deref(),
+            &*disk.files,
+        )?;
         let recovered = Recovered {
             cluster: dir.identity.cluster.clone(),
             sessions: state.sessions.iter().map(SessionShard::sessions).sum(),
@@ -276,7 +299,7 @@ fn find(config: &StoreConfig) -> Result<Found, Error> {
             recovered,
         });
     }
-    let state = recover::open(config, &Disk::default())?;
+    let state = recover::open(config, disk)?;
     // The log of a node alone is not written any more.
     drop(state.log);
     Ok(Found {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nightjar_broker::Timestamp;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::log::Groups;
 use crate::member::raft_dir;
 use crate::raft;
+use tokio::time::Instant;
 
 /// How long what was committed before may take to be applied here.
 const CATCH_UP: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use nightjar_broker::Timestamp;
@@ -14,6 +14,7 @@ use super::{AGAIN, ClusterNode, LEASE, Leases, Phase, RENEW, random};
 use crate::links::{Link, kind};
 use crate::member::{Change, Event};
 use crate::raft::Proposal;
+use tokio::time::Instant;
 
 /// The pulse of a node.
 const TICK: Duration = Duration::from_millis(100);

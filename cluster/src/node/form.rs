@@ -101,7 +101,7 @@ impl ClusterNode {
     }
 
     async fn become_member(self: &Arc<Self>, identity: MemberIdentity) -> Result<(), Error> {
-        identity.write(self.store.dir())?;
+        identity.write(self.store.dir(), &*self.files)?;
         let number = identity.number;
         *self.identity.write() = Some(identity);
         self.member().number.store(number, Ordering::Release);
@@ -163,6 +163,7 @@ impl ClusterNode {
         let machine = Machine::new(
             self.store.core.clone(),
             raft_dir(self.store.dir()),
+            self.files.clone(),
             opened.snapshot,
         );
         let config = config(&self.settings.name)
@@ -208,7 +209,7 @@ impl ClusterNode {
                 left: true,
                 ..identity
             };
-            if let Err(error) = left.write(self.store.dir()) {
+            if let Err(error) = left.write(self.store.dir(), &*self.files) {
                 tracing::error!(%error, "it will not be remembered that this node left");
             }
         }

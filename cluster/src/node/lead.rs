@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nightjar_broker::Timestamp;
 use openraft::ChangeMembers;
@@ -14,6 +14,7 @@ use super::requests::Reply;
 use super::{ClusterNode, LEASE, MARGIN};
 use crate::member::NodeEntry;
 use crate::raft::{Peer, Raft};
+use tokio::time::Instant;
 
 /// A learner that lacks fewer entries than this may vote.
 const CLOSE: u64 = 500;

@@ -17,14 +17,14 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use nightjar_broker::{Broker, Forward, Interest, Mesh, Ticket, Timestamp};
 use nightjar_mqtt::TopicFilter;
 use parking_lot::{Mutex, RwLock};
+use raft_engine::env::FileSystem;
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -32,14 +32,17 @@ pub(crate) use operate::Digests;
 pub use operate::{Move, Verdict};
 pub use status::{NodeStatus, Status};
 
-use crate::config::StoreConfig;
+use crate::config::{Disk, StoreConfig};
 use crate::discovery::Discovery;
 use crate::error::Error;
+use crate::files::Files;
+use crate::ground::{Ground, Later, System};
 use crate::links::{Cookie, Hello, Links, Tls, TlsFiles, listen};
 use crate::member::{MemberIdentity, Opened};
 use crate::raft::{Incoming, LogStore, Raft};
 use crate::routes::{Forwards, Routes};
 use crate::store::NodeStore;
+use tokio::time::Instant;
 
 pub(crate) use requests::raft_request;
 
@@ -161,6 +164,8 @@ type HostAnswer = Box<dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync>;
 /// A node of a cluster.
 pub struct ClusterNode {
     settings: ClusterSettings,
+    ground: Arc<dyn Ground>,
+    files: Arc<dyn Files>,
     store: Arc<NodeStore>,
     links: OnceLock<Arc<Links>>,
     address: OnceLock<String>,
@@ -235,7 +240,20 @@ impl ClusterNode {
         config: &StoreConfig,
         settings: ClusterSettings,
     ) -> Result<(Arc<NodeStore>, Arc<Self>), Error> {
-        let (store, opened) = NodeStore::open_member(config)?;
+        Self::open_on(config, settings, Arc::new(System), &Disk::default())
+    }
+
+    /// As [`Self::open`], on another ground and another disk.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on<F: FileSystem + 'static>(
+        config: &StoreConfig,
+        settings: ClusterSettings,
+        ground: Arc<dyn Ground>,
+        disk: &Disk<F>,
+    ) -> Result<(Arc<NodeStore>, Arc<Self>), Error> {
+        let (store, opened) = NodeStore::open_member(config, &ground, disk)?;
         let store = Arc::new(store);
         let phase = if opened.identity.is_some() {
             Phase::Starting
@@ -244,6 +262,8 @@ impl ClusterNode {
         };
         let node = Self {
             settings,
+            ground,
+            files: disk.files.clone(),
             store: store.clone(),
             links: OnceLock::new(),
             address: OnceLock::new(),
@@ -289,11 +309,10 @@ impl ClusterNode {
     pub async fn start(self: &Arc<Self>, broker: Arc<Broker>) -> Result<SocketAddr, Error> {
         let tls = self.settings.tls.clone().map(Tls::open).transpose();
         let tls = tls.map_err(Error::Log)?;
-        let bound = TcpListener::bind(self.settings.bind)
-            .await
-            .and_then(|listener| Ok((listener.local_addr()?, listener)))
-            .map_err(|error| Error::Log(format!("cluster.bind {}: {error}", self.settings.bind)))?;
-        let (address, listener) = bound;
+        let bind = self.settings.bind;
+        let bound = self.ground.bind(bind).await;
+        let (address, listener) =
+            bound.map_err(|error| Error::Log(format!("cluster.bind {bind}: {error}")))?;
         let told = match &self.settings.advertise {
             Some(told) => told.clone(),
             None => self.guess_address(address).await,
@@ -302,9 +321,15 @@ impl ClusterNode {
         *self.broker.write() = Some(broker.clone());
         self.store.start_member(broker);
         let local: Arc<dyn crate::links::Local> = self.clone();
-        let links = Links::new(local, Cookie::new(&self.settings.cookie), tls);
+        let links = Links::new(
+            local,
+            self.ground.clone(),
+            Cookie::new(&self.settings.cookie),
+            tls,
+        );
         let _ = self.links.set(links.clone());
-        let mut tasks = vec![tokio::spawn(listen(listener, links))];
+        let run = |task: Later<'static, ()>| self.ground.run(task);
+        let mut tasks = vec![run(Box::pin(listen(listener, links)))];
         let events = {
             let mut opened = self.opened.lock();
             opened.as_mut().map(|opened| {
@@ -313,11 +338,11 @@ impl ClusterNode {
             })
         };
         if let Some(events) = events {
-            tasks.push(tokio::spawn(driver::events(self.clone(), events)));
+            tasks.push(run(Box::pin(driver::events(self.clone(), events))));
         }
-        tasks.push(tokio::spawn(driver::propose(self.clone())));
-        tasks.push(tokio::spawn(driver::upkeep(self.clone())));
-        tasks.push(tokio::spawn(driver::drive(self.clone())));
+        tasks.push(run(Box::pin(driver::propose(self.clone()))));
+        tasks.push(run(Box::pin(driver::upkeep(self.clone()))));
+        tasks.push(run(Box::pin(driver::drive(self.clone()))));
         self.tasks.lock().extend(tasks);
         let number = self.identity.read().as_ref().map(|it| it.number);
         if let Some(number) = number {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nightjar_broker::Signal;
 use nightjar_mqtt::ReasonCode;
@@ -15,6 +15,7 @@ use super::requests::{Reply, Request};
 use super::{ClusterNode, random};
 use crate::member::NodeEntry;
 use crate::routes::RouteStatus;
+use tokio::time::Instant;
 
 /// What a node said is old after so long: clients are not sent there.
 const OLD: Duration = Duration::from_secs(10);

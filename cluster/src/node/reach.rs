@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nightjar_broker::Timestamp;
 
 use super::requests::Request;
 use super::{ClusterNode, LEASE, RENEW};
 use crate::member::NodeEntry;
+use tokio::time::Instant;
 
 /// A link that is down for so long counts; links that begin anew are shorter.
 const PATIENCE: Duration = Duration::from_millis(1500);

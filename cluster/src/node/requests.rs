@@ -1,7 +1,7 @@
 //! What nodes ask of each other, and the answers.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::ReadPolicy;
@@ -13,6 +13,7 @@ use super::{ClusterNode, Phase};
 use crate::links::{Answer, Answers, Hello, Lane, Link, Local, kind};
 use crate::member::{NodeEntry, parts};
 use crate::raft::{Proposal, Rpc, answer};
+use tokio::time::Instant;
 
 /// A request. Its encoding begins with a byte that says whether consensus is meant: its answers are its own.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nightjar_mqtt::ReasonCode;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::requests::{Reply, Request};
 use super::{ClusterNode, LEASE, Phase};
 use crate::routes::RouteStatus;
+use tokio::time::Instant;
 
 /// Clients that a node which leaves sends away each second, and how long it does so before it closes the rest.
 const LEAVE_RATE: u32 = 500;

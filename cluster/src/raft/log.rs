@@ -8,19 +8,23 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
 
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 use protobuf::well_known_types::BytesValue;
+use raft_engine::env::FileSystem;
 use raft_engine::{Command, Config, Engine, LogBatch, MessageExt, ReadableSize, RecoveryMode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::{Entry, LogId, Types, Vote};
+use crate::config::Disk;
 use crate::error::Error;
+use crate::files::Files;
+use crate::ground::Ground;
 use crate::member::write_mark;
 
 const REGION: u64 = 1;
@@ -85,8 +89,42 @@ impl Tail {
     }
 }
 
+/// The engine, on whatever disk.
+trait Store: Send + Sync {
+    fn write(&self, batch: &mut LogBatch, sync: bool) -> Result<usize, raft_engine::Error>;
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>>;
+    fn last_index(&self) -> Option<u64>;
+    /// Entries `[from, to)` as the engine counts, as many as fit a piece.
+    fn fetch(&self, from: u64, to: u64) -> Result<Vec<BytesValue>, raft_engine::Error>;
+    fn purge(&self) -> Result<(), raft_engine::Error>;
+}
+
+impl<F: FileSystem + 'static> Store for Engine<F> {
+    fn write(&self, batch: &mut LogBatch, sync: bool) -> Result<usize, raft_engine::Error> {
+        Self::write(self, batch, sync)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        Self::get(self, REGION, key)
+    }
+
+    fn last_index(&self) -> Option<u64> {
+        Self::last_index(self, REGION)
+    }
+
+    fn fetch(&self, from: u64, to: u64) -> Result<Vec<BytesValue>, raft_engine::Error> {
+        let mut raw = Vec::new();
+        self.fetch_entries_to::<RawEntry>(REGION, from, to, Some(PIECE), &mut raw)?;
+        Ok(raw)
+    }
+
+    fn purge(&self) -> Result<(), raft_engine::Error> {
+        self.purge_expired_files().map(drop)
+    }
+}
+
 struct Shared {
-    engine: Engine,
+    engine: Box<dyn Store>,
     tail: Mutex<Tail>,
     /// Index + 1 of the last entry that is on the disk.
     flushed: AtomicU64,
@@ -94,13 +132,14 @@ struct Shared {
     written: AtomicU64,
     /// The durable mark beside the log, and what it says.
     mark: (PathBuf, Mutex<u64>),
+    files: Arc<dyn Files>,
 }
 
 /// The log.
 #[derive(Clone)]
 pub(crate) struct LogStore {
     shared: Arc<Shared>,
-    orders: Sender<Order>,
+    orders: UnboundedSender<Order>,
 }
 
 fn encode(value: &impl Serialize) -> io::Result<Vec<u8>> {
@@ -114,7 +153,13 @@ fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> io::Result<T> {
 
 impl LogStore {
     /// Opens or makes the log in a directory that was looked over for damage.
-    pub fn open(dir: &Path, file_size: u64, data_dir: &Path, marked: u64) -> Result<Self, Error> {
+    pub fn open<F: FileSystem + 'static>(
+        dir: &Path,
+        file_size: u64,
+        (data_dir, marked): (&Path, u64),
+        ground: &Arc<dyn Ground>,
+        disk: &Disk<F>,
+    ) -> Result<Self, Error> {
         let config = Config {
             dir: dir
                 .to_str()
@@ -127,18 +172,20 @@ impl LogStore {
             purge_rewrite_threshold: Some(ReadableSize(file_size)),
             ..Config::default()
         };
-        let engine = catch_unwind(AssertUnwindSafe(|| Engine::open(config))).map_err(|_| {
+        let open = || Engine::open_with_file_system(config, disk.log.clone());
+        let engine = catch_unwind(AssertUnwindSafe(open)).map_err(|_| {
             Error::Log("it cannot be put together: entries are missing".to_owned())
         })??;
+        let engine: Box<dyn Store> = Box::new(engine);
         let mut tail = Tail::default();
         let log = |error: io::Error| Error::Log(error.to_string());
-        if let Some(bytes) = engine.get(REGION, PURGED) {
+        if let Some(bytes) = engine.get(PURGED) {
             tail.purged = Some(decode(&bytes, "the purge").map_err(log)?);
         }
         tail.last = tail.purged;
         let mut flushed = 0;
-        if let Some(last) = engine.last_index(REGION) {
-            let entry = read(&engine, last - 1, last).map_err(log)?;
+        if let Some(last) = engine.last_index() {
+            let entry = read(&*engine, last - 1, last).map_err(log)?;
             if let Some(entry) = entry.into_iter().next() {
                 flushed = entry.log_id.index + 1;
                 tail.last = Some(entry.log_id);
@@ -150,13 +197,23 @@ impl LogStore {
             flushed: AtomicU64::new(flushed),
             written: AtomicU64::new(0),
             mark: (data_dir.to_owned(), Mutex::new(marked)),
+            files: disk.files.clone(),
         });
-        let (orders, received) = channel();
-        let it = shared.clone();
-        std::thread::Builder::new()
-            .name("raft-log".to_owned())
-            .spawn(move || run(&it, &received))
-            .map_err(Error::io(dir, "a thread cannot be started"))?;
+        let (orders, received) = unbounded_channel();
+        let writer = Writer {
+            shared: shared.clone(),
+            orders: received,
+            carried: None,
+            failed: false,
+        };
+        if ground.write_takes().is_some() {
+            ground.run(Box::pin(writer.run_as_task(ground.clone())));
+        } else {
+            std::thread::Builder::new()
+                .name("raft-log".to_owned())
+                .spawn(move || writer.run())
+                .map_err(Error::io(dir, "a thread cannot be started"))?;
+        }
         Ok(Self { shared, orders })
     }
 
@@ -180,7 +237,7 @@ impl LogStore {
         let mut marked = marked.lock();
         let end = self.flushed();
         if end > *marked {
-            match write_mark(dir, end, true) {
+            match write_mark(dir, end, &*self.shared.files) {
                 Ok(()) => *marked = end,
                 Err(error) => {
                     tracing::error!(%error, "damage to the end of the log may go unnoticed");
@@ -210,33 +267,66 @@ impl LogStore {
 }
 
 /// Reads `[from, to)`.
-fn read(engine: &Engine, from: u64, to: u64) -> io::Result<Vec<Entry>> {
-    let mut raw: Vec<BytesValue> = Vec::new();
+fn read(engine: &dyn Store, from: u64, to: u64) -> io::Result<Vec<Entry>> {
     // The engine counts from 1.
-    engine
-        .fetch_entries_to::<RawEntry>(REGION, from + 1, to + 1, Some(PIECE), &mut raw)
-        .map_err(io::Error::other)?;
+    let raw = engine.fetch(from + 1, to + 1).map_err(io::Error::other)?;
     raw.iter()
         .map(|raw| decode(raw.value.get(HEAD..).unwrap_or_default(), "an entry"))
         .collect()
 }
 
-fn run(shared: &Shared, orders: &Receiver<Order>) {
-    let mut failed = false;
-    let mut carried = None;
-    while let Some(first) = carried.take().or_else(|| orders.recv().ok()) {
+/// Writes what is ordered.
+struct Writer {
+    shared: Arc<Shared>,
+    orders: UnboundedReceiver<Order>,
+    /// The order that did not fit the last batch.
+    carried: Option<Order>,
+    failed: bool,
+}
+
+impl Writer {
+    fn run(mut self) {
+        while let Some(first) = self.carried.take().or_else(|| self.orders.blocking_recv()) {
+            self.write(first);
+        }
+    }
+
+    /// As [`Self::run`] where there are no threads.
+    async fn run_as_task(mut self, ground: Arc<dyn Ground>) {
+        loop {
+            let first = match self.carried.take() {
+                Some(first) => first,
+                None => match self.orders.recv().await {
+                    Some(first) => first,
+                    None => return,
+                },
+            };
+            if let Some(pause) = ground.write_takes() {
+                tokio::time::sleep(pause).await;
+            }
+            self.write(first);
+        }
+    }
+
+    /// Writes this order and what waits behind it, with one sync.
+    fn write(&mut self, first: Order) {
+        let shared = &*self.shared;
         let mut batch = LogBatch::default();
         let mut flushed = Vec::new();
         let mut put = Vec::new();
         let (mut sync, mut purge, mut last, mut refused) = (false, false, None, None);
-        for order in std::iter::once(first).chain(orders.try_iter().take(256)) {
+        let mut next = Some(first);
+        for _ in 0..257 {
+            let Some(order) = next.take().or_else(|| self.orders.try_recv().ok()) else {
+                break;
+            };
             if let (Order::Append(entries, _), Some(last)) = (&order, last)
                 && entries
                     .first()
                     .is_some_and(|first| RawEntry::index(first) <= last)
             {
                 // It replaces entries of this batch: written behind them.
-                carried = Some(order);
+                self.carried = Some(order);
                 break;
             }
             match order {
@@ -266,7 +356,7 @@ fn run(shared: &Shared, orders: &Receiver<Order>) {
                 }
             }
         }
-        let written = match (refused, failed) {
+        let written = match (refused, self.failed) {
             (Some(error), _) => Err(error),
             (None, true) => Err("an earlier sync failed".to_owned()),
             // The engine panics when a sync fails.
@@ -278,7 +368,7 @@ fn run(shared: &Shared, orders: &Receiver<Order>) {
             }
         };
         if let Err(error) = &written {
-            failed = true;
+            self.failed = true;
             tracing::error!(%error, "the log of the cluster cannot be written: this node acknowledges nothing more");
         } else if let Some(last) = last {
             shared.flushed.store(last, Ordering::Release);
@@ -291,9 +381,9 @@ fn run(shared: &Shared, orders: &Receiver<Order>) {
             // Whoever asked may have gone.
             let _ = answer.send(result());
         }
-        if purge && !failed {
-            let purged = catch_unwind(AssertUnwindSafe(|| shared.engine.purge_expired_files()));
-            if !matches!(purged, Ok(Ok(_))) {
+        if purge && !self.failed {
+            let purged = catch_unwind(AssertUnwindSafe(|| shared.engine.purge()));
+            if !matches!(purged, Ok(Ok(()))) {
                 tracing::error!("old files of the log cannot be removed");
             }
         }
@@ -358,13 +448,13 @@ impl RaftLogReader<Types> for LogStore {
         if start >= to {
             return Ok(Vec::new());
         }
-        read(&self.shared.engine, start, to)
+        read(&*self.shared.engine, start, to)
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
         self.shared
             .engine
-            .get(REGION, VOTE)
+            .get(VOTE)
             .map(|bytes| decode(&bytes, "the vote"))
             .transpose()
     }
@@ -395,7 +485,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
-        let found: Option<LogId> = match self.shared.engine.get(REGION, COMMITTED) {
+        let found: Option<LogId> = match self.shared.engine.get(COMMITTED) {
             Some(bytes) => decode(&bytes, "the commit")?,
             None => None,
         };
@@ -445,7 +535,7 @@ impl RaftLogStorage<Types> for LogStore {
         let mut marked = marked.lock();
         if end < *marked {
             // The leader takes back what was never committed: this end is meant.
-            write_mark(dir, end, true).map_err(io::Error::other)?;
+            write_mark(dir, end, &*self.shared.files).map_err(io::Error::other)?;
             *marked = end;
         }
         Ok(())

@@ -10,6 +10,7 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 
 use super::{LogId, Membership, Snapshot, SnapshotMeta, Types, snapshot};
+use crate::files::Files;
 use crate::inner::Core;
 
 /// The state machine of a node.
@@ -17,6 +18,7 @@ pub(crate) struct Machine {
     core: Arc<Core>,
     /// Directory of the snapshot.
     dir: PathBuf,
+    files: Arc<dyn Files>,
     applied: Option<LogId>,
     membership: Membership,
 }
@@ -24,11 +26,17 @@ pub(crate) struct Machine {
 impl Machine {
     /// The state machine in front of groups that hold what the snapshot (`meta`) has, or what stood there before the
     /// node became one of a cluster.
-    pub fn new(core: Arc<Core>, dir: PathBuf, meta: Option<SnapshotMeta>) -> Self {
+    pub fn new(
+        core: Arc<Core>,
+        dir: PathBuf,
+        files: Arc<dyn Files>,
+        meta: Option<SnapshotMeta>,
+    ) -> Self {
         let meta = meta.unwrap_or_default();
         Self {
             core,
             dir,
+            files,
             applied: meta.last_log_id,
             membership: meta.last_membership,
         }
@@ -38,6 +46,7 @@ impl Machine {
 /// Writes a snapshot that was taken.
 pub(crate) struct Builder {
     dir: PathBuf,
+    files: Arc<dyn Files>,
     meta: SnapshotMeta,
     data: io::Result<Bytes>,
 }
@@ -48,7 +57,8 @@ impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let data = std::mem::replace(&mut self.data, Ok(Bytes::new()))?;
         let (dir, meta, bytes) = (self.dir.clone(), self.meta.clone(), data.clone());
-        tokio::task::spawn_blocking(move || snapshot::write(&dir, &meta, &bytes))
+        let files = self.files.clone();
+        tokio::task::spawn_blocking(move || snapshot::write(&dir, &*files, &meta, &bytes))
             .await
             .map_err(io::Error::other)??;
         Ok(Snapshot {
@@ -98,6 +108,7 @@ impl RaftStateMachine<Types> for Machine {
         };
         Builder {
             dir: self.dir.clone(),
+            files: self.files.clone(),
             meta: SnapshotMeta {
                 last_log_id: self.applied,
                 last_membership: self.membership.clone(),
@@ -113,7 +124,8 @@ impl RaftStateMachine<Types> for Machine {
     ) -> Result<(), io::Error> {
         let state = snapshot::decode(&data)?;
         let (dir, copy) = (self.dir.clone(), meta.clone());
-        tokio::task::spawn_blocking(move || snapshot::write(&dir, &copy, &data))
+        let files = self.files.clone();
+        tokio::task::spawn_blocking(move || snapshot::write(&dir, &*files, &copy, &data))
             .await
             .map_err(io::Error::other)??;
         self.core.install(state)?;

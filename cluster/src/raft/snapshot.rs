@@ -8,7 +8,7 @@ use nightjar_broker::shard::{RetainedShard, SessionShard};
 
 use super::SnapshotMeta;
 use crate::error::Error;
-use crate::files::{DiskFiles, Files};
+use crate::files::Files;
 use crate::inner::Core;
 use crate::member::Nodes;
 use crate::meta::Meta;
@@ -97,7 +97,12 @@ pub(super) fn decode(bytes: &[u8]) -> io::Result<State> {
 }
 
 /// Puts a snapshot in the place of the last one, synced.
-pub(super) fn write(dir: &Path, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
+pub(super) fn write(
+    dir: &Path,
+    files: &dyn Files,
+    meta: &SnapshotMeta,
+    data: &[u8],
+) -> io::Result<()> {
     let meta = postcard::to_allocvec(meta).map_err(io::Error::other)?;
     let mut bytes = Vec::with_capacity(HEAD + meta.len() + data.len() + 4);
     bytes.extend_from_slice(MAGIC);
@@ -107,7 +112,7 @@ pub(super) fn write(dir: &Path, meta: &SnapshotMeta, data: &[u8]) -> io::Result<
     bytes.extend_from_slice(data);
     let sum = crc32fast::hash(&bytes);
     bytes.extend_from_slice(&sum.to_le_bytes());
-    DiskFiles.replace(&path(dir), &bytes)
+    files.replace(&path(dir), &bytes)
 }
 
 /// The snapshot in a directory, if there is one.
