@@ -105,6 +105,9 @@ pub(crate) fn config(cluster: &str) -> openraft::Config {
         max_in_snapshot_log_to_keep: 2000,
         replication_lag_threshold: 20_000,
         enable_pre_vote: Some(true),
+        // Followers have entries before the leader's own disk has them. A leader that died before its did, and led on in
+        // the same term, would give their places to other entries.
+        enable_leader_restore: Some(false),
         ..openraft::Config::default()
     }
 }

@@ -108,6 +108,29 @@ impl SimDisk {
         Self(Arc::default())
     }
 
+    /// A disk on which the files of a directory stand already.
+    #[allow(dead_code, reason = "for those that go on with what a crash left")]
+    pub fn standing(root: &Path) -> Self {
+        let disk = Self::new();
+        let mut dirs = vec![root.to_owned()];
+        while let Some(dir) = dirs.pop() {
+            for entry in std::fs::read_dir(dir).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    dirs.push(path);
+                    continue;
+                }
+                let bytes = std::fs::read(&path).unwrap();
+                let file = OpenOptions::new().read(true).write(true).open(&path);
+                let mut state = disk.0.state.lock();
+                let (number, _) = state.number(&path, file.unwrap());
+                state.synced.insert(number, bytes);
+                state.commit_names();
+            }
+        }
+        disk
+    }
+
     pub fn disk(&self) -> Disk<Self> {
         Disk {
             log: Arc::new(self.clone()),
@@ -135,6 +158,7 @@ impl SimDisk {
             }
             let bytes = tear(&old, &new, dice);
             let path = to.join(path.strip_prefix(root).unwrap());
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, bytes).unwrap();
         }
     }

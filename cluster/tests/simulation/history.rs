@@ -1,0 +1,322 @@
+//! What clients did and saw, and what must hold of it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::ground::now;
+use crate::node::Who;
+
+/// A message that was published.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    pub topic: String,
+    pub publisher: String,
+    /// Position among those of its publisher.
+    pub order: u64,
+    pub first: u64,
+    pub acked: Option<u64>,
+    /// It was sent again on another connection, which makes another message of it.
+    pub again: bool,
+}
+
+/// A connection, from the call to its end.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    pub client: String,
+    pub node: usize,
+    pub durable: bool,
+    pub will: Option<String>,
+    pub opened: Option<u64>,
+    pub subscribed: Option<u64>,
+    pub closed: Option<u64>,
+    /// It ended by DISCONNECT.
+    pub clean: bool,
+    /// The node died or stood still meanwhile.
+    pub cut: bool,
+    /// What was delivered: body, when, DUP.
+    pub got: Vec<(String, u64, bool)>,
+}
+
+#[derive(Default)]
+pub struct History {
+    pub sent: BTreeMap<String, Sent>,
+    pub connections: Vec<Connection>,
+    /// Durable sessions: the filter, and when its SUBACK came.
+    pub sessions: BTreeMap<String, (String, u64)>,
+    /// When nodes died or lost their lease.
+    pub fenced: Vec<(usize, u64)>,
+    /// Problems seen on the way.
+    pub wrong: Vec<String>,
+}
+
+/// A transient subscriber that stays for so long behind an acknowledgement has its message.
+const NEAR: u64 = 2_000;
+/// An old connection may be heard of for so long behind the CONNACK of the next one.
+const LATE: u64 = 6_000;
+
+/// A node that dies or loses its lease may have been without a majority for so long.
+const DYING: u64 = 6_000;
+
+impl History {
+    pub fn call(&mut self, who: &Who, node: usize) -> usize {
+        self.connections.push(Connection {
+            client: who.id.clone(),
+            node,
+            durable: who.durable,
+            will: who.will.as_ref().map(|(_, body)| body.clone()),
+            opened: None,
+            subscribed: None,
+            closed: None,
+            clean: false,
+            cut: false,
+            got: Vec::new(),
+        });
+        self.connections.len() - 1
+    }
+
+    pub fn connected(&mut self, number: usize, node: usize, present: bool) {
+        let client = self.connections[number].client.clone();
+        self.connections[number].opened = Some(now());
+        self.connections[number].node = node;
+        if !present && self.sessions.contains_key(&client) {
+            self.wrong
+                .push(format!("the session of {client} is gone: I6"));
+        }
+    }
+
+    pub fn subscribed(&mut self, number: usize, at: u64) {
+        self.connections[number].subscribed = Some(at);
+    }
+
+    pub fn closed(&mut self, number: usize, clean: bool) {
+        let connection = &mut self.connections[number];
+        connection.closed = Some(now());
+        connection.clean = clean;
+    }
+
+    pub fn sent_again(&mut self, open: &VecDeque<(String, String)>) {
+        for (_, body) in open {
+            if let Some(sent) = self.sent.get_mut(body) {
+                sent.again = true;
+            }
+        }
+    }
+
+    pub fn acknowledged(&mut self, body: &str) {
+        if let Some(sent) = self.sent.get_mut(body) {
+            sent.acked = Some(now());
+        }
+    }
+
+    pub fn delivered(&mut self, number: usize, body: &str, dup: bool) {
+        self.connections[number]
+            .got
+            .push((body.to_owned(), now(), dup));
+    }
+
+    /// The node of these connections died, or stands still from now on.
+    pub fn cut(&mut self, node: usize, at: u64, died: bool) {
+        if died {
+            self.fenced.push((node, at));
+        }
+        for connection in &mut self.connections {
+            if connection.node == node && connection.closed.is_none() && connection.opened.is_some()
+            {
+                connection.cut = true;
+                if died {
+                    connection.closed = Some(at);
+                }
+            }
+        }
+    }
+
+    /// Bodies that each durable session was sent.
+    fn received(&self) -> BTreeMap<&str, BTreeSet<&str>> {
+        let mut all: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for connection in self.connections.iter().filter(|it| it.durable) {
+            let bodies = connection.got.iter().map(|(body, _, _)| body.as_str());
+            all.entry(&connection.client).or_default().extend(bodies);
+        }
+        all
+    }
+
+    /// Acknowledged messages that durable sessions lack.
+    pub fn missing(&self) -> Vec<String> {
+        let received = self.received();
+        let mut missing = Vec::new();
+        for (session, (filter, since)) in &self.sessions {
+            let have = received.get(session.as_str());
+            for (body, sent) in &self.sent {
+                let due = sent.acked.is_some()
+                    && sent.first > *since
+                    && nightjar_mqtt::topic::matches(filter, &sent.topic);
+                if due && !have.is_some_and(|have| have.contains(body.as_str())) {
+                    missing.push(format!(
+                        "{body} to {session}: sent at {}, acknowledged at {}",
+                        sent.first,
+                        sent.acked.unwrap_or(0)
+                    ));
+                }
+            }
+        }
+        missing
+    }
+
+    /// Wills of clients whose connection did not end by DISCONNECT, which nobody heard.
+    pub fn missing_wills(&self, watcher: &str) -> Vec<String> {
+        let received = self.received();
+        let heard = received.get(watcher);
+        let over = self.connections.iter().filter(|it| {
+            it.will.is_some() && it.opened.is_some() && it.closed.is_some() && !it.clean
+        });
+        over.filter_map(|it| it.will.as_deref().map(|will| (it, will)))
+            .filter(|(_, will)| !heard.is_some_and(|heard| heard.contains(will)))
+            .map(|(it, will)| format!("{will}: its connection ended at {:?}", it.closed))
+            .collect()
+    }
+
+    /// Everything that must hold at the end but what [`Self::missing`] and [`Self::missing_wills`] say.
+    pub fn judge(&self, watcher: &str) -> Vec<String> {
+        let mut wrong = self.wrong.clone();
+        self.judge_order(&mut wrong);
+        self.judge_transient(&mut wrong);
+        self.judge_takeover(&mut wrong);
+        self.judge_wills(watcher, &mut wrong);
+        wrong
+    }
+
+    /// I3 and I4: nothing invented; of one publisher in the order in which it published, repeats only with DUP or behind
+    /// a reconnect.
+    fn judge_order(&self, wrong: &mut Vec<String>) {
+        let wills: BTreeSet<&str> = self
+            .connections
+            .iter()
+            .filter_map(|it| it.will.as_deref())
+            .collect();
+        let mut seen: BTreeMap<(&str, &str), BTreeSet<u64>> = BTreeMap::new();
+        let mut by_time: Vec<(&Connection, &String, u64)> = self
+            .connections
+            .iter()
+            .flat_map(|it| it.got.iter().map(move |(body, at, _)| (it, body, *at)))
+            .collect();
+        by_time.sort_by_key(|(_, _, at)| *at);
+        for (connection, body, at) in by_time {
+            if wills.contains(body.as_str()) {
+                continue;
+            }
+            let Some(sent) = self.sent.get(body) else {
+                wrong.push(format!(
+                    "{} was sent {body}, which nobody published: I3",
+                    connection.client
+                ));
+                continue;
+            };
+            if !connection.durable {
+                continue;
+            }
+            let have = seen
+                .entry((&connection.client, &sent.publisher))
+                .or_default();
+            if have.contains(&sent.order) {
+                continue;
+            }
+            if let Some(later) = have.last().filter(|last| **last > sent.order) {
+                wrong.push(format!(
+                    "{} was sent {body} at {at}, behind number {later} of {}: I4",
+                    connection.client, sent.publisher
+                ));
+            }
+            have.insert(sent.order);
+        }
+        for connection in &self.connections {
+            let mut once = BTreeSet::new();
+            for (body, at, dup) in &connection.got {
+                let again = self.sent.get(body).is_some_and(|sent| sent.again);
+                if !once.insert(body) && !dup && !again {
+                    wrong.push(format!(
+                        "{} was sent {body} twice on one connection, at {at} without DUP: I4",
+                        connection.client
+                    ));
+                }
+            }
+        }
+    }
+
+    /// The SUBACK barrier: what is published behind a SUBACK, from any node, and acknowledged, reaches a transient
+    /// subscriber that stays.
+    fn judge_transient(&self, wrong: &mut Vec<String>) {
+        for connection in self.connections.iter().filter(|it| !it.durable && !it.cut) {
+            let (Some(since), Some(filter)) =
+                (connection.subscribed, filter_of(&connection.client))
+            else {
+                continue;
+            };
+            let until = connection.closed.unwrap_or(u64::MAX);
+            let got: BTreeSet<&String> = connection.got.iter().map(|(body, _, _)| body).collect();
+            for (body, sent) in &self.sent {
+                let due = sent.topic == filter
+                    && sent.first > since
+                    && sent.acked.is_some_and(|acked| acked + NEAR < until);
+                if due && !got.contains(body) {
+                    wrong.push(format!(
+                        "{} (SUBACK at {since}, there until {until}) was not sent {body}: published at {}, acknowledged \
+                         at {:?}",
+                        connection.client, sent.first, sent.acked
+                    ));
+                }
+            }
+        }
+    }
+
+    /// I7: the connection before is heard of no more.
+    fn judge_takeover(&self, wrong: &mut Vec<String>) {
+        let mut of: BTreeMap<&str, Vec<&Connection>> = BTreeMap::new();
+        for connection in self.connections.iter().filter(|it| it.opened.is_some()) {
+            of.entry(&connection.client).or_default().push(connection);
+        }
+        for (client, mut connections) in of {
+            connections.sort_by_key(|it| it.opened);
+            for pair in connections.windows(2) {
+                let next = pair[1].opened.unwrap_or(0);
+                let mut late = pair[0].got.iter().filter(|(_, at, _)| *at > next + LATE);
+                if !pair[0].cut
+                    && let Some((body, at, _)) = late.next_back()
+                {
+                    wrong.push(format!(
+                        "{client}: the connection before the one of {next} was sent {body} at {at}: I7"
+                    ));
+                }
+            }
+        }
+    }
+
+    /// I8: no will behind a DISCONNECT, but where the node could not tell the others of it any more.
+    fn judge_wills(&self, watcher: &str, wrong: &mut Vec<String>) {
+        let received = self.received();
+        let Some(heard) = received.get(watcher) else {
+            return;
+        };
+        for connection in self.connections.iter().filter(|it| it.clean && !it.cut) {
+            let at = connection.closed.unwrap_or(0);
+            let dying = self.fenced.iter().any(|(node, fenced)| {
+                *node == connection.node && (at..=at + DYING).contains(fenced)
+            });
+            if dying {
+                continue;
+            }
+            if let Some(will) = &connection.will
+                && heard.contains(will.as_str())
+            {
+                wrong.push(format!(
+                    "{will} was published although its client said goodbye at {:?}: I8",
+                    connection.closed
+                ));
+            }
+        }
+    }
+}
+
+/// The filter of a transient subscriber, which is in its name.
+pub fn filter_of(client: &str) -> Option<String> {
+    let topic = client.strip_prefix("transient/")?;
+    Some(format!("t/{}", topic.split('/').next()?))
+}
