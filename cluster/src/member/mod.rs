@@ -214,6 +214,11 @@ impl Core {
         member.flight.lock().begin(incarnation);
         self.pending.lock().fenced = false;
         self.wake.notify_all();
+        if member.leads() {
+            // What it began while it was out was refused, and what it had on its way counts no more.
+            member.doing.lock().clear();
+            self.take_duties();
+        }
     }
 
     /// Is nothing of this node on its way?

@@ -26,6 +26,9 @@ pub enum Fault {
     Disk(usize, u64),
 }
 
+/// So long after a fault the cluster is whole again.
+const CALM: u64 = 7_000;
+
 /// A fault, and when it is to be healed.
 struct Active {
     fault: Fault,
@@ -39,6 +42,8 @@ pub struct Faults {
     /// Faults in the place of those by seed: pause before, how long, which.
     script: Vec<(u64, u64, Fault)>,
     active: Vec<Active>,
+    /// When the last one was healed.
+    healed: u64,
 }
 
 fn name(at: usize) -> String {
@@ -53,6 +58,7 @@ impl Faults {
             left: count,
             script: Vec::new(),
             active: Vec::new(),
+            healed: 0,
         }
     }
 
@@ -75,6 +81,7 @@ impl Faults {
                 let over = self.active.remove(at);
                 world.say_at(now, format!("healed: {:?}", over.fault));
                 self.heal(sim, world, &over.fault);
+                self.healed = now;
             } else {
                 at += 1;
             }
@@ -121,6 +128,13 @@ impl Faults {
     fn begin(&mut self, sim: &mut Sim<'_>, world: &World, fault: Fault, now: u64, stay: u64) {
         world.say_at(now, format!("{fault:?} for {stay} ms"));
         self.strike(sim, world, &fault, now);
+        // A node that comes back before its lease ends gives wills more time: they wait for its clients.
+        let calm = self.active.is_empty() && now > self.healed + CALM && stay > CALM;
+        let one = match &fault {
+            Fault::Crash(nodes) if calm && nodes.len() == 1 => Some(nodes[0]),
+            _ => None,
+        };
+        world.history.lock().struck(now, one);
         self.active.push(Active {
             fault,
             until: now + stay,

@@ -42,8 +42,12 @@ pub struct History {
     pub connections: Vec<Connection>,
     /// Durable sessions: the filter, and when its SUBACK came.
     pub sessions: BTreeMap<String, (String, u64)>,
-    /// When nodes died or lost their lease.
+    /// When nodes died, stood still or lost their lease.
     pub fenced: Vec<(usize, u64)>,
+    /// Crashes of one node while all else was well: node, when.
+    pub calm: Vec<(usize, u64)>,
+    /// When each will was published, as it says itself.
+    pub wills: BTreeMap<String, u64>,
     /// Problems seen on the way.
     pub wrong: Vec<String>,
 }
@@ -55,6 +59,9 @@ const LATE: u64 = 6_000;
 
 /// A node that dies or loses its lease may have been without a majority for so long.
 const DYING: u64 = 6_000;
+
+/// A will is published so soon behind the death of the client's node.
+const WILL: u64 = 10_000;
 
 impl History {
     pub fn call(&mut self, who: &Who, node: usize) -> usize {
@@ -107,6 +114,16 @@ impl History {
         }
     }
 
+    /// A fault begins.
+    pub fn struck(&mut self, at: u64, one: Option<usize>) {
+        self.calm.retain(|(_, before)| before + WILL < at);
+        self.calm.extend(one.map(|node| (node, at)));
+    }
+
+    pub fn will(&mut self, body: &str, published: u64) {
+        self.wills.entry(body.to_owned()).or_insert(published);
+    }
+
     pub fn delivered(&mut self, number: usize, body: &str, dup: bool) {
         self.connections[number]
             .got
@@ -115,9 +132,7 @@ impl History {
 
     /// The node of these connections died, or stands still from now on.
     pub fn cut(&mut self, node: usize, at: u64, died: bool) {
-        if died {
-            self.fenced.push((node, at));
-        }
+        self.fenced.push((node, at));
         for connection in &mut self.connections {
             if connection.node == node && connection.closed.is_none() && connection.opened.is_some()
             {
@@ -289,12 +304,31 @@ impl History {
         }
     }
 
-    /// I8: no will behind a DISCONNECT, but where the node could not tell the others of it any more.
+    /// Wills of nodes that died while all else was well: when the node died, when it was published.
+    pub fn timed_wills(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        self.connections.iter().filter_map(|connection| {
+            let crash = self
+                .calm
+                .iter()
+                .find(|(node, at)| *node == connection.node && connection.closed == Some(*at));
+            let will = connection.will.as_deref()?;
+            Some((will, crash?.1, *self.wills.get(will)?))
+        })
+    }
+
+    /// I8: within 10 s of the end of a node. And no will behind a DISCONNECT, but where the node could not tell the others of it any more.
     fn judge_wills(&self, watcher: &str, wrong: &mut Vec<String>) {
         let received = self.received();
         let Some(heard) = received.get(watcher) else {
             return;
         };
+        for (will, at, published) in self.timed_wills() {
+            if published > at + WILL {
+                wrong.push(format!(
+                    "{will} was published at {published}, its node died at {at}: I8"
+                ));
+            }
+        }
         for connection in self.connections.iter().filter(|it| it.clean && !it.cut) {
             let at = connection.closed.unwrap_or(0);
             let dying = self.fenced.iter().any(|(node, fenced)| {

@@ -80,6 +80,32 @@ fn a_leader_that_lost_its_last_entries_does_not_lead_on() {
     }
 }
 
+/// Wills of a node that dies come within 10 s, also when it led.
+#[test]
+fn wills_of_a_dead_node_come_within_ten_seconds() {
+    let crash = |node| (22_000, 12_000, Fault::Crash(vec![node]));
+    let plan = Plan {
+        script: vec![crash(0), crash(1), crash(2)],
+        mortals: 12,
+        ..Plan::of(3, 3)
+    };
+    let timed = run(1, &plan).unwrap();
+    assert!(timed > 0, "no will was looked at");
+}
+
+/// A leader that is without a lease itself when it ends the incarnations of others publishes their wills when it is back:
+/// the second node dies while the first is down.
+#[test]
+fn a_leader_that_was_out_does_what_it_owes() {
+    let crash = |node| (8000, 12_000, Fault::Crash(vec![node]));
+    let plan = Plan {
+        script: vec![crash(0), crash(1), crash(2)],
+        mortals: 12,
+        ..Plan::of(3, 3)
+    };
+    run(1, &plan).unwrap();
+}
+
 /// The same simulation on disks that sync nothing must fail: else it proves nothing about them.
 #[test]
 fn disks_that_do_not_sync_are_found_out() {

@@ -23,6 +23,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::disk::{Dice, SimDisk};
 use crate::ground::{Gate, Simulated, now};
+use crate::run::EPOCH;
 use crate::world::World;
 
 /// What a client is when it connects.
@@ -396,7 +397,14 @@ fn send(world: &World, session: &mut Session, caller: &Caller, transmit: Transmi
         }
         Transmit::Publish { delivery, id, dup } => {
             let body = String::from_utf8(delivery.message.payload().to_vec()).unwrap();
-            world.history.lock().delivered(caller.number, &body, dup);
+            {
+                let mut history = world.history.lock();
+                history.delivered(caller.number, &body, dup);
+                if delivery.message.topic().starts_with("will/") {
+                    let published = delivery.message.head().received_at;
+                    history.will(&body, published.since(Timestamp(EPOCH * 1000)));
+                }
+            }
             if delivery.qos == QoS::AtLeastOnce {
                 session.puback(id);
                 let mut batch = PublishBatch::default();

@@ -21,6 +21,8 @@ pub struct Plan {
     pub faults: u32,
     /// Disks do not sync, and at the end all nodes lose power at once.
     pub lies: bool,
+    /// Clients with wills that live at once.
+    pub mortals: usize,
     /// Faults in the place of those by seed.
     pub script: Vec<(u64, u64, Fault)>,
 }
@@ -32,11 +34,14 @@ impl Plan {
             replicas,
             faults: 7,
             lies: false,
+            mortals: size,
             script: Vec::new(),
         }
     }
 }
 
+/// When simulations begin, in seconds since 1970.
+pub const EPOCH: u64 = 1_800_000_000;
 /// How long the healed cluster may take to be whole.
 const WHOLE: u64 = 60_000;
 /// How long it may then take until everything has arrived.
@@ -56,7 +61,8 @@ fn count_panics() {
     });
 }
 
-pub fn run(seed: u64, plan: &Plan) -> Result<(), String> {
+/// Ok: how many wills of nodes that died had their time looked at.
+pub fn run(seed: u64, plan: &Plan) -> Result<usize, String> {
     count_panics();
     PANICS.with(|count| count.set(0));
     let mut dice = Dice::new(seed);
@@ -89,7 +95,7 @@ pub fn run(seed: u64, plan: &Plan) -> Result<(), String> {
     );
     let mut sim = Builder::new()
         .rng_seed(seed)
-        .epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000))
+        .epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(EPOCH))
         .simulation_duration(Duration::from_secs(3600))
         .tick_duration(Duration::from_millis(1))
         .min_message_latency(Duration::from_millis(1))
@@ -108,7 +114,7 @@ pub fn run(seed: u64, plan: &Plan) -> Result<(), String> {
     } else {
         Faults::scripted(faults_dice, &plan.script)
     };
-    start_clients(&mut sim, &world);
+    start_clients(&mut sim, &world, plan.mortals);
     let driven = drive(&mut sim, &world, faults, plan);
     let panics = PANICS.with(std::cell::Cell::get);
     drop(sim);
@@ -124,10 +130,11 @@ pub fn run(seed: u64, plan: &Plan) -> Result<(), String> {
     if panics > 0 {
         world.wrong(format!("{panics} tasks panicked"));
     }
-    world.verdict()
+    let timed = world.history.lock().timed_wills().count();
+    world.verdict().map(|()| timed)
 }
 
-fn start_clients(sim: &mut Sim<'_>, world: &Arc<World>) {
+fn start_clients(sim: &mut Sim<'_>, world: &Arc<World>, mortals: usize) {
     let it = world.clone();
     sim.client("clients", async move {
         let world = it;
@@ -148,7 +155,7 @@ fn start_clients(sim: &mut Sim<'_>, world: &Arc<World>) {
         for number in 0..clients::TRANSIENT {
             tokio::spawn(clients::transient(world.clone(), number));
         }
-        for number in 0..world.size {
+        for number in 0..mortals {
             tokio::spawn(clients::mortal(world.clone(), number));
         }
         finish(&world).await;
