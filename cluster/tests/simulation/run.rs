@@ -1,7 +1,7 @@
 //! One simulation from its beginning to its verdict.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use nightjar_broker::Timestamp;
@@ -65,18 +65,18 @@ fn count_panics() {
 pub fn run(seed: u64, plan: &Plan) -> Result<usize, String> {
     count_panics();
     PANICS.with(|count| count.set(0));
+    // Simulations of one process may run at once.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
     let mut dice = Dice::new(seed);
     let root = std::env::temp_dir().join(format!(
-        "nightjar-simulation-{}-{}-{seed}",
+        "nightjar-simulation-{}-{}",
         std::process::id(),
-        plan.size
+        COUNT.fetch_add(1, Ordering::Relaxed)
     ));
     let _ = std::fs::remove_dir_all(&root);
     let places = (1..=plan.size).map(|number| {
         let disk = SimDisk::new();
-        disk.0
-            .lies
-            .store(plan.lies, std::sync::atomic::Ordering::Relaxed);
+        disk.0.lies.store(plan.lies, Ordering::Relaxed);
         Place {
             name: format!("node-{number}"),
             root: root.join(number.to_string()),
