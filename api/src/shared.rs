@@ -1,7 +1,7 @@
 //! What all routes share.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use nightjar_broker::meta::MetaStore;
@@ -32,7 +32,9 @@ pub struct Shared {
     pub(crate) limiter: Limiter,
     pub(crate) history: History,
     pub(crate) process: Process,
-    pub(crate) openapi: Bytes,
+    /// The OpenAPI description, made when somebody first asks for it: its parts take 4 MB while they are put together, which
+    /// few brokers ever need.
+    openapi: OnceLock<Bytes>,
     walks: Arc<Semaphore>,
 }
 
@@ -57,9 +59,6 @@ impl Shared {
     ) -> Result<(Arc<Self>, Option<String>), AccessError> {
         let configured = host.settings().admin_password.is_some();
         let (accounts, made) = Accounts::open(data_dir, configured, cluster.clone())?;
-        let openapi = crate::routes::openapi()
-            .to_json()
-            .unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
         let shared = Self {
             history: History::new(),
             process: Process::default(),
@@ -68,12 +67,28 @@ impl Shared {
             tokens: Tokens::new(Values::new(cluster, "api/token/")),
             limiter: Limiter::default(),
             data_dir: data_dir.to_owned(),
-            openapi: openapi.into(),
+            openapi: OnceLock::new(),
             walks: Arc::new(Semaphore::new(WALKS)),
             broker,
             host,
         };
         Ok((Arc::new(shared), made))
+    }
+
+    /// The OpenAPI description as JSON.
+    pub(crate) async fn openapi(self: &Arc<Self>) -> Result<Bytes, ApiError> {
+        if let Some(made) = self.openapi.get() {
+            return Ok(made.clone());
+        }
+        self.walk(|shared| {
+            let made = || {
+                let json = crate::routes::openapi().to_json();
+                json.unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+                    .into()
+            };
+            shared.openapi.get_or_init(made).clone()
+        })
+        .await
     }
 
     /// Does something that walks over all clients, off the workers and one at a time.

@@ -5,10 +5,10 @@
  *   TUNE_NAGLE=1        TCP_NODELAY is not set
  *   TUNE_SNDBUF=BYTES   SO_SNDBUF of accepted connections
  *   TUNE_RCVBUF=BYTES   SO_RCVBUF of accepted connections
- *   TUNE_SEND=BYTES     the most that one write takes
- *   TUNE_RECV=BYTES     the most that one read gives
  *   TUNE_NO_GSO=1       UDP_SEGMENT and UDP_GRO are refused, as by an old kernel
  *   TUNE_MMSG=N         the most datagrams of one recvmmsg
+ *
+ * Sizes of reads and writes cannot be tried so: after a short one tokio waits for the socket to become ready again.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -18,14 +18,10 @@
 #include <netinet/udp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 
-static long nagle, sndbuf, rcvbuf, most_sent, most_read, no_gso, mmsg;
+static long nagle, sndbuf, rcvbuf, no_gso, mmsg;
 static int (*real_setsockopt)(int, int, int, const void *, socklen_t);
 static int (*real_accept4)(int, struct sockaddr *, socklen_t *, int);
-static ssize_t (*real_send)(int, const void *, size_t, int);
-static ssize_t (*real_writev)(int, const struct iovec *, int);
-static ssize_t (*real_recv)(int, void *, size_t, int);
 static int (*real_recvmmsg)(int, struct mmsghdr *, unsigned int, int, struct timespec *);
 
 static long number(const char *name)
@@ -38,15 +34,10 @@ __attribute__((constructor)) static void begin(void)
 {
     real_setsockopt = dlsym(RTLD_NEXT, "setsockopt");
     real_accept4 = dlsym(RTLD_NEXT, "accept4");
-    real_send = dlsym(RTLD_NEXT, "send");
-    real_writev = dlsym(RTLD_NEXT, "writev");
-    real_recv = dlsym(RTLD_NEXT, "recv");
     real_recvmmsg = dlsym(RTLD_NEXT, "recvmmsg");
     nagle = number("TUNE_NAGLE");
     sndbuf = number("TUNE_SNDBUF");
     rcvbuf = number("TUNE_RCVBUF");
-    most_sent = number("TUNE_SEND");
-    most_read = number("TUNE_RECV");
     no_gso = number("TUNE_NO_GSO");
     mmsg = number("TUNE_MMSG");
 }
@@ -72,31 +63,6 @@ int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
     if (client >= 0 && rcvbuf)
         real_setsockopt(client, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
     return client;
-}
-
-ssize_t send(int fd, const void *bytes, size_t length, int flags)
-{
-    if (most_sent && length > (size_t)most_sent)
-        length = (size_t)most_sent;
-    return real_send(fd, bytes, length, flags);
-}
-
-ssize_t writev(int fd, const struct iovec *parts, int count)
-{
-    if (most_sent && count > 0) {
-        struct iovec one = parts[0];
-        if (one.iov_len > (size_t)most_sent)
-            one.iov_len = (size_t)most_sent;
-        return real_writev(fd, &one, 1);
-    }
-    return real_writev(fd, parts, count);
-}
-
-ssize_t recv(int fd, void *bytes, size_t length, int flags)
-{
-    if (most_read && length > (size_t)most_read)
-        length = (size_t)most_read;
-    return real_recv(fd, bytes, length, flags);
 }
 
 int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags, struct timespec *timeout)

@@ -95,13 +95,14 @@ pub async fn readyz(State(shared): App) -> Response {
 }
 
 /// `GET /api/v1/openapi.json`.
-pub async fn openapi(State(shared): App) -> Response {
+pub async fn openapi(State(shared): App) -> Result<Response, ApiError> {
+    let document = shared.openapi().await?;
     let mut headers = HeaderMap::new();
     headers.insert(
         header::CONTENT_TYPE,
         header::HeaderValue::from_static("application/json"),
     );
-    (headers, shared.openapi.clone()).into_response()
+    Ok((headers, document).into_response())
 }
 
 /// A known path, another method.

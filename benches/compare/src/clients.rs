@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 /// Numbers of idle clients begin here.
 const IDLE: usize = 50_000;
-/// How long a broker may take to get to know all filters.
+/// Clients connected together: less than any broker's accept backlog.
+pub const GROUP: usize = 64;
+/// How long a broker may take to get to know all filters, or all idle clients.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Topic and role of each client, in no particular order: a broker that spreads connections over threads by arrival
@@ -43,9 +45,17 @@ pub fn filter(workload: &Workload, topic: usize) -> String {
 /// Clients that are only there: idle ones, and a hundred that hold filters which the topics pass by.
 pub fn beside(broker: &Broker, workload: &Workload) -> io::Result<Vec<TcpStream>> {
     let mut clients = Vec::new();
-    for number in 0..workload.idle {
-        let filter = format!("idle/{number:05}");
-        clients.push(join(broker, IDLE + number, Some(&filter), 0)?);
+    let begin = Instant::now();
+    while clients.len() < workload.idle {
+        if begin.elapsed() > PATIENCE {
+            return Err(io::Error::other(format!(
+                "{} idle clients took it more than {PATIENCE:?}",
+                workload.idle
+            )));
+        }
+        let (first, count) = (clients.len(), GROUP.min(workload.idle - clients.len()));
+        let filter = |number| format!("idle/{:05}", number - IDLE);
+        clients.extend(join_group(broker, IDLE + first, count, filter)?);
     }
     let filters = workload.filters;
     let names: Vec<String> = (0..filters)
@@ -133,6 +143,36 @@ pub fn join(
         subscribe(&mut stream, filter, qos)?;
     }
     Ok(stream)
+}
+
+/// Connects clients together, each with one QoS 0 subscription of its own.
+pub fn join_group(
+    broker: &Broker,
+    first: usize,
+    count: usize,
+    filter: impl Fn(usize) -> String,
+) -> io::Result<Vec<TcpStream>> {
+    let mut group = (0..count)
+        .map(|_| TcpStream::connect(broker.address))
+        .collect::<io::Result<Vec<_>>>()?;
+    for (offset, stream) in group.iter_mut().enumerate() {
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.write_all(&packet::connect(&format!("compare-{:05}", first + offset)))?;
+    }
+    for (offset, stream) in group.iter_mut().enumerate() {
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer)?;
+        if answer != [packet::CONNACK << 4, 2, 0, 0] {
+            return Err(io::Error::other(format!(
+                "CONNECT was answered with {answer:?}"
+            )));
+        }
+        stream.write_all(&packet::subscribe(&[&filter(first + offset)], 0))?;
+    }
+    for stream in &mut group {
+        stream.read_exact(&mut [0; 5])?;
+    }
+    Ok(group)
 }
 
 fn subscribe(stream: &mut TcpStream, filter: &str, qos: u8) -> io::Result<()> {

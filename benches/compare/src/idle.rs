@@ -1,18 +1,16 @@
 //! Resident memory of idle clients.
 
 use crate::broker::{Broker, Kind, pause};
+use crate::clients::{GROUP, join_group};
 use crate::options::Options;
 use crate::packet;
 use crate::process;
 use crate::storm::number;
 use crate::workload::Transport;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-
-/// Clients connected together: less than any broker's accept backlog.
-const GROUP: usize = 64;
 
 /// Resident bytes of a broker without clients and with each count of them.
 pub struct Idle {
@@ -32,7 +30,8 @@ pub fn measure(broker: &Broker, counts: &[usize]) -> io::Result<Idle> {
     let mut clients: Vec<TcpStream> = Vec::new();
     for &count in counts {
         while clients.len() < count {
-            match join(broker, clients.len(), GROUP.min(count - clients.len())) {
+            let group = GROUP.min(count - clients.len());
+            match join_group(broker, clients.len(), group, packet::topic) {
                 Ok(group) => clients.extend(group),
                 Err(error) => {
                     eprintln!(
@@ -143,30 +142,6 @@ impl Drop for Holder {
         let _killed = self.0.kill();
         let _status = self.0.wait();
     }
-}
-
-fn join(broker: &Broker, first: usize, count: usize) -> io::Result<Vec<TcpStream>> {
-    let mut group = (0..count)
-        .map(|_| TcpStream::connect(broker.address))
-        .collect::<io::Result<Vec<_>>>()?;
-    for (offset, stream) in group.iter_mut().enumerate() {
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        stream.write_all(&packet::connect(&format!("compare-{:05}", first + offset)))?;
-    }
-    for (offset, stream) in group.iter_mut().enumerate() {
-        let mut answer = [0; 4];
-        stream.read_exact(&mut answer)?;
-        if answer != [packet::CONNACK << 4, 2, 0, 0] {
-            return Err(io::Error::other(format!(
-                "CONNECT was answered with {answer:?}"
-            )));
-        }
-        stream.write_all(&packet::subscribe(&[&packet::topic(first + offset)], 0))?;
-    }
-    for stream in &mut group {
-        stream.read_exact(&mut [0; 5])?;
-    }
-    Ok(group)
 }
 
 /// Lets a broker finish what it does after a CONNECT and its allocator give back what it will.

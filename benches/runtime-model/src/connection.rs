@@ -6,14 +6,21 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-const SCRATCH: usize = 64 * 1024;
+/// A number of the environment, for the record of these two limits.
+fn limit(name: &str, usual: usize) -> usize {
+    let set = std::env::var(name).ok().and_then(|text| text.parse().ok());
+    set.filter(|number| *number > 0).unwrap_or(usual)
+}
+
+/// Bytes of one read and of one write.
+static SCRATCH: LazyLock<usize> = LazyLock::new(|| limit("MODEL_BYTES", 64 * 1024));
 /// Reads and writes of one connection before its task yields to the others of the worker.
-const TURNS: usize = 4;
+static TURNS: LazyLock<usize> = LazyLock::new(|| limit("MODEL_TURNS", 4));
 
 /// Buffers shared by all connections of a worker thread.
 struct Scratch {
@@ -26,8 +33,8 @@ struct Scratch {
 
 thread_local! {
     static SCRATCH_BUFFERS: RefCell<Scratch> = RefCell::new(Scratch {
-        read: vec![0; SCRATCH].into_boxed_slice(),
-        write: Vec::with_capacity(SCRATCH + 4096),
+        read: vec![0; *SCRATCH].into_boxed_slice(),
+        write: Vec::with_capacity(*SCRATCH + 4096),
         taken: Vec::with_capacity(1024),
         wakes: Vec::with_capacity(1024),
         batch: Vec::with_capacity(1024),
@@ -99,7 +106,7 @@ impl Connection {
     /// Ready(true): more may be readable, the turn is over. Ready(false): the peer closed. Pending: the socket is
     /// empty and the waker registered.
     fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> io::Result<Poll<bool>> {
-        for _ in 0..TURNS {
+        for _ in 0..*TURNS {
             let start = self.partial.len();
             scratch.read[..start].copy_from_slice(&self.partial);
             let mut buf = ReadBuf::new(&mut scratch.read[start..]);
@@ -116,7 +123,7 @@ impl Connection {
             let mut at = 0;
             while let Some(head) = scratch.read[at..filled].first_chunk::<4>() {
                 let length = u32::from_be_bytes(*head) as usize;
-                if length > SCRATCH / 2 {
+                if length > *SCRATCH / 2 {
                     return Err(io::ErrorKind::InvalidData.into());
                 }
                 let end = at + 4 + length;
@@ -177,7 +184,7 @@ impl Connection {
 
     /// Ready: more is queued, the turn is over. Pending: the outbox is empty and armed, or the socket full.
     fn poll_write(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> io::Result<Poll<()>> {
-        for _ in 0..TURNS {
+        for _ in 0..*TURNS {
             while self.sent < self.unsent.len() {
                 match Pin::new(&mut self.stream).poll_write(cx, &self.unsent[self.sent..]) {
                     Poll::Pending => return Ok(Poll::Pending),
@@ -191,7 +198,7 @@ impl Connection {
             scratch.write.clear();
             let empty =
                 self.outbox
-                    .drain(&mut scratch.write, SCRATCH, &mut scratch.taken, cx.waker());
+                    .drain(&mut scratch.write, *SCRATCH, &mut scratch.taken, cx.waker());
             let mut at = 0;
             while at < scratch.write.len() {
                 match Pin::new(&mut self.stream).poll_write(cx, &scratch.write[at..]) {

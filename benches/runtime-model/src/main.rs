@@ -3,6 +3,9 @@
 //!
 //! `runtime-model run` starts itself as server and drives it from a second process over loopback; the figures are CPU
 //! time of the server process per delivered message. The record is `docs/decisions/0001-runtime-model.md`.
+//!
+//! `MODEL_BYTES` and `MODEL_TURNS` in the environment change how much one read and one write take and how many of them a
+//! task has before it yields (`docs/decisions/0006-sockets.md`).
 
 #![forbid(unsafe_code)]
 

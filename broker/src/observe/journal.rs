@@ -1,6 +1,7 @@
 //! The timeline of clients: what happened to each, kept in rings that all clients share.
 
-use std::fmt;
+use std::cell::Cell;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use super::ring::{Heap, Part, Rings};
@@ -12,6 +13,13 @@ const KEPT: usize = 8192;
 const TEXTS: usize = 5 << 18;
 /// Bytes of an entry's text; longer ones are cut.
 const TEXT_MAX: usize = 200;
+
+/// Room that a thread's buffer of texts keeps.
+const TEXT_KEPT: usize = 1024;
+
+thread_local! {
+    static TEXT: Cell<String> = const { Cell::new(String::new()) };
+}
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +103,18 @@ impl Journal {
     /// Notes an event. The same event in a row is counted, so that one client that does the same again and again
     /// pushes nothing of others out.
     pub fn record(&self, client_id: &str, event: Event, text: impl fmt::Display, now: Timestamp) {
-        let mut text = text.to_string();
+        // One buffer for all texts of a thread: a text of many parts would grow one of its own step by step.
+        let mut buffer = TEXT.take();
+        buffer.clear();
+        // Writing to a String does not fail; a text that refuses to be written stays as short as it got.
+        let _ = write!(buffer, "{text}");
+        self.keep(client_id, event, &mut buffer, now);
+        if buffer.capacity() <= TEXT_KEPT {
+            TEXT.set(buffer);
+        }
+    }
+
+    fn keep(&self, client_id: &str, event: Event, text: &mut String, now: Timestamp) {
         if text.len() > TEXT_MAX {
             let end = (0..=TEXT_MAX)
                 .rev()
@@ -105,19 +124,20 @@ impl Journal {
         }
         self.rings.with(client_id, |ring| {
             let last = last_of(ring, client_id);
-            if let Some(last) = last
-                && last.event == event
-                && *last.text == *text
-            {
-                last.count = last.count.saturating_add(1);
-                last.at = now;
-                return;
-            }
+            let client_id = match last {
+                Some(last) if last.event == event && *last.text == *text => {
+                    last.count = last.count.saturating_add(1);
+                    last.at = now;
+                    return;
+                }
+                Some(last) => last.client_id.clone(),
+                None => client_id.into(),
+            };
             ring.push(JournalEntry {
                 at: now,
-                client_id: client_id.into(),
+                client_id,
                 event,
-                text: text.into(),
+                text: text.as_str().into(),
                 count: 1,
             });
         });
