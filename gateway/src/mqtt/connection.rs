@@ -195,8 +195,9 @@ impl Connection {
                 at += std::future::poll_fn(|cx| transport.poll_write(cx, &output[at..])).await?;
             }
             std::future::poll_fn(|cx| transport.poll_flush(cx)).await?;
-            if matches!(transport, Transport::Tcp(_)) {
-                // The socket is closed right below, which says the same with one system call less.
+            if end.tell.is_none() && matches!(transport, Transport::Tcp(_)) {
+                // The client is through: closing the socket right below says the same with one system call less. Of a client
+                // that is turned out there may be more to read, and then closing alone would be a reset.
                 return Ok(());
             }
             transport.shutdown().await
