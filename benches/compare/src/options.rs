@@ -13,7 +13,7 @@ usage: nightjar-compare [options]
                        rabbitmq, rumqttd, rmqtt, echo, relay (default: all installed)
   --peers DIR          a folder where brokers are looked for before PATH
   --peer NAME=COMMAND  one more broker; {port} in COMMAND becomes its port; may be given several times
-  --only A,B           only workloads whose name contains one of these words, or idle
+  --only A,B           only workloads whose name contains one of these words or, where it ends with a colon, is it; or idle
   --rounds N           rounds in turns, medians are printed (5)
   --secs S             measured seconds of each run (2)
   --half N             rounds that also measure the latency at half of the rate (all)
@@ -149,7 +149,13 @@ impl Options {
 
     /// Whether a workload is to be run.
     pub fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|word| name.contains(word.as_str()))
+        // What stands behind the colon says "idle" in rows that are not those of idle clients.
+        let name = name.split(':').next().unwrap_or(name);
+        let meant = |word: &String| match word.strip_suffix(':') {
+            Some(whole) => name == whole,
+            None => name.contains(word.as_str()),
+        };
+        self.only.is_empty() || self.only.iter().any(meant)
     }
 
     /// The path of a broker: in the folder of `--peers`, in PATH, the system's folders and cargo's.
