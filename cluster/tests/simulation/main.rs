@@ -116,9 +116,14 @@ fn disks_that_do_not_sync_are_found_out() {
         };
         let what = run(seed, &plan).expect_err("something was lost");
         assert!(
-            ["does not come back", "lost"]
-                .iter()
-                .any(|word| what.contains(word)),
+            [
+                "does not come back",
+                "lost",
+                "is gone",
+                "not all nodes serve"
+            ]
+            .iter()
+            .any(|word| what.contains(word)),
             "{what}"
         );
     }
