@@ -121,6 +121,16 @@ pub enum Error {
         /// Id of the cluster.
         cluster: String,
     },
+    /// A node of a cluster that uses a newer protocol than this build speaks.
+    #[error("{} is that of a node whose cluster uses version {used} of the protocol between nodes, and this build speaks up to {speaks}: install the build that the other nodes have; nothing was changed", dir.display())]
+    Newer {
+        /// The data directory.
+        dir: PathBuf,
+        /// What the cluster uses.
+        used: u16,
+        /// The newest that this build speaks.
+        speaks: u16,
+    },
     /// Asked of the store of a cluster's node what consensus does there: see [`crate::ClusterNode::backup`].
     #[error("this node is one of a cluster: consensus writes its snapshots")]
     OfCluster,

@@ -12,6 +12,21 @@ packages_netns() {
     have unshare || echo util-linux
 }
 
+# A broker that speaks one version more of the protocol between nodes. It is linked where the broker of all other tests
+# is, whose place it takes for a moment: nothing below the crate of the cluster is built twice.
+next_binary() {
+    mkdir -p "$target/next-protocol"
+    if ! run cargo build --workspace --features nightjar/full,nightjar/next-protocol --bin nightjar ||
+        ! cp "$target/debug/nightjar" "$target/next-protocol/nightjar"; then
+        fail "netns rolling upgrade" "the broker of the next protocol does not build"
+        return 1
+    fi
+    if ! run cargo build --workspace --features nightjar/full --bin nightjar; then
+        fail "netns rolling upgrade" "the broker does not build any more"
+        return 1
+    fi
+}
+
 part_netns() {
     if ! have python3; then
         skip netns "python3 is not installed"
@@ -26,6 +41,11 @@ part_netns() {
     run timeout 300 python3 tests/cluster/netns/run.py --bin "$target/debug/nightjar" --haproxy --rounds 3 --seed "${seed:-1795204147}" \
         --only "kill the leader,kill a follower,rolling restart"
     count_script "netns behind HAProxy" $?
+    if next_binary; then
+        run timeout 400 python3 tests/cluster/netns/run.py --bin "$target/debug/nightjar" --next "$target/next-protocol/nightjar" \
+            --seed "${seed:-1795204201}"
+        count_script "netns rolling upgrade" $?
+    fi
     local nodes
     if [ -n "${NIGHTJAR_SOAK:-}" ]; then
         for nodes in 3 5; do

@@ -126,7 +126,7 @@ mod tests {
 
     use super::*;
     use crate::links::handshake::{self, tests::hello};
-    use crate::links::{Answer, Cookie, Lane, Link, Links, listen};
+    use crate::links::{Answer, Cookie, Lane, Link, Links, VERSIONS, listen};
 
     /// Applies nothing before its gate is open; answers requests.
     struct Gate {
@@ -271,7 +271,14 @@ mod tests {
         );
         let listening = tokio::spawn(listen(Box::new(listener), links.clone()));
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let opened = handshake::dial(&mut stream, &Cookie::new("c"), hello("a", 1), false).await;
+        let opened = handshake::dial(
+            &mut stream,
+            &Cookie::new("c"),
+            hello("a", 1),
+            VERSIONS,
+            false,
+        )
+        .await;
         let mut opened = opened.unwrap();
         let mut out = Vec::new();
         for _ in 0..=2 * WINDOW / PORTION as u64 {

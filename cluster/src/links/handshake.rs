@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::frame::{Seal, same};
-use super::{Hello, VERSIONS, tls};
+use super::{Hello, tls};
+
+/// Oldest and newest version of the protocol that a node speaks.
+pub(super) type Versions = (u16, u16);
 
 const MAGIC: &[u8; 4] = b"NJLK";
 /// The largest message before a node has proved itself.
@@ -92,6 +95,8 @@ pub(crate) enum HandshakeError {
 /// A link that is up.
 pub(super) struct Opened {
     pub remote: Hello,
+    /// What the other node speaks.
+    pub speaks: Versions,
     pub sealing: Seal,
     pub opening: Seal,
 }
@@ -101,11 +106,15 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
-async fn send(stream: &mut impl Stream, step: &Step) -> Result<Vec<u8>, HandshakeError> {
+async fn send(
+    stream: &mut impl Stream,
+    mine: Versions,
+    step: &Step,
+) -> Result<Vec<u8>, HandshakeError> {
     let body = postcard::to_allocvec(step).map_err(io::Error::other)?;
     let mut out = MAGIC.to_vec();
-    out.extend_from_slice(&VERSIONS.0.to_le_bytes());
-    out.extend_from_slice(&VERSIONS.1.to_le_bytes());
+    out.extend_from_slice(&mine.0.to_le_bytes());
+    out.extend_from_slice(&mine.1.to_le_bytes());
     out.extend_from_slice(&(body.len() as u32).to_le_bytes());
     out.extend_from_slice(&body);
     stream.write_all(&out).await.map_err(tls::of_io)?;
@@ -113,7 +122,10 @@ async fn send(stream: &mut impl Stream, step: &Step) -> Result<Vec<u8>, Handshak
     Ok(body)
 }
 
-async fn receive(stream: &mut impl Stream) -> Result<(Step, Vec<u8>), HandshakeError> {
+async fn receive(
+    stream: &mut impl Stream,
+    mine: Versions,
+) -> Result<(Step, Vec<u8>, Versions), HandshakeError> {
     let mut head = [0; 12];
     // The other side's verdict on this node's certificate comes with the first octets.
     stream.read_exact(&mut head).await.map_err(tls::of_io)?;
@@ -126,11 +138,17 @@ async fn receive(stream: &mut impl Stream) -> Result<(Step, Vec<u8>), HandshakeE
         u16::from_le_bytes([head[4], head[5]]),
         u16::from_le_bytes([head[6], head[7]]),
     );
-    if max < VERSIONS.0 || min > VERSIONS.1 {
+    if max < mine.0 || min > mine.1 {
         return Err(HandshakeError::Here(format!(
-            "the other node speaks versions {min} to {max} of the link protocol, this one {} to {}; upgrade one step at \
-             a time",
-            VERSIONS.0, VERSIONS.1
+            "the other node speaks versions {min} to {max} of the link protocol, this one {} to {}: {} needs a newer build; \
+             upgrade one step at a time",
+            mine.0,
+            mine.1,
+            if max < mine.0 {
+                "the other node"
+            } else {
+                "this node"
+            }
         )));
     }
     let len = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
@@ -144,20 +162,20 @@ async fn receive(stream: &mut impl Stream) -> Result<(Step, Vec<u8>), HandshakeE
     if let Step::Refuse(reason) = step {
         return Err(HandshakeError::There(reason));
     }
-    Ok((step, body))
+    Ok((step, body, (min, max)))
 }
 
-async fn refuse(stream: &mut impl Stream, error: HandshakeError) -> HandshakeError {
+async fn refuse(stream: &mut impl Stream, mine: Versions, error: HandshakeError) -> HandshakeError {
     if let HandshakeError::Here(reason) = &error {
-        tell(stream, reason).await;
+        tell(stream, mine, reason).await;
     }
     error
 }
 
 /// Tells the other side why there will be no link.
-pub(super) async fn tell(stream: &mut impl Stream, reason: &str) {
+pub(super) async fn tell(stream: &mut impl Stream, mine: Versions, reason: &str) {
     // It is worth trying; the connection ends whether it arrives or not.
-    let _ = send(stream, &Step::Refuse(reason.to_owned())).await;
+    let _ = send(stream, mine, &Step::Refuse(reason.to_owned())).await;
 }
 
 const COOKIE: &str = "cluster.cookie differs: the two nodes do not hold the same cookie";
@@ -213,11 +231,12 @@ pub(super) async fn dial(
     stream: &mut impl Stream,
     cookie: &Cookie,
     hello: Hello,
+    versions: Versions,
     encrypted: bool,
 ) -> Result<Opened, HandshakeError> {
     let mine = fresh(hello)?;
-    let first = send(stream, &Step::Hello(mine.clone())).await?;
-    let (step, _) = receive(stream).await?;
+    let first = send(stream, versions, &Step::Hello(mine.clone())).await?;
+    let (step, _, speaks) = receive(stream, versions).await?;
     let Step::Challenge(theirs, proof) = step else {
         return Err(HandshakeError::Here("a greeting out of turn".to_owned()));
     };
@@ -229,12 +248,18 @@ pub(super) async fn dial(
         Err(HandshakeError::Here(COOKIE.to_owned()))
     };
     if let Err(error) = checked {
-        return Err(refuse(stream, error).await);
+        return Err(refuse(stream, versions, error).await);
     }
-    send(stream, &Step::Proof(cookie.derive("dial", &hellos))).await?;
-    match receive(stream).await? {
-        (Step::Welcome, _) => Ok(Opened {
+    send(
+        stream,
+        versions,
+        &Step::Proof(cookie.derive("dial", &hellos)),
+    )
+    .await?;
+    match receive(stream, versions).await? {
+        (Step::Welcome, ..) => Ok(Opened {
             remote: theirs,
+            speaks,
             sealing: cookie.seal("from dialer", &hellos, encrypted),
             opening: cookie.seal("from accepter", &hellos, encrypted),
         }),
@@ -247,10 +272,11 @@ pub(super) async fn accept(
     stream: &mut impl Stream,
     cookie: &Cookie,
     hello: Hello,
+    versions: Versions,
     encrypted: bool,
 ) -> Result<Opened, HandshakeError> {
-    match accepting(stream, cookie, hello, encrypted).await {
-        Err(error) => Err(refuse(stream, error).await),
+    match accepting(stream, cookie, hello, versions, encrypted).await {
+        Err(error) => Err(refuse(stream, versions, error).await),
         opened => opened,
     }
 }
@@ -259,10 +285,11 @@ async fn accepting(
     stream: &mut impl Stream,
     cookie: &Cookie,
     hello: Hello,
+    versions: Versions,
     encrypted: bool,
 ) -> Result<Opened, HandshakeError> {
     let out_of_turn = || HandshakeError::Here("a greeting out of turn".to_owned());
-    let (step, first) = receive(stream).await?;
+    let (step, first, speaks) = receive(stream, versions).await?;
     let Step::Hello(theirs) = step else {
         return Err(out_of_turn());
     };
@@ -270,17 +297,18 @@ async fn accepting(
     let second = postcard::to_allocvec(&mine).map_err(io::Error::other)?;
     let hellos = [&first[..], &second[..]];
     let proof = cookie.derive("accept", &hellos);
-    send(stream, &Step::Challenge(mine.clone(), proof)).await?;
-    let (Step::Proof(proof), _) = receive(stream).await? else {
+    send(stream, versions, &Step::Challenge(mine.clone(), proof)).await?;
+    let (Step::Proof(proof), ..) = receive(stream, versions).await? else {
         return Err(out_of_turn());
     };
     if !same(&cookie.derive("dial", &hellos), &proof) {
         return Err(HandshakeError::Here(COOKIE.to_owned()));
     }
     check(&mine, &theirs)?;
-    send(stream, &Step::Welcome).await?;
+    send(stream, versions, &Step::Welcome).await?;
     Ok(Opened {
         remote: theirs,
+        speaks,
         sealing: cookie.seal("from accepter", &hellos, encrypted),
         opening: cookie.seal("from dialer", &hellos, encrypted),
     })
@@ -291,6 +319,7 @@ pub(super) mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::links::VERSIONS;
 
     pub(in crate::links) fn hello(node: &str, instance: u64) -> Hello {
         Hello {
@@ -314,12 +343,26 @@ pub(super) mod tests {
         let address = listener.local_addr().unwrap();
         let dialing = async {
             let mut stream = TcpStream::connect(address).await.unwrap();
-            let opened = dial(&mut stream, &Cookie::new(dialer.1), dialer.0, false).await;
+            let opened = dial(
+                &mut stream,
+                &Cookie::new(dialer.1),
+                dialer.0,
+                VERSIONS,
+                false,
+            )
+            .await;
             opened.err().map(|error| error.to_string())
         };
         let accepting = async {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let opened = accept(&mut stream, &Cookie::new(accepter.1), accepter.0, false).await;
+            let opened = accept(
+                &mut stream,
+                &Cookie::new(accepter.1),
+                accepter.0,
+                VERSIONS,
+                false,
+            )
+            .await;
             opened.err().map(|error| error.to_string())
         };
         let (dialed, accepted) = tokio::join!(dialing, accepting);
@@ -358,6 +401,48 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
+    async fn builds_that_share_no_version_are_told_whose_is_too_old() {
+        for (dials, accepts, told) in [
+            ((1, 2), (1, 1), [None, None]),
+            ((1, 1), (1, 2), [None, None]),
+            // The cluster of the one who is dialed uses 2.
+            (
+                (1, 1),
+                (2, 2),
+                [Some("this node needs"), Some("the other node needs")],
+            ),
+            (
+                (2, 2),
+                (1, 1),
+                [Some("the other node needs"), Some("this node needs")],
+            ),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let cookie = Cookie::new("c");
+            let dialing = async {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                dial(&mut stream, &cookie, hello("a", 1), dials, false).await
+            };
+            let accepting = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                accept(&mut stream, &cookie, hello("b", 2), accepts, false).await
+            };
+            let (dialed, accepted) = tokio::join!(dialing, accepting);
+            for (opened, other, told) in [(dialed, accepts, told[0]), (accepted, dials, told[1])] {
+                match (opened, told) {
+                    (Ok(opened), None) => assert_eq!(opened.speaks, other),
+                    (Err(error), Some(told)) => {
+                        let error = error.to_string();
+                        assert!(error.contains(told), "{error:?} instead of {told:?}");
+                    }
+                    (opened, _) => panic!("{dials:?}, {accepts:?}: linked {}", opened.is_ok()),
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn what_is_no_greeting_ends_the_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -373,7 +458,14 @@ pub(super) mod tests {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(noise).await.unwrap();
             let (mut accepted, _) = listener.accept().await.unwrap();
-            let opened = accept(&mut accepted, &Cookie::new("c"), hello("b", 2), false).await;
+            let opened = accept(
+                &mut accepted,
+                &Cookie::new("c"),
+                hello("b", 2),
+                VERSIONS,
+                false,
+            )
+            .await;
             let here = opened.err().map(|error| error.to_string());
             assert!(here.is_some_and(|here| here.contains(told)), "{told}");
             // The other side hears the same.

@@ -36,6 +36,8 @@ pub(crate) enum LinkError {
 
 struct Up {
     remote: Hello,
+    /// Oldest and newest version that it speaks.
+    speaks: (u16, u16),
     out: Arc<Lanes>,
 }
 
@@ -81,6 +83,11 @@ impl Link {
     /// Who is at the other end; `None` while it is down.
     pub fn remote(&self) -> Option<Hello> {
         self.up.lock().as_ref().map(|up| up.remote.clone())
+    }
+
+    /// Oldest and newest version that the other end speaks; `None` while it is down.
+    pub fn speaks(&self) -> Option<(u16, u16)> {
+        self.up.lock().as_ref().map(|up| up.speaks)
     }
 
     /// Is it up, to this node?
@@ -207,15 +214,17 @@ impl Link {
     async fn once(self: &Arc<Self>, links: &Arc<Links>) -> Result<(), HandshakeError> {
         let connect = async {
             let mut stream = links.ground.connect(&self.address).await?;
-            let hello = links.local.hello();
+            let (hello, versions) = (links.local.hello(), links.local.versions());
             match &links.tls {
                 None => {
-                    let opened = handshake::dial(&mut stream, &links.cookie, hello, false).await?;
+                    let opened =
+                        handshake::dial(&mut stream, &links.cookie, hello, versions, false).await?;
                     Ok::<_, HandshakeError>((stream.split(), opened))
                 }
                 Some(tls) => {
                     let mut stream = tls.connect(stream).await?;
-                    let opened = handshake::dial(&mut stream, &links.cookie, hello, true).await?;
+                    let opened =
+                        handshake::dial(&mut stream, &links.cookie, hello, versions, true).await?;
                     let (reading, writing) = tokio::io::split(stream);
                     Ok((Halves::new(reading, writing), opened))
                 }
@@ -231,6 +240,7 @@ impl Link {
         self.lives.fetch_add(1, Ordering::AcqRel);
         *self.up.lock() = Some(Up {
             remote: remote.clone(),
+            speaks: opened.speaks,
             out: lanes.clone(),
         });
         tracing::info!(node = %remote.node, number = remote.number, address = %self.address, "linked");

@@ -76,7 +76,7 @@ async fn serve(
     permit: tokio::sync::OwnedSemaphorePermit,
 ) -> Result<(), HandshakeError> {
     let mut identity = links.identity.subscribe();
-    let hello = links.local.hello();
+    let (hello, versions) = (links.local.hello(), links.local.versions());
     let greet = async {
         // What comes first tells whether the other side means TLS.
         let mut first = [0; 1];
@@ -87,16 +87,18 @@ async fn serve(
                 Err(HandshakeError::Here(tls::ONLY_THERE.to_owned()))
             }
             None => {
-                let opened = handshake::accept(&mut stream, &links.cookie, hello, false).await?;
+                let opened =
+                    handshake::accept(&mut stream, &links.cookie, hello, versions, false).await?;
                 Ok((stream.split(), opened))
             }
             Some(_) if !encrypts => {
-                handshake::tell(&mut stream, tls::ONLY_HERE).await;
+                handshake::tell(&mut stream, versions, tls::ONLY_HERE).await;
                 Err(HandshakeError::Here(tls::ONLY_HERE.to_owned()))
             }
             Some(tls) => {
                 let mut stream = tls.accept(stream).await?;
-                let opened = handshake::accept(&mut stream, &links.cookie, hello, true).await?;
+                let opened =
+                    handshake::accept(&mut stream, &links.cookie, hello, versions, true).await?;
                 let (reading, writing) = tokio::io::split(stream);
                 Ok((Halves::new(reading, writing), opened))
             }
@@ -192,7 +194,7 @@ mod tests {
     use super::*;
     use crate::ground::System;
     use crate::links::handshake::tests::hello;
-    use crate::links::{Answer, Cookie, Link, Local};
+    use crate::links::{Answer, Cookie, Link, Local, VERSIONS};
 
     /// Reads frames of kind 3 and no others.
     struct Picky;
@@ -231,7 +233,8 @@ mod tests {
         ] {
             let mut stream = TcpStream::connect(address).await.unwrap();
             let cookie = Cookie::new("c");
-            let opened = handshake::dial(&mut stream, &cookie, hello("a", 1), false).await;
+            let opened =
+                handshake::dial(&mut stream, &cookie, hello("a", 1), VERSIONS, false).await;
             let mut opened = opened.unwrap();
             let mut out = Vec::new();
             opened.sealing.put(&mut out, kind, b"", body);

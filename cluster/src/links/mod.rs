@@ -33,8 +33,16 @@ pub use tls::TlsFiles;
 
 use crate::ground::Ground;
 
-/// Protocol of links: what this program speaks, oldest and newest.
-pub(crate) const VERSIONS: (u16, u16) = (1, 1);
+/// Versions of the protocol between nodes, and of the entries in their log, that this program speaks, oldest and newest.
+/// The feature `next-protocol` is for tests of rolling upgrades.
+pub(crate) const VERSIONS: (u16, u16) = (
+    1,
+    if cfg!(feature = "next-protocol") {
+        2
+    } else {
+        1
+    },
+);
 
 /// Kinds of frames.
 pub(crate) mod kind {
@@ -103,6 +111,11 @@ pub(crate) type Answer = Pin<Box<dyn Future<Output = Vec<u8>> + Send>>;
 pub(crate) trait Local: Send + Sync + 'static {
     /// Who this node is now; the nonce is filled in by the handshake.
     fn hello(&self) -> Hello;
+
+    /// The oldest and the newest version that this node speaks now: nothing older than what its cluster uses.
+    fn versions(&self) -> (u16, u16) {
+        VERSIONS
+    }
 
     /// A link that this node dialed is up.
     fn connected(&self, link: &Arc<Link>, remote: &Hello);

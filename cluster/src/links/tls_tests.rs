@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::links::VERSIONS;
 use crate::links::frame::Seal;
 use crate::links::handshake::tests::hello;
 use crate::links::handshake::{self, Cookie};
@@ -78,7 +79,8 @@ async fn meet(dialer: (&Tls, &str), accepter: (&Tls, &str)) -> [Option<String>; 
         let stream = TcpStream::connect(address).await.unwrap();
         let mut stream = dialer.0.connect(stream).await?;
         let cookie = Cookie::new(dialer.1);
-        let mut opened = handshake::dial(&mut stream, &cookie, hello("a", 1), true).await?;
+        let mut opened =
+            handshake::dial(&mut stream, &cookie, hello("a", 1), VERSIONS, true).await?;
         let mut out = Vec::new();
         opened.sealing.put(&mut out, 7, b"", b"there");
         stream.write_all(&out).await?;
@@ -90,7 +92,8 @@ async fn meet(dialer: (&Tls, &str), accepter: (&Tls, &str)) -> [Option<String>; 
         let (stream, _) = listener.accept().await.unwrap();
         let mut stream = accepter.0.accept(stream).await?;
         let cookie = Cookie::new(accepter.1);
-        let mut opened = handshake::accept(&mut stream, &cookie, hello("b", 2), true).await?;
+        let mut opened =
+            handshake::accept(&mut stream, &cookie, hello("b", 2), VERSIONS, true).await?;
         assert_eq!(&opened.opening.take(&mut stream).await?.1[..], b"there");
         let mut out = Vec::new();
         opened.sealing.put(&mut out, 7, b"", b"back");

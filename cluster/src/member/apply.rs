@@ -10,6 +10,7 @@ use nightjar_broker::shard::{CloseKind, Decoder, Effect, RetainedEntry, SessionE
 use super::{Change, Event, Member, NodeEntry, parts};
 use crate::apply::{Scratch, apply_batch};
 use crate::inner::Core;
+use crate::links::VERSIONS;
 use crate::meta::MetaEntry;
 use crate::node::Digests;
 use crate::pending::{Submission, Work};
@@ -36,6 +37,14 @@ impl Core {
                 let (group, bytes) = part.ok_or_else(|| bad("cut off"))?;
                 if group == parts::NODES {
                     let entry = postcard::from_bytes(bytes).map_err(bad)?;
+                    if let NodeEntry::Raise { version } = entry
+                        && version > VERSIONS.1
+                    {
+                        return Err(bad(format!(
+                            "the cluster uses version {version} of its protocol from there on, and this build speaks up to {}",
+                            VERSIONS.1
+                        )));
+                    }
                     self.apply_nodes(member, index, entry, &mut scratch);
                 }
             }
@@ -138,11 +147,15 @@ impl Core {
             });
             return;
         }
+        #[cfg(feature = "next-protocol")]
+        if let NodeEntry::Mark { .. } = entry {
+            member.marks.fetch_add(1, Ordering::Relaxed);
+        }
         let before = member.nodes.read().clone();
         let change = member.nodes.write().apply(entry);
         let (gone, kind, now) = match &change {
             Change::None => return,
-            Change::Added => (None, CloseKind::Abnormal, None),
+            Change::Added | Change::Raised { .. } => (None, CloseKind::Abnormal, None),
             Change::Up {
                 number,
                 ended,

@@ -22,7 +22,9 @@ use tokio::sync::{Notify, mpsc};
 
 pub(crate) use flight::Flight;
 pub(crate) use nodes::{Change, NodeEntry, Nodes};
-pub(crate) use open::{Identity as MemberIdentity, Opened, raft_dir, read_mark, write_mark};
+pub(crate) use open::{
+    Identity as MemberIdentity, Opened, raft_dir, read_mark, write_mark, write_version,
+};
 
 use crate::inner::Core;
 use crate::node::Digests;
@@ -65,6 +67,9 @@ pub(crate) struct Member {
     held: Mutex<Vec<Held>>,
     /// Duties that this node, leading, has begun.
     doing: Mutex<HashSet<(u16, u64)>>,
+    /// Entries of the kind for tests that were applied.
+    #[cfg(feature = "next-protocol")]
+    pub marks: AtomicU64,
     /// Digests at the last entry that asked for them.
     pub digests: Mutex<Option<Digests>>,
     events: mpsc::UnboundedSender<Event>,
@@ -84,6 +89,8 @@ impl Member {
             others: Mutex::default(),
             held: Mutex::default(),
             doing: Mutex::default(),
+            #[cfg(feature = "next-protocol")]
+            marks: AtomicU64::new(0),
             digests: Mutex::default(),
             events,
         }

@@ -34,6 +34,23 @@ pub(crate) enum NodeEntry {
     Remove { number: u64 },
     /// Changes nothing: every node notes digests of what it holds here.
     Verify { nonce: u64 },
+    /// The cluster uses this version from here on; it only rises.
+    Raise { version: u16 },
+    /// Changes nothing: an entry of a kind that comes with the next version, for tests of that.
+    #[cfg(feature = "next-protocol")]
+    Mark { nonce: u64 },
+}
+
+impl NodeEntry {
+    /// The version of the protocol that this kind of entry came with. A cluster that uses an older one has nodes that
+    /// could not read it, or may get them back: it must not be written there.
+    pub const fn since(&self) -> u16 {
+        match self {
+            #[cfg(feature = "next-protocol")]
+            Self::Mark { .. } => 2,
+            _ => 1,
+        }
+    }
 }
 
 /// One node.
@@ -57,6 +74,8 @@ pub(crate) struct Nodes {
     /// The last number given.
     pub last: u64,
     pub nodes: BTreeMap<u64, NodeState>,
+    /// The version of the protocol that the cluster uses; 0 stands for the first one.
+    pub version: u16,
 }
 
 /// What an entry changed.
@@ -82,9 +101,18 @@ pub(crate) enum Change {
         /// It was up.
         ended: bool,
     },
+    /// The cluster uses a newer version.
+    Raised {
+        version: u16,
+    },
 }
 
 impl Nodes {
+    /// The version of the protocol that the cluster uses.
+    pub fn version(&self) -> u16 {
+        self.version.max(1)
+    }
+
     pub fn apply(&mut self, entry: NodeEntry) -> Change {
         match entry {
             NodeEntry::Add {
@@ -159,7 +187,13 @@ impl Nodes {
                 },
                 None => Change::None,
             },
-            NodeEntry::Verify { .. } => Change::None,
+            NodeEntry::Raise { version } if version > self.version() => {
+                self.version = version;
+                Change::Raised { version }
+            }
+            NodeEntry::Verify { .. } | NodeEntry::Raise { .. } => Change::None,
+            #[cfg(feature = "next-protocol")]
+            NodeEntry::Mark { .. } => Change::None,
         }
     }
 
@@ -239,6 +273,17 @@ mod tests {
         nodes.apply(NodeEntry::Remove { number: 1 });
         nodes.apply(add(10));
         assert_eq!(nodes.nodes.keys().copied().collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn the_version_in_use_only_rises() {
+        let mut nodes = Nodes::default();
+        assert_eq!(nodes.version(), 1);
+        let raise = |version| NodeEntry::Raise { version };
+        assert_eq!(nodes.apply(raise(1)), Change::None);
+        assert_eq!(nodes.apply(raise(3)), Change::Raised { version: 3 });
+        assert_eq!(nodes.apply(raise(2)), Change::None);
+        assert_eq!((nodes.version(), raise(9).since()), (3, 1));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::files::Files;
 use crate::ground::Ground;
 use crate::inner::{Core, RetainedGroup, SessionGroup};
+use crate::links::VERSIONS;
 use crate::log::Groups;
 use crate::meta::Meta;
 use crate::pending::Pending;
@@ -33,6 +34,7 @@ use crate::store::{NodeStore, Threads};
 pub(crate) const RAFT_DIR: &str = "raft";
 const IDENTITY: &str = "member";
 const MARK: &str = "mark";
+const VERSION: &str = "protocol";
 
 /// Who this node is in its cluster, in `raft/member`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +106,34 @@ pub(crate) fn read_mark(dir: &Path) -> Result<u64, Error> {
     }
 }
 
+/// Notes the version of the protocol that the cluster uses.
+pub(crate) fn write_version(dir: &Path, version: u16, files: &dyn Files) -> Result<(), Error> {
+    let path = dir.join(RAFT_DIR).join(VERSION);
+    let mut bytes = version.to_le_bytes().to_vec();
+    let sum = crc32fast::hash(&bytes);
+    bytes.extend_from_slice(&sum.to_le_bytes());
+    files
+        .replace(&path, &bytes)
+        .map_err(Error::io(path, "cannot be written"))
+}
+
+/// What [`write_version`] noted; 0: nothing.
+fn read_version(dir: &Path) -> Result<u16, Error> {
+    let path = dir.join(RAFT_DIR).join(VERSION);
+    match fs::read(&path) {
+        Ok(bytes) => checked(&bytes)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(u16::from_le_bytes)
+            .ok_or_else(|| Error::Damaged {
+                path,
+                offset: 0,
+                what: "this is not the version of a protocol".to_owned(),
+            }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(Error::io(path, "cannot be read")(error)),
+    }
+}
+
 /// What a node of a cluster needs beside its store.
 pub(crate) struct Opened {
     pub log: LogStore,
@@ -112,6 +142,8 @@ pub(crate) struct Opened {
     /// The directory held something before this node came to a cluster.
     pub has_data: bool,
     pub events: mpsc::UnboundedReceiver<Event>,
+    /// The version of the protocol that its cluster used last; 0: that is not known.
+    pub used: u16,
 }
 
 struct Found {
@@ -138,6 +170,14 @@ impl NodeStore {
             return Err(Error::Left {
                 dir: config.dir.clone(),
                 cluster: identity.cluster.clone(),
+            });
+        }
+        let used = read_version(&config.dir)?;
+        if used > VERSIONS.1 {
+            return Err(Error::Newer {
+                dir: config.dir.clone(),
+                used,
+                speaks: VERSIONS.1,
             });
         }
         let found = find(config, disk)?;
@@ -234,6 +274,7 @@ impl NodeStore {
             identity,
             has_data,
             events: received,
+            used,
         };
         Ok((store, opened))
     }

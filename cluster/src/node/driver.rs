@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use nightjar_broker::Timestamp;
 use nightjar_mqtt::ReasonCode;
+use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::mpsc;
 
 use super::requests::{Reply, Request};
@@ -26,6 +27,8 @@ const DISCOVER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_s
 const LOADS: Duration = Duration::from_secs(1);
 /// So often the durable mark follows the log.
 const MARK: Duration = Duration::from_secs(1);
+/// A disk may have no room for so long before others serve this node's clients.
+const FULL: Duration = Duration::from_secs(1);
 /// A request about this node's own life may take so long.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -100,6 +103,14 @@ impl ClusterNode {
         let number = member.number();
         let now = Instant::now();
         let up = member.flight.lock().incarnation;
+        if let Some(what) = self.log_trouble() {
+            self.set_problem(what);
+            if up != 0 {
+                self.give_up(number, up);
+            }
+            self.set_phase(Phase::Starting);
+            return;
+        }
         let mut lease = self.lease.lock();
         if up != 0 && lease.until.is_some_and(|until| until <= now) {
             drop(lease);
@@ -197,6 +208,34 @@ impl ClusterNode {
             tracing::info!(number, incarnation = up, "this node serves in the cluster");
             self.set_phase(Phase::Serving);
         }
+    }
+
+    /// Why this node cannot write its log, in words. Its lease must not go on: others would wait for it.
+    pub(super) fn log_trouble(&self) -> Option<String> {
+        if self.log.full_for().is_some_and(|full| full >= FULL) {
+            return Some(
+                "the disk is full: make room in the data directory; this node goes on by itself then"
+                    .to_owned(),
+            );
+        }
+        let metrics = self.raft()?.metrics();
+        let ended = metrics.borrow_watched().running_state.clone().err()?;
+        Some(format!("consensus has ended: {ended}; restart this node"))
+    }
+
+    /// Others need not wait for the end of this node's lease.
+    fn give_up(self: &Arc<Self>, number: u64, incarnation: u64) {
+        self.fence();
+        let node = self.clone();
+        tokio::spawn(async move {
+            let request = Request::Down {
+                number,
+                incarnation,
+            };
+            // If it does not succeed the lease ends by itself.
+            let _ = tokio::time::timeout(PATIENCE, node.ask_leader(request, PATIENCE)).await;
+            node.keep_lead_elsewhere().await;
+        });
     }
 
     /// This node may not act for the cluster: nothing is acknowledged, clients go elsewhere.
@@ -449,6 +488,11 @@ impl ClusterNode {
                 ..
             } => (Some(*number), *incarnation),
             Change::Removed { number, .. } => (Some(*number), u64::MAX),
+            Change::Raised { version } => {
+                tracing::info!(version, "the cluster uses a newer version of its protocol");
+                self.note_version(*version);
+                (None, 0)
+            }
             Change::Up { .. } | Change::Added | Change::None => (None, 0),
         };
         if let (Some(number), Some(broker)) = (gone.filter(|it| *it != here), self.broker()) {

@@ -12,6 +12,7 @@ mod operate;
 mod reach;
 mod requests;
 mod status;
+mod version;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -54,6 +55,8 @@ const MARGIN: Duration = Duration::from_millis(500);
 const RENEW: Duration = Duration::from_secs(1);
 /// Questions about a lease that may wait for their answers at once: as many as are asked in the time of a lease.
 const ASKING: usize = 6;
+/// Consensus may take so long to end.
+const SHUTDOWN: Duration = Duration::from_secs(5);
 /// A question that failed is asked again after so long.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -211,6 +214,8 @@ pub struct ClusterNode {
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Answers what is not of the cluster.
     host: OnceLock<HostAnswer>,
+    /// The version of the protocol that its cluster uses, as far as this node knows.
+    used: AtomicU16,
 }
 
 impl std::fmt::Debug for ClusterNode {
@@ -255,6 +260,7 @@ impl ClusterNode {
     ) -> Result<(Arc<NodeStore>, Arc<Self>), Error> {
         let (store, opened) = NodeStore::open_member(config, &ground, disk)?;
         let store = Arc::new(store);
+        let used = AtomicU16::new(opened.used);
         let phase = if opened.identity.is_some() {
             Phase::Starting
         } else {
@@ -297,6 +303,7 @@ impl ClusterNode {
             snapshot_at: Mutex::new(0),
             tasks: Mutex::default(),
             host: OnceLock::new(),
+            used,
         };
         Ok((store, Arc::new(node)))
     }
@@ -398,7 +405,11 @@ impl ClusterNode {
         }
         let raft = self.raft.read().clone();
         if let Some(raft) = raft
-            && raft.shutdown().await.is_err()
+            && !matches!(
+                // A disk without room may hold it up; what a kill leaves is enough for the next start.
+                tokio::time::timeout(SHUTDOWN, raft.shutdown()).await,
+                Ok(Ok(()))
+            )
         {
             tracing::error!("consensus ended badly");
         }

@@ -231,7 +231,7 @@ impl ClusterNode {
 
     /// A node that should not lead lets another one do it.
     pub(super) async fn keep_lead_elsewhere(&self) {
-        if self.is_closed() && self.member().leads() {
+        if (self.is_closed() || self.log_trouble().is_some()) && self.member().leads() {
             self.hand_over().await;
         }
     }

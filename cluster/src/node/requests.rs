@@ -51,6 +51,11 @@ pub(super) enum Request {
     Known { nonce: u64 },
     /// There is no link to these nodes, which are up.
     Unreached { number: u64, nodes: Vec<u64> },
+    /// The newest version that all nodes speak is to be used.
+    Raise,
+    /// Commits an entry of a kind that comes with the next version.
+    #[cfg(feature = "next-protocol")]
+    Mark { nonce: u64 },
 }
 
 /// An answer.
@@ -160,7 +165,11 @@ impl ClusterNode {
         };
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
-        (metrics.current_leader, metrics.current_term)
+        // What ended knows no leader, whatever it knew last.
+        let leader = metrics
+            .current_leader
+            .filter(|_| metrics.running_state.is_ok());
+        (leader, metrics.current_term)
     }
 
     /// Commits an entry about nodes.
@@ -168,6 +177,7 @@ impl ClusterNode {
         let raft = self
             .raft()
             .ok_or_else(|| "consensus does not run".to_owned())?;
+        self.may_write(entry)?;
         let proposal = Proposal {
             origin: 0,
             incarnation: 0,
@@ -257,6 +267,12 @@ impl ClusterNode {
             Request::Leave { number } => self.remove_node(number).await,
             Request::ForceLeave { node } => self.force_leave(&node).await,
             Request::Verify { nonce } => done(self.mark_for_digests(nonce).await),
+            Request::Raise => self.raise().await,
+            #[cfg(feature = "next-protocol")]
+            Request::Mark { nonce } => match self.commit(&NodeEntry::Mark { nonce }).await {
+                Ok(()) => Reply::Ok,
+                Err(what) => Reply::Refused(what),
+            },
             Request::Load | Request::Known { .. } | Request::Shed { .. } => Reply::Ok,
         }
     }
@@ -303,6 +319,10 @@ impl ClusterNode {
 impl Local for ClusterNode {
     fn hello(&self) -> Hello {
         self.make_hello()
+    }
+
+    fn versions(&self) -> (u16, u16) {
+        self.versions_now()
     }
 
     fn connected(&self, link: &Arc<Link>, remote: &Hello) {

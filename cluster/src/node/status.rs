@@ -47,6 +47,8 @@ pub struct NodeStatus {
     pub lease: Option<u64>,
     /// This node's link to it: self, up, or why not.
     pub link: String,
+    /// The oldest and the newest version of the protocol that it speaks; `None`: there is no link to it.
+    pub speaks: Option<(u16, u16)>,
     /// Bytes that wait for it.
     pub queued: usize,
     /// Entries of the log it lacks; known to the leader alone.
@@ -96,6 +98,13 @@ pub struct Status {
     pub draining: bool,
     /// Why discovery finds no nodes.
     pub discovery: Option<String>,
+    /// The version of the protocol that the cluster uses.
+    pub protocol: u16,
+    /// The oldest and the newest version that this node speaks.
+    pub speaks: (u16, u16),
+    /// Entries of the kind for tests that were applied since the start.
+    #[cfg(feature = "next-protocol")]
+    pub marks: u64,
 }
 
 impl ClusterNode {
@@ -138,6 +147,10 @@ impl ClusterNode {
                 .map_or(0, |links| links.refused.load(Ordering::Relaxed)),
             draining: self.draining.load(Ordering::Acquire),
             discovery: self.lost.lock().clone(),
+            protocol: self.version(),
+            speaks: self.versions_now(),
+            #[cfg(feature = "next-protocol")]
+            marks: member.marks.load(Ordering::Relaxed),
         };
         let mut loads = self.loads();
         loads.insert(here, self.load());
@@ -220,6 +233,11 @@ impl ClusterNode {
                     Some(_) => "up".to_owned(),
                     None => error(),
                 },
+                speaks: if *number == here {
+                    Some(status.speaks)
+                } else {
+                    link.and_then(|link| link.speaks())
+                },
                 queued: link.map_or(0, |link| link.queued()),
                 lag,
             });
@@ -269,7 +287,7 @@ impl ClusterNode {
         .await
     }
 
-    async fn ask_until(self: &Arc<Self>, request: &Request) -> Result<(), String> {
+    pub(super) async fn ask_until(self: &Arc<Self>, request: &Request) -> Result<(), String> {
         let until = Instant::now() + Duration::from_secs(30);
         loop {
             let what = match self

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
@@ -36,6 +37,8 @@ const PURGED: &[u8] = b"purged";
 pub(crate) const HEAD: usize = 8;
 /// Entries that are kept in memory for followers that keep up, in bytes.
 const CACHE: usize = 16 << 20;
+/// A disk without room is tried again after so long.
+const FULL: Duration = Duration::from_millis(500);
 /// Entries handed out at once, in bytes: what fits one message to a follower well.
 const PIECE: usize = 2 << 20;
 
@@ -133,6 +136,8 @@ struct Shared {
     /// The durable mark beside the log, and what it says.
     mark: (PathBuf, Mutex<u64>),
     files: Arc<dyn Files>,
+    /// Since when the disk has no room.
+    full: Mutex<Option<Instant>>,
 }
 
 /// The log.
@@ -198,6 +203,7 @@ impl LogStore {
             written: AtomicU64::new(0),
             mark: (data_dir.to_owned(), Mutex::new(marked)),
             files: disk.files.clone(),
+            full: Mutex::new(None),
         });
         let (orders, received) = unbounded_channel();
         let writer = Writer {
@@ -229,6 +235,11 @@ impl LogStore {
             .lock()
             .last
             .map_or(0, |last| last.index + 1)
+    }
+
+    /// How long the disk has had no room for what is to be written; `None`: it has.
+    pub fn full_for(&self) -> Option<Duration> {
+        self.shared.full.lock().map(|since| since.elapsed())
     }
 
     /// Writes the durable mark if the log has grown.
@@ -275,7 +286,56 @@ fn read(engine: &dyn Store, from: u64, to: u64) -> io::Result<Vec<Entry>> {
         .collect()
 }
 
-/// Writes what is ordered.
+/// Orders that are written as one.
+#[derive(Default)]
+struct Round {
+    orders: Vec<Order>,
+    sync: bool,
+    purge: bool,
+    /// Index of the last entry.
+    last: Option<u64>,
+}
+
+impl Round {
+    fn add(&mut self, order: Order) {
+        match &order {
+            Order::Append(entries, _) => {
+                self.sync = true;
+                self.last = entries.last().map(RawEntry::index).or(self.last);
+            }
+            Order::Put(_, _, answer) => self.sync |= answer.is_some(),
+            Order::Purge(..) => self.purge = true,
+        }
+        self.orders.push(order);
+    }
+
+    /// Would it replace entries of this round? Then it is written behind them.
+    fn is_before(&self, order: &Order) -> bool {
+        match (order, self.last) {
+            (Order::Append(entries, _), Some(last)) => entries
+                .first()
+                .is_some_and(|first| RawEntry::index(first) <= last),
+            _ => false,
+        }
+    }
+
+    fn batch(&self) -> Result<LogBatch, raft_engine::Error> {
+        let mut batch = LogBatch::default();
+        for order in &self.orders {
+            match order {
+                Order::Append(entries, _) => batch.add_entries::<RawEntry>(REGION, entries)?,
+                Order::Put(key, value, _) => batch.put(REGION, key.to_vec(), value.clone())?,
+                Order::Purge(index, value) => {
+                    batch.put(REGION, PURGED.to_vec(), value.clone())?;
+                    batch.add_command(REGION, Command::Compact { index: index + 2 });
+                }
+            }
+        }
+        Ok(batch)
+    }
+}
+
+/// Writes what is ordered. A disk without room is waited for: nothing is acknowledged meanwhile, and the node says so.
 struct Writer {
     shared: Arc<Shared>,
     orders: UnboundedReceiver<Order>,
@@ -284,10 +344,25 @@ struct Writer {
     failed: bool,
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the log's own thread: while the disk takes nothing there is nothing else to do"
+)]
+fn pause() {
+    std::thread::sleep(FULL);
+}
+
 impl Writer {
     fn run(mut self) {
         while let Some(first) = self.carried.take().or_else(|| self.orders.blocking_recv()) {
-            self.write(first);
+            let round = self.gather(first);
+            let written = loop {
+                match self.write(&round) {
+                    Some(written) => break written,
+                    None => pause(),
+                }
+            };
+            self.settle(round, &written);
         }
     }
 
@@ -304,84 +379,85 @@ impl Writer {
             if let Some(pause) = ground.write_takes() {
                 tokio::time::sleep(pause).await;
             }
-            self.write(first);
+            let round = self.gather(first);
+            let written = loop {
+                match self.write(&round) {
+                    Some(written) => break written,
+                    None => tokio::time::sleep(FULL).await,
+                }
+            };
+            self.settle(round, &written);
         }
     }
 
-    /// Writes this order and what waits behind it, with one sync.
-    fn write(&mut self, first: Order) {
-        let shared = &*self.shared;
-        let mut batch = LogBatch::default();
-        let mut flushed = Vec::new();
-        let mut put = Vec::new();
-        let (mut sync, mut purge, mut last, mut refused) = (false, false, None, None);
+    /// This order and what waits behind it.
+    fn gather(&mut self, first: Order) -> Round {
+        let mut round = Round::default();
         let mut next = Some(first);
         for _ in 0..257 {
             let Some(order) = next.take().or_else(|| self.orders.try_recv().ok()) else {
                 break;
             };
-            if let (Order::Append(entries, _), Some(last)) = (&order, last)
-                && entries
-                    .first()
-                    .is_some_and(|first| RawEntry::index(first) <= last)
-            {
-                // It replaces entries of this batch: written behind them.
+            if round.is_before(&order) {
                 self.carried = Some(order);
                 break;
             }
-            match order {
-                Order::Append(entries, callback) => {
-                    sync = true;
-                    let size: usize = entries.iter().map(|entry| entry.value.len()).sum();
-                    shared.written.fetch_add(size as u64, Ordering::Relaxed);
-                    last = entries.last().map(RawEntry::index).or(last);
-                    if let Err(error) = batch.add_entries::<RawEntry>(REGION, &entries) {
-                        refused = Some(error.to_string());
-                    }
-                    flushed.push(callback);
-                }
-                Order::Put(key, value, answer) => {
-                    sync |= answer.is_some();
-                    if let Err(error) = batch.put(REGION, key.to_vec(), value) {
-                        refused = Some(error.to_string());
-                    }
-                    put.extend(answer);
-                }
-                Order::Purge(index, value) => {
-                    purge = true;
-                    if let Err(error) = batch.put(REGION, PURGED.to_vec(), value) {
-                        refused = Some(error.to_string());
-                    }
-                    batch.add_command(REGION, Command::Compact { index: index + 2 });
-                }
-            }
+            round.add(order);
         }
-        let written = match (refused, self.failed) {
-            (Some(error), _) => Err(error),
-            (None, true) => Err("an earlier sync failed".to_owned()),
-            // The engine panics when a sync fails.
-            (None, false) => {
-                match catch_unwind(AssertUnwindSafe(|| shared.engine.write(&mut batch, sync))) {
-                    Ok(result) => result.map(|_| ()).map_err(|error| error.to_string()),
-                    Err(_) => Err("a sync failed".to_owned()),
-                }
-            }
+        round
+    }
+
+    /// Writes it with one sync; `None` if the disk has no room.
+    fn write(&self, round: &Round) -> Option<Result<(), String>> {
+        if self.failed {
+            return Some(Err("an earlier sync failed".to_owned()));
+        }
+        let mut batch = match round.batch() {
+            Ok(batch) => batch,
+            Err(error) => return Some(Err(error.to_string())),
         };
-        if let Err(error) = &written {
+        // The engine panics when a sync fails.
+        let write = || self.shared.engine.write(&mut batch, round.sync);
+        let error = match catch_unwind(AssertUnwindSafe(write)) {
+            Ok(Ok(_)) => {
+                if self.shared.full.lock().take().is_some() {
+                    tracing::info!("there is room on the disk again");
+                }
+                return Some(Ok(()));
+            }
+            Ok(Err(error)) => Error::from(error),
+            Err(_) => return Some(Err("a sync failed".to_owned())),
+        };
+        if !matches!(error, Error::Full) {
+            return Some(Err(error.to_string()));
+        }
+        let mut full = self.shared.full.lock();
+        if full.is_none() {
+            *full = Some(Instant::now());
+            tracing::error!("the disk is full: this node acknowledges nothing until there is room");
+        }
+        None
+    }
+
+    /// Tells everybody how it went.
+    fn settle(&mut self, round: Round, written: &Result<(), String>) {
+        let shared = &*self.shared;
+        if let Err(error) = written {
             self.failed = true;
             tracing::error!(%error, "the log of the cluster cannot be written: this node acknowledges nothing more");
-        } else if let Some(last) = last {
+        } else if let Some(last) = round.last {
             shared.flushed.store(last, Ordering::Release);
         }
         let result = || written.clone().map_err(io::Error::other);
-        for callback in flushed {
-            callback.io_completed(result());
+        for order in round.orders {
+            match order {
+                Order::Append(_, callback) => callback.io_completed(result()),
+                // Whoever asked may have gone.
+                Order::Put(_, _, Some(answer)) => drop(answer.send(result())),
+                Order::Put(_, _, None) | Order::Purge(..) => {}
+            }
         }
-        for answer in put {
-            // Whoever asked may have gone.
-            let _ = answer.send(result());
-        }
-        if purge && !self.failed {
+        if round.purge && !self.failed {
             let purged = catch_unwind(AssertUnwindSafe(|| shared.engine.purge()));
             if !matches!(purged, Ok(Ok(()))) {
                 tracing::error!("old files of the log cannot be removed");
@@ -519,6 +595,10 @@ impl RaftLogStorage<Types> for LogStore {
                 }
             }
         }
+        let size: usize = raw.iter().map(|entry| entry.value.len()).sum();
+        self.shared
+            .written
+            .fetch_add(size as u64, Ordering::Relaxed);
         self.order(Order::Append(raw, callback))
     }
 

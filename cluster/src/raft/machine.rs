@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -12,6 +13,9 @@ use openraft::{EntryPayload, OptionalSend};
 use super::{LogId, Membership, Snapshot, SnapshotMeta, Types, snapshot};
 use crate::files::Files;
 use crate::inner::Core;
+
+/// A disk without room is tried again after so long.
+const FULL: Duration = Duration::from_secs(2);
 
 /// The state machine of a node.
 pub(crate) struct Machine {
@@ -51,6 +55,30 @@ pub(crate) struct Builder {
     data: io::Result<Bytes>,
 }
 
+/// Writes a snapshot; a disk without room is waited for, as by the log.
+async fn write(
+    dir: PathBuf,
+    files: Arc<dyn Files>,
+    meta: SnapshotMeta,
+    data: Bytes,
+) -> io::Result<()> {
+    loop {
+        let (dir, files) = (dir.clone(), files.clone());
+        let (meta, data) = (meta.clone(), data.clone());
+        let write = move || snapshot::write(&dir, &*files, &meta, &data);
+        match tokio::task::spawn_blocking(write)
+            .await
+            .map_err(io::Error::other)?
+        {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::error!(%error, "no snapshot can be written until there is room on the disk");
+                tokio::time::sleep(FULL).await;
+            }
+            result => return result,
+        }
+    }
+}
+
 impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = Bytes;
 
@@ -58,9 +86,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let data = std::mem::replace(&mut self.data, Ok(Bytes::new()))?;
         let (dir, meta, bytes) = (self.dir.clone(), self.meta.clone(), data.clone());
         let files = self.files.clone();
-        tokio::task::spawn_blocking(move || snapshot::write(&dir, &*files, &meta, &bytes))
-            .await
-            .map_err(io::Error::other)??;
+        write(dir, files, meta, bytes).await?;
         Ok(Snapshot {
             meta: self.meta.clone(),
             snapshot: data,
@@ -125,9 +151,7 @@ impl RaftStateMachine<Types> for Machine {
         let state = snapshot::decode(&data)?;
         let (dir, copy) = (self.dir.clone(), meta.clone());
         let files = self.files.clone();
-        tokio::task::spawn_blocking(move || snapshot::write(&dir, &*files, &copy, &data))
-            .await
-            .map_err(io::Error::other)??;
+        write(dir, files, copy, data).await?;
         self.core.install(state)?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();

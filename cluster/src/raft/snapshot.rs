@@ -15,6 +15,8 @@ use crate::meta::Meta;
 
 const MAGIC: &[u8; 4] = b"NJRS";
 const VERSION: u8 = 1;
+/// Version of what a snapshot holds: 2 has the version of the protocol that the cluster uses.
+const CONTENT: u8 = 2;
 /// Magic, version, length of the meta data.
 const HEAD: usize = 4 + 1 + 4;
 
@@ -32,7 +34,7 @@ pub(crate) struct State {
 
 /// Encodes the state of this node. The caller is the only one who applies entries.
 pub(super) fn encode(core: &Core, nodes: &Nodes) -> io::Result<Bytes> {
-    let mut out = vec![VERSION];
+    let mut out = vec![CONTENT];
     let mut piece = |bytes: &[u8]| {
         out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
         out.extend_from_slice(bytes);
@@ -54,9 +56,9 @@ pub(super) fn decode(bytes: &[u8]) -> io::Result<State> {
     let (&version, mut rest) = bytes
         .split_first()
         .ok_or_else(|| bad("the snapshot is empty".to_owned()))?;
-    if version != VERSION {
+    if !(1..=CONTENT).contains(&version) {
         return Err(bad(format!(
-            "the snapshot is of version {version}; this program reads {VERSION}"
+            "the snapshot is of version {version}; this program reads 1 to {CONTENT}"
         )));
     }
     let mut pieces = Vec::new();
@@ -75,7 +77,12 @@ pub(super) fn decode(bytes: &[u8]) -> io::Result<State> {
             .next()
             .ok_or_else(|| bad("the snapshot ends too early".to_owned()))
     };
-    let nodes = postcard::from_bytes(next()?).map_err(io::Error::other)?;
+    let mut nodes = next()?.to_vec();
+    if version == 1 {
+        // The version in use was not there: 0 stands for the first one.
+        nodes.push(0);
+    }
+    let nodes = postcard::from_bytes(&nodes).map_err(io::Error::other)?;
     let count = u16::from_le_bytes(next()?.try_into().map_err(io::Error::other)?);
     let sessions = (0..count)
         .map(|_| SessionShard::decode(next()?).map_err(io::Error::other))

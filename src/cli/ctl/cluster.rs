@@ -42,6 +42,12 @@ pub enum Cluster {
     },
     /// Compare what all nodes hold, and what they know of each other's routes
     Verify,
+    /// Use what the builds of all nodes speak; builds before that cannot come back
+    Upgrade,
+    /// Commit an entry of the kind that comes with the next version
+    #[cfg(feature = "next-protocol")]
+    #[command(hide = true)]
+    Mark,
     /// Leave the cluster for good
     Leave,
     /// Remove a node that is down and will not come back
@@ -64,6 +70,10 @@ impl Command {
             Cluster::Drain { rate, .. } => Ask::new("cluster drain", json!({ "rate": rate })),
             Cluster::Rebalance { rate } => Ask::new("cluster rebalance", json!({ "rate": rate })),
             Cluster::Verify => Ask::new("cluster verify", json!({})),
+            Cluster::Upgrade => Ask::new("cluster upgrade", json!({}))
+                .destroys("the way back: builds before those that the nodes have now cannot serve in this cluster any more"),
+            #[cfg(feature = "next-protocol")]
+            Cluster::Mark => Ask::new("cluster mark", json!({})),
             Cluster::Leave => Ask::new("cluster leave", json!({}))
                 .destroys("this node's place in its cluster: its number is never used again"),
             Cluster::ForceLeave { node } => {

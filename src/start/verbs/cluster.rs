@@ -155,6 +155,33 @@ pub fn add(registry: &mut Registry, node: &Arc<Node>) {
         },
     );
     let it = node.clone();
+    registry.add_fn(
+        "cluster upgrade",
+        "use the newest version of the protocol that all nodes speak",
+        move |_| {
+            let found = cluster(&it);
+            async move {
+                let version = found?.upgrade().await.map_err(refused)?;
+                Ok::<Value, CtlError>(json!({ "protocol": version }))
+            }
+        },
+    );
+    #[cfg(feature = "next-protocol")]
+    {
+        let it = node.clone();
+        registry.add_fn(
+            "cluster mark",
+            "commit an entry of the kind that comes with the next version",
+            move |_| {
+                let found = cluster(&it);
+                async move {
+                    found?.mark().await.map_err(refused)?;
+                    Ok::<Value, CtlError>(json!({ "marked": true }))
+                }
+            },
+        );
+    }
+    let it = node.clone();
     registry.add_fn("cluster leave", "leave the cluster for good", move |_| {
         let found = cluster(&it);
         async move {

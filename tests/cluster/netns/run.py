@@ -2,11 +2,12 @@
 """Nodes in network namespaces, faults by seed under load, and a proof from what the clients saw.
 
     tests/cluster/netns/run.py [--bin target/debug/nightjar] [--nodes 3] [--rounds N] [--seed N] [--minutes M]
-                               [--only WORD] [--rate R] [--record FILE]
+                               [--only WORD] [--rate R] [--record FILE] [--next BIN]
 
 Each round strikes one node (or all) with one fault, looks whether the others serve, heals it and waits until all nodes
 serve again. At the end everybody comes back and the histories must show I1 to I12 of the cluster's promises. `--minutes`
-goes on so long, whatever the number of rounds: the long soak. `--record` appends what happened to a file.
+goes on so long, whatever the number of rounds: the long soak. `--record` appends what happened to a file. `--next` rolls
+a newer build through the nodes instead of faults, back, and through them again.
 Everything is in namespaces of the run: nothing is left behind, however it ends.
 Last line: `N passed, N failed, N skipped`.
 """
@@ -23,7 +24,7 @@ import time
 
 import balancer
 import place
-from faults import FAULTS, SHORT, Round, roll
+from faults import FAULTS, SHORT, Round, roll, stop
 from load import Gone, LEASE, Link, Load, Lonely, Stalls, ident_of, wire
 from place import Cluster, Failed
 
@@ -49,6 +50,7 @@ def parse_args():
     p.add_argument("--only", default="", help="faults whose names have one of these words: kill,restart")
     p.add_argument("--space", type=int, default=256, help="MiB of each node's file system")
     p.add_argument("--grow", action="store_true", help="instead of faults: one node, three, five, and back to three")
+    p.add_argument("--next", help="instead of faults: this build, of the next protocol, rolls through the nodes")
     p.add_argument("--haproxy", action="store_true", help="clients come through HAProxy, which spreads them as it likes")
     p.add_argument("--limit", type=float, default=400, help="seconds after which the run is broken off")
     p.add_argument("--record", help="file that what happened is appended to")
@@ -239,6 +241,81 @@ class Run:
             step()
             print(f"      {name}: {time.monotonic() - begin:.1f} s", flush=True)
 
+    def upgrade(self, newer):
+        """A build with the next version of the protocol and a new kind of entry rolls through the nodes, back, and through
+        them again; then the version is raised, and the build before comes in nowhere."""
+        cluster = self.cluster
+        before, nodes = cluster.binary, list(cluster.nodes.values())
+
+        def say(what, begin):
+            print(f"      {what}: {time.monotonic() - begin:.1f} s", flush=True)
+
+        def to(binary, what):
+            begin = time.monotonic()
+            for node in nodes:
+                stop(cluster, node)
+                node.binary = binary
+                node.begin()
+                cluster.whole(WHOLE)
+                # Builds of both kinds serve together, and nobody writes what one of them could not read.
+                for other in nodes:
+                    expect(other.status().get("protocol") == 1, f"{other.name} uses another version during {what}")
+                    if other.binary == newer:
+                        refused(other, ["cluster", "mark"], "needs version 2")
+                time.sleep(1.0)
+            say(what, begin)
+
+        def expect(holds, what):
+            if not holds:
+                raise Failed(what)
+
+        def refused(node, words, why):
+            code, said = node.ctl(*words)
+            expect(code != 0 and why in said, f"{node.name}: {words} should be refused because of {why!r}: {said}")
+
+        to(newer, "the next build")
+        to(before, "back to the build before")
+        refused(nodes[0], ["--yes", "cluster", "upgrade"], "speaks no newer one")
+        begin = time.monotonic()
+        self.one(1, next(f for f in FAULTS if f.name == "kill and start at once"))
+        to(newer, "the next build again")
+        code, said = nodes[1].ctl("--yes", "cluster", "upgrade")
+        expect(code == 0 and json.loads(said)["protocol"] == 2, f"the version is not raised: {said}")
+        code, said = nodes[2].ctl("cluster", "mark")
+        expect(code == 0, f"no entry of the new kind: {said}")
+        end = time.monotonic() + 20
+        while not all((it.get("protocol"), it.get("marks")) == (2, 1) for it in (node.status() for node in nodes)):
+            expect(time.monotonic() < end, "not all nodes applied the new entry")
+            time.sleep(0.1)
+        begin = time.monotonic()
+        victim = self.dice.choice(nodes)
+        stop(cluster, victim)
+        victim.binary = before
+        victim.begin()
+        expect(victim.process.wait(30) != 0, "the build before opens a directory of the next version")
+        expect("uses version 2 of the protocol" in victim.tail(40), f"it does not say why: {victim.tail()}")
+        # With an empty directory it is a stranger, and told so on both sides.
+        stranger = cluster.add(4)
+        stranger.binary = before
+        stranger.begin()
+        end = time.monotonic() + 30
+        others = [node for node in nodes if node is not victim]
+        while not ("this node needs a newer build" in stranger.tail(40)
+                   and any("the other node needs a newer build" in node.tail(200) for node in others)):
+            expect(time.monotonic() < end, f"the build before is not told why: {stranger.tail()}")
+            time.sleep(0.2)
+        del cluster.nodes[4]
+        stranger.remove()
+        say("the build before is refused", begin)
+        victim.binary = newer
+        victim.begin()
+        cluster.whole(WHOLE)
+        begin = time.monotonic()
+        self.one(2, next(f for f in FAULTS if f.name == "kill all"))
+        for node in nodes:
+            expect(node.status().get("protocol") == 2, f"{node.name} forgot the version")
+        say("all killed with the next build", begin)
+
     def ending(self):
         """Everybody back, and what nodes must show then."""
         history, cluster = self.load.history, self.cluster
@@ -276,8 +353,10 @@ class Run:
             self.load.start()
             if self.args.grow:
                 self.growth()
+            if self.args.next:
+                self.upgrade(os.path.abspath(self.args.next))
             until = begin + self.args.minutes * 60
-            for number, fault in enumerate(() if self.args.grow else self.faults(), 1):
+            for number, fault in enumerate(() if self.args.grow or self.args.next else self.faults(), 1):
                 if self.args.minutes and time.monotonic() > until or not self.args.minutes and number > self.args.rounds:
                     break
                 self.one(number, fault)
@@ -310,7 +389,7 @@ class Run:
 def main():
     args = parse_args()
     results = Results(ci=os.environ.get("CI") == "true")
-    name = ("netns/growing and shrinking" if args.grow else "netns/behind HAProxy without stickiness" if args.haproxy
+    name = ("netns/growing and shrinking" if args.grow else "netns/rolling upgrade" if args.next else "netns/behind HAProxy without stickiness" if args.haproxy
             else f"netns/{args.nodes} nodes")
     if not os.environ.get(place.INSIDE):
         why = place.missing() or (args.haproxy and not balancer.installed() and "haproxy is not installed")
