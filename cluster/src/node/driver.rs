@@ -497,7 +497,7 @@ impl ClusterNode {
         };
         if let (Some(number), Some(broker)) = (gone.filter(|it| *it != here), self.broker()) {
             self.routes.forget(&broker, number, incarnation);
-            let (groups, done) = self.forwards.forget(number);
+            let (groups, done) = self.forwards.forget(number, incarnation);
             let ticket = broker.hand_back_forwards(groups);
             tokio::spawn(async move {
                 // The publishers of what goes to another member wait for that one.

@@ -504,9 +504,16 @@ impl Mesh for ClusterNode {
     }
 
     fn forward(&self, node: u64, messages: Vec<Forward>) -> Ticket {
-        match self.links() {
-            Some(links) => self.forwards.send(links, self.instance, node, messages),
-            None => Ticket::DONE,
+        let Some(links) = self.links() else {
+            return Ticket::DONE;
+        };
+        let whom = (node, self.routes.incarnation_of(node));
+        let sent = self.forwards.send(links, self.instance, whom, messages);
+        match (sent, self.broker()) {
+            (Ok(ticket), _) => ticket,
+            // It went while the message was on its way to it: other members of its groups get it.
+            (Err(back), Some(broker)) => broker.hand_back_forwards(back),
+            (Err(_), None) => Ticket::DONE,
         }
     }
 

@@ -407,8 +407,9 @@ impl Local for ClusterNode {
             },
             kind::ROUTES => self.routes.received(&broker, from.number, &body, answers),
             kind::FORWARD | kind::FORWARD_QOS0 => {
-                self.forwards
-                    .received(&broker, from.number, kind, &body, answers)
+                let incarnation = self.member().flight.lock().incarnation;
+                let way = (from.number, incarnation);
+                self.forwards.received(&broker, way, kind, &body, answers)
             }
             kind::GATEWAY => {
                 if let Some(gateways) = self.gateways.get() {

@@ -1,5 +1,8 @@
 //! Messages for subscribers of other nodes. Those of QoS 1 and 2 are kept until the other node has queued them, and
 //! sent again on a new link; the receiver passes over repeats.
+//!
+//! Each is for one incarnation of its node. Another one does not take it, for the subscribers it was meant for are
+//! elsewhere or not back yet: what was for a shared subscription goes to another member when the sender hears of that.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -30,6 +33,14 @@ struct Queue {
     unacked: VecDeque<Sent>,
 }
 
+/// What goes to all nodes.
+#[derive(Default)]
+struct To {
+    queues: HashMap<u64, Queue>,
+    /// Incarnations of nodes up to which all is given up.
+    ended: HashMap<u64, u64>,
+}
+
 /// What comes from one node.
 struct Source {
     /// Instance of the node's process and stream of it.
@@ -41,19 +52,19 @@ struct Source {
 /// Messages to and from other nodes.
 #[derive(Default)]
 pub(crate) struct Forwards {
-    to: Mutex<HashMap<u64, Queue>>,
+    to: Mutex<To>,
     from: Mutex<HashMap<u64, Source>>,
     streams: AtomicU64,
     /// Messages of QoS 0 that had no link, or one that was full.
     pub dropped: AtomicU64,
 }
 
-/// Stream and sequence before the messages.
-const HEAD: usize = 24;
+/// What stands before the messages: instance and stream of the sender, sequence, incarnation of the receiver.
+const HEAD: usize = 32;
 
-fn encode(instance: u64, stream: u64, sequence: u64, forwards: &[Forward]) -> Bytes {
+fn encode(head: [u64; 4], forwards: &[Forward]) -> Bytes {
     let mut out = Vec::with_capacity(HEAD + forwards.len() * 64);
-    for number in [instance, stream, sequence] {
+    for number in head {
         out.extend_from_slice(&number.to_le_bytes());
     }
     let mut enc = Encoder(&mut out);
@@ -68,11 +79,11 @@ fn encode(instance: u64, stream: u64, sequence: u64, forwards: &[Forward]) -> By
     Bytes::from(out)
 }
 
-fn decode(body: &[u8]) -> Result<([u64; 3], Vec<Forward>), CodecError> {
+fn decode(body: &[u8]) -> Result<([u64; 4], Vec<Forward>), CodecError> {
     let (head, rest) = body
         .split_at_checked(HEAD)
         .ok_or(CodecError::Truncated("messages"))?;
-    let mut numbers = [0; 3];
+    let mut numbers = [0; 4];
     for (number, bytes) in numbers.iter_mut().zip(head.chunks_exact(8)) {
         *number = bytes
             .iter()
@@ -98,29 +109,42 @@ fn decode(body: &[u8]) -> Result<([u64; 3], Vec<Forward>), CodecError> {
 }
 
 impl Forwards {
-    /// Sends messages to a node.
-    pub fn send(&self, links: &Links, instance: u64, node: u64, forwards: Vec<Forward>) -> Ticket {
+    /// Sends messages to an incarnation of a node. Back if that has ended.
+    pub fn send(
+        &self,
+        links: &Links,
+        instance: u64,
+        (node, incarnation): (u64, u64),
+        forwards: Vec<Forward>,
+    ) -> Result<Ticket, Vec<Forward>> {
         let acknowledged = forwards
             .iter()
             .any(|forward| forward.message.qos() != QoS::AtMostOnce);
         if !acknowledged {
             let link = links.to(node).filter(|link| !link.is_crowded());
-            let frame = encode(instance, 0, 0, &forwards);
+            let frame = encode([instance, 0, 0, incarnation], &forwards);
             let sent = link.is_some_and(|link| link.send(kind::FORWARD_QOS0, frame));
             if !sent {
                 self.dropped
                     .fetch_add(forwards.len() as u64, Ordering::Relaxed);
             }
-            return Ticket::DONE;
+            return Ok(Ticket::DONE);
         }
         let done = Completion::new(1);
         let mut to = self.to.lock();
-        let queue = to.entry(node).or_default();
+        if to
+            .ended
+            .get(&node)
+            .is_some_and(|ended| incarnation <= *ended)
+        {
+            return Err(forwards);
+        }
+        let queue = to.queues.entry(node).or_default();
         if queue.stream == 0 {
             queue.stream = self.streams.fetch_add(1, Ordering::Relaxed) + 1;
         }
         queue.last += 1;
-        let frame = encode(instance, queue.stream, queue.last, &forwards);
+        let frame = encode([instance, queue.stream, queue.last, incarnation], &forwards);
         queue.unacked.push_back(Sent {
             sequence: queue.last,
             frame: frame.clone(),
@@ -133,13 +157,18 @@ impl Forwards {
         if let Some(link) = links.to(node) {
             link.send(kind::FORWARD, frame);
         }
-        Ticket::on(done)
+        Ok(Ticket::on(done))
     }
 
     /// A link to a node came up: what it has not acknowledged goes again.
     pub fn connected(&self, link: &crate::links::Link, node: u64) {
         let to = self.to.lock();
-        for sent in to.get(&node).into_iter().flat_map(|queue| &queue.unacked) {
+        for sent in to
+            .queues
+            .get(&node)
+            .into_iter()
+            .flat_map(|queue| &queue.unacked)
+        {
             link.send(kind::FORWARD, sent.frame.clone());
         }
     }
@@ -150,7 +179,7 @@ impl Forwards {
             return;
         };
         let mut done = Vec::new();
-        if let Some(queue) = self.to.lock().get_mut(&node)
+        if let Some(queue) = self.to.lock().queues.get_mut(&node)
             && queue.stream == stream
         {
             while queue
@@ -166,9 +195,15 @@ impl Forwards {
         }
     }
 
-    /// A node is gone, and its subscribers with it. What was for a shared subscription is to go elsewhere.
-    pub fn forget(&self, node: u64) -> (Vec<Forward>, Vec<Arc<Completion>>) {
-        let queue = self.to.lock().remove(&node).unwrap_or_default();
+    /// An incarnation of a node is gone, and its subscribers with it. What was for a shared subscription is to go
+    /// elsewhere.
+    pub fn forget(&self, node: u64, incarnation: u64) -> (Vec<Forward>, Vec<Arc<Completion>>) {
+        let queue = {
+            let mut to = self.to.lock();
+            let ended = to.ended.entry(node).or_default();
+            *ended = incarnation.max(*ended);
+            to.queues.remove(&node).unwrap_or_default()
+        };
         let mut groups = Vec::new();
         let mut done = Vec::new();
         for sent in queue.unacked {
@@ -180,7 +215,7 @@ impl Forwards {
 
     /// This node is out of the cluster for now: whoever waits is told.
     pub fn fence(&self) {
-        let queues = std::mem::take(&mut *self.to.lock());
+        let queues = std::mem::take(&mut self.to.lock().queues);
         for sent in queues.into_values().flat_map(|queue| queue.unacked) {
             sent.done.complete(Err(ReasonCode::ServerUnavailable));
         }
@@ -190,25 +225,30 @@ impl Forwards {
     pub fn unacked(&self) -> usize {
         self.to
             .lock()
+            .queues
             .values()
             .map(|queue| queue.unacked.len())
             .sum()
     }
 
-    /// Messages came. False if they cannot be read.
+    /// Messages came to this node's `incarnation`. False if they cannot be read.
     pub fn received(
         &self,
         broker: &Arc<Broker>,
-        node: u64,
+        (node, incarnation): (u64, u64),
         kind: u8,
         body: &[u8],
         answers: &Answers,
     ) -> bool {
-        let Ok(([instance, stream, sequence], forwards)) = decode(body) else {
+        let Ok(([instance, stream, sequence, meant], forwards)) = decode(body) else {
             return false;
         };
         if kind == kind::FORWARD_QOS0 {
             broker.take_forwarded(&forwards);
+            return true;
+        }
+        if meant != incarnation {
+            // Not acknowledged: the sender gives it to others when it knows that this node is another one, or none.
             return true;
         }
         let mut from = self.from.lock();

@@ -367,6 +367,12 @@ impl Routes {
         other.known = false;
     }
 
+    /// The incarnation of a node whose routes are known here.
+    pub fn incarnation_of(&self, node: u64) -> u64 {
+        let others = self.others.lock();
+        others.get(&node).map_or(0, |other| other.incarnation)
+    }
+
     /// Are the routes of all nodes that are up known here?
     pub fn knows_all(&self, here: u64, nodes: &Nodes) -> bool {
         let others = self.others.lock();

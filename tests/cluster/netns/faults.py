@@ -197,4 +197,4 @@ FAULTS = [
 # In the short run, one of each kind that takes another way through the code.
 SHORT = ["kill the leader", "isolate the leader", "pause the leader", "restart a node", "the leader hears nothing",
          "reset its links", "kill all", "rolling restart", "one way lost between two", "a follower is not heard",
-         "the disk is full", "the leader's disk is full"]
+         "the disk is full", "the leader's disk is full", "kill and start at once"]
