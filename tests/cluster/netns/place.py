@@ -146,6 +146,7 @@ cookie = "the cookie of these tests"
 discovery = "static"
 seeds = [{seeds}]
 {f"expect = {self.expect}" if self.expect else ""}
+{"replicas = 5" if self.expect == 5 else ""}
 """
 
     def begin(self):
