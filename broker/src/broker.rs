@@ -17,6 +17,7 @@ use crate::acl::AclSources;
 use crate::auth::{AuthChain, Owner};
 use crate::bans::Ban;
 use crate::handle::{DropReason, SessionHandle, Signal};
+use crate::held::HeldMessages;
 use crate::kept::Kept;
 use crate::limits::Limits;
 use crate::mesh::{Interest, Mesh, Meshed};
@@ -92,6 +93,7 @@ pub struct Broker {
     memory: AtomicU8,
     takeovers: Takeovers,
     meshed: Meshed,
+    pub(crate) held: HeldMessages,
     /// Retained `$SYS` messages: this node's own, and not worth a log.
     sys: Mutex<RetainedShard>,
     deferred: Mutex<Vec<(u16, Effect)>>,
@@ -178,6 +180,7 @@ impl Broker {
             memory: AtomicU8::new(0),
             takeovers: Takeovers::default(),
             meshed: Meshed::default(),
+            held: HeldMessages::default(),
             sys: Mutex::default(),
             deferred: Mutex::new(Vec::new()),
             abandoned: Mutex::default(),
@@ -459,6 +462,7 @@ impl Broker {
         request: OpenRequest,
         now: Timestamp,
     ) -> Result<(Session, bool), ReasonCode> {
+        let interruptions = self.store.interruptions();
         if !self.store.is_serving() {
             return Err(ReasonCode::ServerUnavailable);
         }
@@ -536,7 +540,8 @@ impl Broker {
             self.restore_routes(&handle, &opened.subs);
             self.store.stream(&info.client_id, epoch, &handle);
         }
-        let session = Session::new(self.clone(), handle, &request, &opened, epoch, now);
+        let life = (epoch, interruptions);
+        let session = Session::new(self.clone(), handle, &request, &opened, life, now);
         Ok((session, present))
     }
 
@@ -769,6 +774,7 @@ impl Broker {
     pub fn tick(&self, now: Timestamp) {
         self.close_abandoned(now);
         self.observe.drops.refill(now);
+        self.retry_held();
         self.store.tick(now);
         self.kept.bans().tick(now);
         self.limits.sweep(std::time::Instant::now());

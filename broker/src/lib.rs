@@ -13,6 +13,7 @@ mod broker;
 mod delivery;
 pub mod filter_index;
 mod handle;
+mod held;
 mod kept;
 mod lazy;
 pub mod limits;

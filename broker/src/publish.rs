@@ -17,7 +17,7 @@ use crate::settings::QueuePolicy;
 use crate::shard::{Enqueue, SessionEntry};
 use crate::store::Batches;
 use crate::subscription::{SubOptions, Subscription};
-use crate::ticket::{Completion, Ticket};
+use crate::ticket::{Completion, Progress, Ticket};
 use crate::time::Timestamp;
 
 /// What publishes of one read batch leave to do at its end: receivers to wake, entries to submit, queues that ask
@@ -72,7 +72,25 @@ pub struct Published {
     pub rejected: bool,
 }
 
+/// Did a member of a shared subscription get the message?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// One did, or will when it is committed.
+    Taken,
+    /// No member is known.
+    Nobody,
+    /// None of those that are known took it.
+    Full,
+}
+
 impl PublishBatch {
+    /// Acknowledgements of this batch wait for this, too. They are never sent if it failed, be it long ago.
+    pub(crate) fn wait_for(&mut self, ticket: Ticket) {
+        if ticket.poll(None) != Progress::Done {
+            self.tickets.push(ticket);
+        }
+    }
+
     /// Should the publisher stop here until receivers have room?
     #[must_use]
     #[inline]
@@ -199,9 +217,7 @@ impl Broker {
         let Some(mesh) = self.mesh() else { return };
         for (node, forwards) in batch.forwards.drain(..) {
             let ticket = mesh.forward(node, forwards);
-            if !ticket.is_done() {
-                batch.tickets.push(ticket);
-            }
+            batch.wait_for(ticket);
         }
     }
 
@@ -230,9 +246,7 @@ impl Broker {
             });
             stall.shards.extend(shards);
         }
-        if !ticket.is_done() {
-            batch.tickets.push(ticket);
-        }
+        batch.wait_for(ticket);
     }
 
     fn retain(&self, message: &Message, batch: &mut PublishBatch) {
@@ -241,9 +255,7 @@ impl Broker {
             return;
         }
         let ticket = self.keep_retained(message);
-        if !ticket.is_done() {
-            batch.tickets.push(ticket);
-        }
+        batch.wait_for(ticket);
     }
 
     fn to_target(
@@ -433,16 +445,35 @@ impl Broker {
         batch: &mut PublishBatch,
         published: &mut Published,
     ) {
+        match self.place(message, group, not, batch, published) {
+            Placed::Taken => {}
+            Placed::Nobody if group.is_durable() => {
+                published.matched = true;
+                self.hold_or_drop(message, group, DropReason::SessionEnded, batch);
+            }
+            Placed::Nobody => {}
+            Placed::Full => self.hold_or_drop(message, group, DropReason::QueueFull, batch),
+        }
+    }
+
+    /// As [`Self::to_group`]; whether somebody takes it.
+    pub(crate) fn place(
+        &self,
+        message: &Message,
+        group: &Arc<Group>,
+        not: Option<&Arc<SessionHandle>>,
+        batch: &mut PublishBatch,
+        published: &mut Published,
+    ) -> Placed {
         match group.pick(message) {
-            None => {}
+            None => return Placed::Nobody,
             Some(Turn::Member(member)) => {
                 published.matched = true;
-                if self.to_members(message, group, &member, not, batch, published) {
-                    return;
-                }
-                match group.another_node() {
-                    Some(node) => batch.forward(node, for_group(message, group, 0)),
-                    None => self.metrics().dropped(DropReason::QueueFull, 1),
+                if !self.to_members(message, group, &member, not, batch, published) {
+                    let Some(node) = group.another_node() else {
+                        return Placed::Full;
+                    };
+                    batch.forward(node, for_group(message, group, 0));
                 }
             }
             Some(Turn::Node(node)) => {
@@ -450,6 +481,7 @@ impl Broker {
                 batch.forward(node, for_group(message, group, 0));
             }
         }
+        Placed::Taken
     }
 
     /// Gives a message to this member of the node, or to another one of it.
@@ -552,7 +584,7 @@ impl Broker {
             Some(node) if forward.hops < MAX_HOPS => {
                 batch.forward(node, for_group(message, &group, forward.hops + 1));
             }
-            _ => self.metrics().dropped(DropReason::QueueFull, 1),
+            _ => self.hold_or_drop(message, &group, DropReason::QueueFull, batch),
         }
     }
 

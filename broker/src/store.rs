@@ -99,6 +99,17 @@ pub trait DurableStore: Send + Sync {
         true
     }
 
+    /// Counts how often this node stopped serving: what was begun before and ends after was interrupted.
+    fn interruptions(&self) -> u32 {
+        0
+    }
+
+    /// Is this duty of a shard still to be done, and by this node?
+    fn owes(&self, shard: u16, duty: u64) -> bool {
+        let _ = (shard, duty);
+        true
+    }
+
     /// Is this connection still the one that owns the client's session? Another node may have taken it since.
     fn is_owner(&self, client_id: &str, epoch: u64) -> bool {
         let _ = (client_id, epoch);

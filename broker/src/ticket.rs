@@ -55,6 +55,20 @@ impl Completion {
         }
     }
 
+    /// One part is done when this ticket is, and as it is.
+    pub fn follow(&self, ticket: Ticket) {
+        let waker = {
+            let mut state = self.state.lock();
+            state.pending = state.pending.saturating_sub(1);
+            state.others.push(ticket);
+            state.waker.take()
+        };
+        // Whoever waits looks again, and waits for the ticket from then on.
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     /// Gives up on all parts still open (a stall that timed out).
     pub fn finish(&self) {
         let waker = {
@@ -121,6 +135,14 @@ impl Ticket {
     /// Nothing to wait for.
     pub const DONE: Self = Self(None);
 
+    /// Something that will not be committed.
+    #[must_use]
+    pub fn failed(code: ReasonCode) -> Self {
+        let completion = Completion::new(1);
+        completion.complete(Err(code));
+        Self(Some(completion))
+    }
+
     /// A ticket on this completion.
     #[must_use]
     pub const fn on(completion: Arc<Completion>) -> Self {
@@ -149,10 +171,10 @@ impl Ticket {
             .map_or(Progress::Done, |completion| completion.poll(waker))
     }
 
-    /// Is there nothing left to wait for?
+    /// Is it not decided yet? What is decided may have failed.
     #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.poll(None) != Progress::Pending
+    pub fn is_pending(&self) -> bool {
+        self.poll(None) == Progress::Pending
     }
 
     /// Waits for it.

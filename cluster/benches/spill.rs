@@ -192,7 +192,7 @@ fn drain(store: &NodeStore, each: usize) -> (usize, Duration, u64) {
                         asked.push(ask(store, number));
                     }
                     asked.retain(|it| {
-                        let done = it.ticket.is_done();
+                        let done = !it.ticket.is_pending();
                         if done {
                             open.push(connect(store, it.number, &it.reply, each));
                         }

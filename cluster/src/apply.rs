@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
 use std::task::Waker;
 
-use nightjar_broker::shard::{Effect, Queued, Reply, SessionEntry, slot_of};
+use nightjar_broker::shard::{Effect, Queued, Reply, SessionEntry};
 use nightjar_broker::{Completion, EffectSink, Timestamp};
 use nightjar_mqtt::ReasonCode;
 
@@ -54,18 +54,11 @@ fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Done {
     let mut messages = 0;
     let mut expired = Vec::new();
     let (leads, here) = (core.leads(), core.number());
-    // Before this group is locked: a client's record may be in another one.
-    let overtaken: Vec<_> = batch
-        .submissions
-        .iter()
-        .map(|submission| overtaken(core, &submission.work))
-        .collect();
-    let mut overtaken = overtaken.into_iter();
     {
         let mut guard = group.state.lock();
         let state = &mut *guard;
         for mut submission in batch.submissions {
-            let overtaken = overtaken.next().flatten();
+            let late = std::mem::take(&mut submission.late);
             if batch.own {
                 messages += submission.work.messages();
             }
@@ -90,8 +83,7 @@ fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Done {
                 _ => Vec::new(),
             };
             for (at, entry) in entries.into_iter().enumerate() {
-                let late = overtaken.as_ref().is_some_and(|of| of.contains(&at));
-                if late && matches!(entry, SessionEntry::Publish(_) | SessionEntry::Enqueue(_)) {
+                if late.iter().any(|of| of.contains(&at)) {
                     continue;
                 }
                 if batch.own {
@@ -115,10 +107,12 @@ fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Done {
                 let mut share = |effect| core.share_of(batch.group, leads, effect);
                 carry_out(sink.as_deref(), batch.group, state, scratch, &mut share);
             }
-            match (overtaken, submission.done) {
+            match submission.done {
                 // Never acknowledged: it was not taken.
-                (Some(_), Some(waits)) => waits.complete(Err(ReasonCode::SessionTakenOver)),
-                (_, waits) => done.extend(waits.map(|waits| (waits, subscribes))),
+                Some(waits) if !late.is_empty() => {
+                    waits.complete(Err(ReasonCode::SessionTakenOver));
+                }
+                waits => done.extend(waits.map(|waits| (waits, subscribes))),
             }
         }
         if let Some(index) = batch.index {
@@ -162,38 +156,6 @@ fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Done {
         sink.settled();
     }
     done
-}
-
-/// Which entries are of connections that were taken over before; `None` if none are. A node's proposals are applied in
-/// its order, but a client that came to another node is ahead of what its old node still sends: two connections would
-/// mix, and a message of QoS 2 whose packet id is refused as stale would be taken twice.
-fn overtaken(core: &Core, work: &Work) -> Option<BTreeSet<usize>> {
-    let (Some(_), Work::Session(entries)) = (&core.member, work) else {
-        return None;
-    };
-    let mut late = BTreeSet::new();
-    for (at, entry) in entries.iter().enumerate() {
-        let SessionEntry::By {
-            client_id,
-            epoch,
-            count,
-        } = entry
-        else {
-            continue;
-        };
-        let of = slot_of(client_id) as usize % core.sessions.len();
-        if core.sessions[of]
-            .state
-            .lock()
-            .shard
-            .is_taken_over(client_id, *epoch)
-        {
-            late.extend(
-                (at + 1..entries.len()).take(usize::try_from(*count).unwrap_or(usize::MAX)),
-            );
-        }
-    }
-    (!late.is_empty()).then_some(late)
 }
 
 /// Hands the state of a group to a backup.

@@ -10,10 +10,11 @@ use nightjar_broker::{
     Submitted, Ticket, Timestamp,
 };
 use nightjar_mqtt::ReasonCode;
+use parking_lot::MutexGuard;
 
 use crate::member::Member;
 use crate::meta::MetaEntry;
-use crate::pending::{Submission, Work};
+use crate::pending::{Pending, Submission, Work};
 use crate::store::NodeStore;
 
 impl DurableStore for NodeStore {
@@ -38,6 +39,7 @@ impl DurableStore for NodeStore {
                 done: Some(done.clone()),
                 open: None,
                 keep,
+                late: Vec::new(),
             },
         );
         Submitted {
@@ -55,6 +57,13 @@ impl DurableStore for NodeStore {
         let done = Completion::new(batches.len() as u32);
         let mut encoded = Vec::with_capacity(batches.len());
         let mut keep = false;
+        // Of a cluster, the proposal is looked at when it is applied.
+        let by = match batches.first().and_then(|(_, entries)| entries.first()) {
+            Some(SessionEntry::By {
+                client_id, epoch, ..
+            }) if self.core.member.is_none() => Some((client_id.clone(), *epoch)),
+            _ => None,
+        };
         for (shard, entries) in batches {
             if self.core.weigh(shard, &entries, Some(stall)) {
                 stalled(shard);
@@ -71,19 +80,26 @@ impl DurableStore for NodeStore {
                 done: Some(done.clone()),
                 open: None,
                 keep,
+                late: Vec::new(),
             };
             (shard, bytes, submission)
         });
         // One lock for all of them: the writer takes them together, into one batch of the log.
-        let mut pending = self.core.pending.lock();
-        if pending.refuses() {
-            drop(pending);
+        let lock = match &by {
+            Some((client_id, epoch)) => self.lock_for(client_id, *epoch),
+            None => Some(self.core.pending.lock()),
+        };
+        let refused = match &lock {
+            None => Some(ReasonCode::SessionTakenOver),
+            Some(pending) => pending.refuses().then_some(ReasonCode::ServerUnavailable),
+        };
+        let Some(mut pending) = lock.filter(|_| refused.is_none()) else {
             for (shard, _, submission) in submissions {
                 self.core.refused(shard, &submission);
-                submission.refuse(ReasonCode::ServerUnavailable);
+                submission.refuse(refused.unwrap_or(ReasonCode::ServerUnavailable));
             }
             return Ticket::on(done);
-        }
+        };
         let mut wake = false;
         for (shard, bytes, submission) in submissions {
             wake |= pending.push(shard, &bytes, submission);
@@ -103,6 +119,16 @@ impl DurableStore for NodeStore {
 
     fn is_serving(&self) -> bool {
         self.core.member.as_ref().is_none_or(Member::serves)
+    }
+
+    fn interruptions(&self) -> u32 {
+        let member = self.core.member.as_ref();
+        member.map_or(0, |member| member.interruptions.load(Ordering::Acquire))
+    }
+
+    fn owes(&self, shard: u16, duty: u64) -> bool {
+        let group = &self.core.sessions[usize::from(shard)];
+        self.core.leads() && group.state.lock().shard.duty(duty).is_some()
     }
 
     fn is_owner(&self, client_id: &str, epoch: u64) -> bool {
@@ -130,6 +156,7 @@ impl DurableStore for NodeStore {
             .lock()
             .entry(open.client_id.clone())
             .or_insert(0) += 1;
+        group.opens.fetch_add(1, Ordering::AcqRel);
         let done = Completion::new(1);
         self.core.push(
             shard,
@@ -138,6 +165,7 @@ impl DurableStore for NodeStore {
                 done: Some(done.clone()),
                 open: Some(reply.clone()),
                 keep: false,
+                late: Vec::new(),
             },
         );
         (Ticket::on(done), reply)
@@ -218,6 +246,7 @@ impl DurableStore for NodeStore {
                 done: Some(done.clone()),
                 open: None,
                 keep: false,
+                late: Vec::new(),
             },
         );
         Ticket::on(done)
@@ -254,6 +283,7 @@ impl DurableStore for NodeStore {
                     done: Some(done.clone()),
                     open: None,
                     keep: false,
+                    late: Vec::new(),
                 },
             );
         }
@@ -331,6 +361,26 @@ impl DurableStore for NodeStore {
 }
 
 impl NodeStore {
+    /// The lock that submissions are made under, if this connection is the client's: no later one was submitted before.
+    /// What an earlier one left unread in its socket is read when the client is back already; a message of QoS 2 in it
+    /// would be taken twice, its packet id being refused as stale.
+    fn lock_for(&self, client_id: &str, epoch: u64) -> Option<MutexGuard<'_, Pending>> {
+        let shard = self.shard_of(client_id);
+        let group = &self.core.sessions[usize::from(shard)];
+        loop {
+            let opens = group.opens.load(Ordering::Acquire);
+            if self.is_opening(shard, client_id)
+                || !group.state.lock().shard.is_current(client_id, epoch)
+            {
+                return None;
+            }
+            let pending = self.core.pending.lock();
+            if group.opens.load(Ordering::Acquire) == opens {
+                return Some(pending);
+            }
+        }
+    }
+
     fn tick_retained(&self, now: Timestamp, force: bool) {
         for (number, group) in self.core.retained.iter().enumerate() {
             let due = force || group.state.read().0.is_due(now);
@@ -343,6 +393,7 @@ impl NodeStore {
                         done: None,
                         open: None,
                         keep: false,
+                        late: Vec::new(),
                     },
                 );
             }

@@ -67,6 +67,8 @@ pub(crate) struct SessionGroup {
     pub ticking: AtomicBool,
     /// Clients with an Open on its way.
     pub opening: Mutex<HashMap<Arc<str>, u32>>,
+    /// Opens submitted so far.
+    pub opens: AtomicU64,
 }
 
 impl SessionGroup {
@@ -89,6 +91,7 @@ impl SessionGroup {
             waiting: Mutex::new(Vec::new()),
             ticking: AtomicBool::new(false),
             opening: Mutex::new(HashMap::new()),
+            opens: AtomicU64::new(0),
         }
     }
 }
@@ -208,6 +211,7 @@ impl Core {
                 done: None,
                 open: None,
                 keep: false,
+                late: Vec::new(),
             };
             pending.push(group, &[], submission);
         }
@@ -227,6 +231,7 @@ impl Core {
                 done: None,
                 open: None,
                 keep,
+                late: Vec::new(),
             },
         );
     }

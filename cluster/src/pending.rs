@@ -1,5 +1,6 @@
 //! What waits for the log: encoded by whoever submits it, taken by the writer in one piece.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -85,6 +86,8 @@ pub(crate) struct Submission {
     pub open: Option<OpenReply>,
     /// Tried again until the log takes it.
     pub keep: bool,
+    /// Which of its entries are of connections that are not their clients' any more: they are not applied.
+    pub late: Vec<Range<usize>>,
 }
 
 impl Submission {
@@ -95,6 +98,7 @@ impl Submission {
             done: None,
             open: None,
             keep: false,
+            late: Vec::new(),
         }
     }
 

@@ -317,6 +317,7 @@ impl NodeStore {
                 done: Some(done.clone()),
                 open: None,
                 keep: false,
+                late: Vec::new(),
             },
         );
         Ticket::on(done)

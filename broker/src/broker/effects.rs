@@ -10,8 +10,7 @@ use crate::access::{ClientInfo, Protocol};
 use crate::handle::{DropReason, SessionHandle, Signal};
 use crate::metrics::Counter;
 use crate::observe::Event;
-use crate::publish::{PublishBatch, Published};
-use crate::router::Target;
+use crate::publish::{Placed, PublishBatch, Published, find_group};
 use crate::shard::{Effect, Queued, Restored, SessionEntry};
 use crate::store::EffectSink;
 use crate::time::Timestamp;
@@ -34,44 +33,30 @@ impl Broker {
         self.finish_batch(&mut batch);
     }
 
-    fn hand_back_durable(&self, client_id: &str, shared: Vec<Queued>) -> PublishBatch {
+    /// `None`: a message has no member now that could take it, but will have one.
+    fn hand_back_durable(&self, client_id: &str, shared: &[Queued]) -> Option<PublishBatch> {
         let gone = self.client(client_id);
         let mut batch = PublishBatch::default();
         for item in shared {
-            let Some((message, group)) = item.into_shared() else {
+            let Some((message, group)) = item.clone().into_shared() else {
                 continue;
             };
-            let found = self
-                .router
-                .route(message.topic())
-                .lists()
-                .iter()
-                .flat_map(|list| list.as_slice())
-                .find_map(|target| match target {
-                    Target::Group(have)
-                        if have.name() == &*group.0 && *have.filter() == group.1 =>
-                    {
-                        Some(have.clone())
-                    }
-                    _ => None,
-                });
-            match found {
-                Some(found) => {
-                    self.to_group(
-                        &message,
-                        &found,
-                        gone.as_ref(),
-                        &mut batch,
-                        &mut Published::default(),
-                    );
-                }
-                None => self.metrics.dropped(DropReason::SessionEnded, 1),
+            let route = self.router.route(message.topic());
+            let Some(found) = find_group(&route, &group.0, &group.1) else {
+                self.metrics.dropped(DropReason::SessionEnded, 1);
+                continue;
+            };
+            let published = &mut Published::default();
+            match self.place(&message, &found, gone.as_ref(), &mut batch, published) {
+                Placed::Taken => {}
+                Placed::Nobody | Placed::Full if found.is_durable() => return None,
+                Placed::Nobody | Placed::Full => self.metrics.dropped(DropReason::QueueFull, 1),
             }
         }
-        batch
+        Some(batch)
     }
 
-    fn carry_out(&self, shard: u16, effect: Effect) {
+    pub(crate) fn carry_out(&self, shard: u16, effect: Effect) {
         match effect {
             Effect::Will { message, duty, .. } => {
                 self.metrics.count(Counter::WillsPublished);
@@ -110,8 +95,20 @@ impl Broker {
                 shared,
                 duty,
             } => {
-                let batch = self.hand_back_durable(&client_id, shared);
-                self.fulfil(shard, duty, batch);
+                if !self.store.owes(shard, duty) {
+                    return; // Another node does it, or did.
+                }
+                match self.hand_back_durable(&client_id, &shared) {
+                    Some(batch) => self.fulfil(shard, duty, batch),
+                    None => self.held.owe(
+                        shard,
+                        Effect::HandBack {
+                            client_id,
+                            shared,
+                            duty,
+                        },
+                    ),
+                }
             }
             _ => {}
         }
@@ -130,7 +127,10 @@ impl Broker {
 impl EffectSink for Broker {
     fn effect(&self, shard: u16, effect: Effect) {
         match effect {
-            Effect::RouteAdded(filter) => self.router.add_shard(&filter, shard),
+            Effect::RouteAdded(filter) => {
+                let strategy = self.settings().shared_strategy;
+                self.router.add_shard(&filter, strategy, shard);
+            }
             Effect::RouteRemoved(filter) => self.router.remove_shard(&filter, shard),
             Effect::Dropped {
                 client_id,

@@ -44,11 +44,19 @@ struct State {
     members: Vec<Member>,
     /// Other nodes with so many members each, in the order of their numbers.
     nodes: Vec<(u64, u32)>,
+    /// Durable shards with members: the group stays while there is one, though nobody knows a node for it now.
+    shards: Vec<u16>,
     /// Number of this node.
     here: u64,
     next: usize,
     sticky: Option<Arc<SessionHandle>>,
     random: u64,
+}
+
+impl State {
+    const fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.nodes.is_empty() && self.shards.is_empty()
+    }
 }
 
 impl Group {
@@ -104,7 +112,28 @@ impl Group {
         {
             state.sticky = None;
         }
-        state.members.is_empty() && state.nodes.is_empty()
+        state.is_empty()
+    }
+
+    /// A durable shard has its first member of this group, wherever in the cluster its session is.
+    pub(super) fn add_shard(&self, shard: u16) {
+        let mut state = self.state.lock();
+        if !state.shards.contains(&shard) {
+            state.shards.push(shard);
+        }
+    }
+
+    /// A durable shard lost its last member; true if nobody is left at all.
+    pub(super) fn remove_shard(&self, shard: u16) -> bool {
+        let mut state = self.state.lock();
+        state.shards.retain(|have| *have != shard);
+        state.is_empty()
+    }
+
+    /// Has it members whose sessions stay? While such a session moves between nodes it may be that no node is known.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        !self.state.lock().shards.is_empty()
     }
 
     /// Another node has so many members; true if nobody is left at all. `here` is the number of this node.
@@ -119,7 +148,7 @@ impl Group {
             Err(_) if members == 0 => {}
             Err(at) => state.nodes.insert(at, (node, members)),
         }
-        state.members.is_empty() && state.nodes.is_empty()
+        state.is_empty()
     }
 
     /// Whose turn it is for this message.

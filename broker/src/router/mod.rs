@@ -198,14 +198,32 @@ impl Router {
         self.update(filter, |targets| targets.leave_group(name, handle));
     }
 
-    /// A durable shard has its first subscription of QoS 1/2 on this filter.
-    pub fn add_shard(&self, filter: &TopicFilter, shard: u16) {
-        self.update(filter, |targets| targets.add_shard(shard));
+    /// A durable shard has its first subscription of QoS 1/2 on this filter (`$share/...` in full).
+    pub fn add_shard(&self, filter: &TopicFilter, strategy: SharedStrategy, shard: u16) {
+        match filter.shared() {
+            Some(shared) => {
+                let inner = TopicFilter::from_validated(shared.filter);
+                self.update(&inner, |targets| {
+                    targets
+                        .group_or_insert(shared.group, &inner, strategy)
+                        .add_shard(shard);
+                });
+            }
+            None => self.update(filter, |targets| targets.add_shard(shard)),
+        }
     }
 
-    /// A durable shard lost its last subscription of QoS 1/2 on this filter.
+    /// A durable shard lost its last subscription of QoS 1/2 on this filter (`$share/...` in full).
     pub fn remove_shard(&self, filter: &TopicFilter, shard: u16) {
-        self.update(filter, |targets| targets.remove_shard(shard));
+        match filter.shared() {
+            Some(shared) => {
+                let inner = TopicFilter::from_validated(shared.filter);
+                self.update(&inner, |targets| {
+                    targets.remove_group_shard(shared.group, shard);
+                });
+            }
+            None => self.update(filter, |targets| targets.remove_shard(shard)),
+        }
     }
 
     /// What another node wants of a filter (`$share/...` in full). `here` is the number of this node.

@@ -182,6 +182,15 @@ impl Targets {
         }
     }
 
+    pub(super) fn remove_group_shard(&mut self, name: &str, shard: u16) {
+        if let Some(index) = self.group(name)
+            && let Target::Group(group) = &self.as_slice()[index]
+            && group.remove_shard(shard)
+        {
+            self.remove_at(index);
+        }
+    }
+
     fn group(&self, name: &str) -> Option<usize> {
         self.position(|have| matches!(have, Target::Group(group) if group.name() == name))
     }

@@ -142,6 +142,8 @@ pub struct Session {
     epoch: u64,
     durable: bool,
     recorded: bool,
+    /// What [`crate::DurableStore::interruptions`] said when the connection began.
+    interruptions: u32,
     inbound: Inbound,
     outbound: Outbound,
     owed: VecDeque<Owed>,
@@ -168,7 +170,7 @@ impl Session {
         handle: Arc<SessionHandle>,
         request: &OpenRequest,
         opened: &Opened,
-        epoch: u64,
+        (epoch, interruptions): (u64, u32),
         now: Timestamp,
     ) -> Self {
         let session = Self {
@@ -182,6 +184,7 @@ impl Session {
             ),
             durable: opened.durable,
             recorded: opened.recorded,
+            interruptions,
             broker,
             handle,
             epoch,
@@ -304,18 +307,24 @@ impl Session {
     /// Ends a read batch: submits what it published and acknowledged. Acknowledgements of this batch leave when that
     /// is committed.
     pub fn finish_batch(&mut self, batch: &mut PublishBatch, now: Timestamp) {
-        let credit = self.gather_own(batch);
-        if batch.is_empty() {
-            self.settle(&Ticket::DONE);
-        } else {
-            if self.broker.mesh().is_some() {
+        let (credit, ids) = self.gather_own(batch);
+        let (mut ticket, mut stall) = (Ticket::DONE, None);
+        let waits = !batch.is_empty();
+        if waits {
+            if ids || self.broker.mesh().is_some() {
                 batch.sign(self.handle.client_id(), self.epoch);
             }
-            let (ticket, stall) = self.broker.finish_batch(batch);
-            self.outbound.releases_wait_for(&ticket);
-            self.settle(&ticket);
-            self.stall_on(stall, now);
+            (ticket, stall) = self.broker.finish_batch(batch);
         }
+        // A node that stopped serving meanwhile may not have known who wants these messages.
+        if self.broker.store().interruptions() != self.interruptions {
+            ticket = Ticket::failed(ReasonCode::ServerUnavailable);
+        }
+        if waits {
+            self.outbound.releases_wait_for(&ticket);
+        }
+        self.settle(&ticket);
+        self.stall_on(stall, now);
         if credit > 0 {
             let store = self.broker.store();
             store.grant(self.handle.client_id(), self.epoch, credit, now);
@@ -348,15 +357,17 @@ impl Session {
         });
     }
 
-    /// Puts what this client acknowledged and what QoS 2 ids it used into the batch; the credit to return.
-    fn gather_own(&mut self, batch: &mut PublishBatch) -> u32 {
+    /// Puts what this client acknowledged and what QoS 2 ids it used into the batch; the credit to return, and whether
+    /// there are such ids.
+    fn gather_own(&mut self, batch: &mut PublishBatch) -> (u32, bool) {
         if !self.durable {
-            return 0;
+            return (0, false);
         }
         let client_id = self.handle.client_id();
         let (acks, credit) = self.outbound.take_acks();
         let (received, released) = self.inbound.take_changes();
         let epoch = self.epoch;
+        let ids = !received.is_empty();
         let mut entries = Vec::new();
         if !received.is_empty() {
             entries.push(SessionEntry::Received {
@@ -382,7 +393,7 @@ impl Session {
         if !entries.is_empty() {
             batch.prepend(self.broker.store().shard_of(client_id), entries);
         }
-        credit
+        (credit, ids)
     }
 
     /// The next thing to send, or `None` for now; then `waker` is called when there is more.

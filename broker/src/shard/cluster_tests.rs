@@ -169,16 +169,16 @@ fn wills_that_are_due_together_get_the_same_numbers_on_every_replica() {
 }
 
 #[test]
-fn a_connection_is_taken_over_by_a_later_one_wherever_it_is() {
+fn a_connection_is_its_clients_until_a_later_one_comes_wherever_it_is() {
     let mut shard = SessionShard::default();
     let (first, _) = apply(&mut shard, open("c", 1, 100, None));
     let first = first.unwrap().epoch;
-    assert!(!shard.is_taken_over("c", first));
+    assert!(shard.is_current("c", first));
     assert_eq!(shard.node_of("c"), Some(1));
     let (second, _) = apply(&mut shard, open("c", 2, 100, None));
-    assert!(shard.is_taken_over("c", first));
-    assert!(!shard.is_taken_over("c", second.unwrap().epoch));
-    assert!(!shard.is_taken_over("nobody", first));
+    assert!(!shard.is_current("c", first));
+    assert!(shard.is_current("c", second.unwrap().epoch));
+    assert!(!shard.is_current("nobody", first));
     assert_eq!(
         (shard.node_of("c"), shard.node_of("nobody")),
         (Some(2), None)

@@ -110,6 +110,8 @@ pub struct SessionShard {
     free: Vec<u32>,
     by_client: HashMap<Arc<str>, u32, RandomState>,
     pub(super) index: FilterIndex<Subscribers>,
+    /// Shared subscriptions (`$share/...` in full), and how many sessions have each with QoS 1 or 2.
+    pub(super) shared: HashMap<TopicFilter, usize, RandomState>,
     timers: BTreeSet<(Timestamp, u32)>,
     /// The latest time of any entry: time never goes back here.
     pub(super) clock: Timestamp,
@@ -320,11 +322,11 @@ impl SessionShard {
         record.map(|record| record.node)
     }
 
-    /// Was this connection taken over by a later one of the client?
+    /// Is this the client's connection? Not if a later one took it over, or its session has ended.
     #[must_use]
-    pub fn is_taken_over(&self, client_id: &str, epoch: u64) -> bool {
+    pub fn is_current(&self, client_id: &str, epoch: u64) -> bool {
         let record = self.slot(client_id).and_then(|slot| self.record(slot));
-        record.is_some_and(|record| record.epoch > epoch)
+        record.is_some_and(|record| record.epoch == epoch)
     }
 
     /// The session of a client that sleeps.
@@ -588,13 +590,16 @@ impl SessionShard {
                 .as_deref_mut()
                 .expect("the slot was just found");
             let old = record.subs.insert(filter.clone(), sub);
-            if filter.shared().is_some() {
-                continue;
-            }
             let indexed = old.is_some_and(|old| old.options.qos() != QoS::AtMostOnce);
             if sub.options.qos() == QoS::AtMostOnce {
                 if indexed {
                     self.unindex(slot, &filter, effects);
+                }
+                continue;
+            }
+            if filter.shared().is_some() {
+                if !indexed {
+                    self.share(filter, effects);
                 }
                 continue;
             }
@@ -625,7 +630,6 @@ impl SessionShard {
                 .subs
                 .remove(filter)
                 .is_some_and(|old| old.options.qos() != QoS::AtMostOnce)
-                && filter.shared().is_none()
             {
                 self.unindex(slot, filter, effects);
             }
@@ -633,7 +637,26 @@ impl SessionShard {
         Reply::None
     }
 
+    /// One more session is a member of a shared subscription with QoS 1 or 2.
+    fn share(&mut self, filter: TopicFilter, effects: &mut Vec<Effect>) {
+        let members = self.shared.entry(filter.clone()).or_insert(0);
+        *members += 1;
+        if *members == 1 {
+            effects.push(Effect::RouteAdded(filter));
+        }
+    }
+
     fn unindex(&mut self, slot: u32, filter: &TopicFilter, effects: &mut Vec<Effect>) {
+        if filter.shared().is_some() {
+            if let Some(members) = self.shared.get_mut(filter) {
+                *members -= 1;
+                if *members == 0 {
+                    self.shared.remove(filter);
+                    effects.push(Effect::RouteRemoved(filter.clone()));
+                }
+            }
+            return;
+        }
         let Some(subscribers) = self.index.get_mut(filter) else {
             return;
         };
@@ -833,7 +856,7 @@ impl SessionShard {
         self.by_client.remove(&record.client_id);
         self.timers.remove(&(record.timer, slot));
         for (filter, sub) in record.subs.take() {
-            if sub.options.qos() != QoS::AtMostOnce && filter.shared().is_none() {
+            if sub.options.qos() != QoS::AtMostOnce {
                 self.unindex(slot, &filter, effects);
             }
         }

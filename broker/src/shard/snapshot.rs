@@ -358,13 +358,17 @@ impl SessionShard {
             let indexed: Vec<_> = record
                 .subs
                 .iter()
-                .filter(|(filter, sub)| is_routed(filter, **sub))
+                .filter(|(_, sub)| is_routed(**sub))
                 .map(|(filter, sub)| (filter.clone(), *sub))
                 .collect();
             shard.held += record.held;
             let slot = shard.insert(record);
             for (filter, sub) in indexed {
-                shard.index.get_or_insert(&filter).put(slot, sub, true);
+                if filter.shared().is_some() {
+                    *shard.shared.entry(filter).or_insert(0) += 1;
+                } else {
+                    shard.index.get_or_insert(&filter).put(slot, sub, true);
+                }
             }
             shard.arm(slot);
         }
@@ -443,7 +447,7 @@ impl SessionShard {
         self.duties.get(&number)
     }
 
-    /// All filters on which the shard wants messages of QoS 1/2, each once.
+    /// All filters on which the shard wants messages of QoS 1/2, each once; shared subscriptions in full.
     #[must_use]
     pub fn routes(&self) -> Vec<TopicFilter> {
         let mut filters: Vec<_> = self
@@ -451,7 +455,7 @@ impl SessionShard {
             .iter()
             .flatten()
             .flat_map(|record| record.subs.iter())
-            .filter(|(filter, sub)| is_routed(filter, **sub))
+            .filter(|(_, sub)| is_routed(**sub))
             .map(|(filter, _)| filter.clone())
             .collect();
         filters.sort_unstable();
@@ -535,9 +539,9 @@ impl SessionShard {
     }
 }
 
-/// Does this subscription stand in the shard's index?
-fn is_routed(filter: &TopicFilter, sub: Subscription) -> bool {
-    sub.options.qos() != QoS::AtMostOnce && filter.shared().is_none()
+/// Does the shard count this subscription?
+fn is_routed(sub: Subscription) -> bool {
+    sub.options.qos() != QoS::AtMostOnce
 }
 
 impl RetainedShard {

@@ -1,11 +1,15 @@
 //! Applying what the cluster committed to the groups of this node.
 
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use foldhash::fast::FixedState;
-use nightjar_broker::shard::{CloseKind, Decoder, Effect, RetainedEntry, SessionEntry, Streams};
+use nightjar_broker::shard::{
+    CloseKind, Decoder, Effect, RetainedEntry, SessionEntry, Streams, slot_of,
+};
 
 use super::{Change, Event, Member, NodeEntry, parts};
 use crate::apply::{Scratch, apply_batch};
@@ -63,28 +67,78 @@ impl Core {
         } else {
             None
         };
-        let mut subscribed = false;
-        match own {
-            Some(submissions) => {
-                for (group, submissions) in submissions {
-                    self.apply_group(index, group, submissions, true, &mut scratch);
-                }
-                self.wake.notify_one();
-            }
-            None => {
-                for part in parts::parts(&proposal.body) {
+        let is_own = own.is_some();
+        let mut round = match own {
+            Some(round) => round,
+            None => parts::parts(&proposal.body)
+                .map(|part| {
                     let (group, bytes) = part.ok_or_else(|| bad("cut off"))?;
-                    let submissions = self.decode_part(group, bytes)?;
-                    subscribed |= submissions.iter().any(|it| it.work.subscribes());
-                    self.apply_group(index, group, submissions, false, &mut scratch);
-                }
-            }
+                    Ok((group, self.decode_part(group, bytes)?))
+                })
+                .collect::<io::Result<Vec<_>>>()?,
+        };
+        self.find_late(&mut round);
+        let mut subscribed = false;
+        for (group, submissions) in round {
+            subscribed |= !is_own && submissions.iter().any(|it| it.work.subscribes());
+            self.apply_group(index, group, submissions, is_own, &mut scratch);
+        }
+        if is_own {
+            self.wake.notify_one();
         }
         if subscribed {
             let origin = proposal.origin;
             member.tell(Event::Subscribed { origin, index });
         }
         Ok(())
+    }
+
+    /// Marks what connections left on their way that are not their clients' any more: a client that came to another node
+    /// is ahead of what its old node still sends. Two connections would mix, and a message of QoS 2 whose packet id is
+    /// refused as stale would be taken twice. Found before anything of the proposal is applied, for all groups alike: a
+    /// read batch is taken whole or not at all. With the client's next connection in the same proposal it is not taken,
+    /// whichever stands first.
+    fn find_late(&self, round: &mut [(u16, Vec<Submission>)]) {
+        fn entries_of(submission: &Submission) -> &[SessionEntry] {
+            match &submission.work {
+                Work::Session(entries) => entries,
+                _ => &[],
+            }
+        }
+        let opened: HashSet<Arc<str>> = round
+            .iter()
+            .flat_map(|(_, submissions)| submissions)
+            .flat_map(entries_of)
+            .filter_map(|entry| match entry {
+                SessionEntry::Open(open) => Some(open.client_id.clone()),
+                _ => None,
+            })
+            .collect();
+        // A client's batches have entries in several groups.
+        let mut known: HashMap<(Arc<str>, u64), bool> = HashMap::new();
+        for submission in round.iter_mut().flat_map(|(_, submissions)| submissions) {
+            let mut late = Vec::new();
+            for (at, entry) in entries_of(submission).iter().enumerate() {
+                let SessionEntry::By {
+                    client_id,
+                    epoch,
+                    count,
+                } = entry
+                else {
+                    continue;
+                };
+                let is_late = *known.entry((client_id.clone(), *epoch)).or_insert_with(|| {
+                    let group = slot_of(client_id) as usize % self.sessions.len();
+                    let state = self.sessions[group].state.lock();
+                    opened.contains(client_id) || !state.shard.is_current(client_id, *epoch)
+                });
+                if is_late {
+                    let count = usize::try_from(*count).unwrap_or(usize::MAX);
+                    late.push(at + 1..(at + 1).saturating_add(count));
+                }
+            }
+            submission.late = late;
+        }
     }
 
     fn decode_part(&self, group: u16, bytes: &[u8]) -> io::Result<Vec<Submission>> {
@@ -375,5 +429,192 @@ impl Core {
         }
         member.tell(Event::Nodes(Change::Added));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use nightjar_broker::settings::QueueLimits;
+    use nightjar_broker::shard::{Encoder, FORMAT, Open};
+    use nightjar_broker::{Message, MessageHead, SubOptions, Subscription, Timestamp};
+    use nightjar_mqtt::{QoS, TopicFilter, TopicName};
+
+    use super::*;
+    use crate::config::StoreConfig;
+    use crate::store::NodeStore;
+
+    const GROUPS: u16 = 2;
+
+    fn group_of(client_id: &str) -> u16 {
+        slot_of(client_id) as u16 % GROUPS
+    }
+
+    fn open(client_id: &str) -> SessionEntry {
+        SessionEntry::Open(Box::new(Open {
+            owner: None,
+            client_id: client_id.into(),
+            clean_start: false,
+            expiry: 3600,
+            will: None,
+            limits: QueueLimits::default(),
+            window: 10,
+            supervision: None,
+            node: 1,
+            now: Timestamp(1),
+        }))
+    }
+
+    fn publish(payload: &str) -> SessionEntry {
+        let head = MessageHead {
+            topic: TopicName::new("a").expect("a topic"),
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            publisher: Some("pub".into()),
+            received_at: Timestamp(1),
+            expires_at: None,
+            properties: None,
+        };
+        SessionEntry::Publish(Message::new(head, payload.as_bytes()))
+    }
+
+    fn by(epoch: u64) -> SessionEntry {
+        SessionEntry::By {
+            client_id: "pub".into(),
+            epoch,
+            count: 1,
+        }
+    }
+
+    fn received(epoch: u64) -> SessionEntry {
+        SessionEntry::Received {
+            client_id: "pub".into(),
+            epoch,
+            ids: vec![7],
+        }
+    }
+
+    fn proposal(sequence: u64, round: Vec<(u16, Vec<SessionEntry>)>) -> Proposal {
+        let mut body = Vec::new();
+        for (group, entries) in round {
+            let mut bytes = Vec::new();
+            Encoder(&mut bytes).u8(FORMAT);
+            entries.iter().for_each(|entry| entry.encode(&mut bytes));
+            parts::put(&mut body, group, &bytes);
+        }
+        Proposal {
+            origin: 1,
+            incarnation: 1,
+            sequence,
+            body: Bytes::from(body),
+        }
+    }
+
+    /// What a read batch of an overtaken connection published is taken whole or not at all, whatever the order of groups
+    /// and of its client's next connection in one proposal.
+    #[test]
+    fn a_read_batch_of_an_overtaken_connection_is_refused_in_all_groups() {
+        let subscriber = (0..)
+            .map(|n| format!("sub{n}"))
+            .find(|id| group_of(id) != group_of("pub"))
+            .expect("some name falls into the other group");
+        let (of_pub, of_sub) = (group_of("pub"), group_of(&subscriber));
+        for pub_first in [true, false] {
+            for open_first in [true, false] {
+                let dir = std::env::temp_dir().join(format!(
+                    "nightjar-late-{}-{pub_first}-{open_first}",
+                    std::process::id()
+                ));
+                let _ = std::fs::remove_dir_all(&dir);
+                let config = StoreConfig {
+                    session_groups: GROUPS,
+                    retained_groups: 1,
+                    ..StoreConfig::new(&dir, "one")
+                };
+                let (store, _opened) = NodeStore::open_member(&config).expect("a new directory");
+                let core = &store.core;
+                let mut index = 0;
+                let mut apply = |proposal: &Proposal| {
+                    index += 1;
+                    core.apply_proposal(index, proposal).expect("it is whole");
+                };
+                for entry in [
+                    NodeEntry::Add {
+                        name: "other".to_owned(),
+                        address: "127.0.0.1:1".to_owned(),
+                        nonce: 1,
+                    },
+                    NodeEntry::Up {
+                        number: 1,
+                        nonce: 2,
+                        address: "127.0.0.1:1".to_owned(),
+                        grace: 0,
+                        now: 1,
+                    },
+                ] {
+                    apply(&Proposal {
+                        origin: 0,
+                        incarnation: 0,
+                        sequence: 0,
+                        body: parts::of_nodes(&entry),
+                    });
+                }
+                apply(&proposal(
+                    1,
+                    vec![
+                        (of_pub, vec![open("pub")]),
+                        (of_sub, vec![open(&subscriber)]),
+                    ],
+                ));
+                let sub = Subscription {
+                    options: SubOptions::new(QoS::ExactlyOnce),
+                    id: 0,
+                };
+                apply(&proposal(
+                    2,
+                    vec![(
+                        of_sub,
+                        vec![SessionEntry::Subscribe {
+                            client_id: subscriber.as_str().into(),
+                            epoch: 1,
+                            subs: vec![(TopicFilter::new("a").expect("a filter"), sub)],
+                        }],
+                    )],
+                ));
+                let mut own = vec![by(1), received(1)];
+                own.insert(if open_first { 0 } else { 2 }, open("pub"));
+                let mut round = vec![
+                    (of_pub, own),
+                    (of_sub, vec![by(1), publish("of the overtaken connection")]),
+                ];
+                if !pub_first {
+                    round.reverse();
+                }
+                apply(&proposal(3, round));
+                assert!(store.queue(&subscriber).is_empty());
+                // The client sends it again.
+                apply(&proposal(
+                    4,
+                    vec![
+                        (of_sub, vec![by(2), publish("again")]),
+                        (of_pub, vec![by(2), received(2)]),
+                    ],
+                ));
+                // And what came late, by another proposal.
+                apply(&proposal(
+                    5,
+                    vec![(of_sub, vec![by(1), publish("of the overtaken connection")])],
+                ));
+                let queue: Vec<_> = store
+                    .queue(&subscriber)
+                    .into_iter()
+                    .map(|(_, message)| message.payload().to_vec())
+                    .collect();
+                assert_eq!(queue, [b"again".to_vec()], "{pub_first} {open_first}");
+                store.close();
+                drop(store);
+                let _ = std::fs::remove_dir_all(&dir);
+            }
+        }
     }
 }

@@ -13,7 +13,7 @@ pub(crate) mod parts;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use nightjar_broker::Completion;
 use nightjar_mqtt::ReasonCode;
@@ -54,6 +54,8 @@ pub(crate) struct Member {
     pub leading: AtomicBool,
     /// Clients may connect: it is up and its lease holds.
     pub serving: AtomicBool,
+    /// How often it stopped serving.
+    pub interruptions: AtomicU32,
     pub nodes: RwLock<Nodes>,
     /// The incarnation that this process asked for, by its nonce: what the log says of earlier ones is history.
     pub nonce: AtomicU64,
@@ -81,6 +83,7 @@ impl Member {
             number: AtomicU64::new(number),
             leading: AtomicBool::new(false),
             serving: AtomicBool::new(false),
+            interruptions: AtomicU32::new(0),
             nodes: RwLock::new(nodes),
             nonce: AtomicU64::new(0),
             flight: Mutex::default(),
@@ -191,6 +194,7 @@ impl Core {
     /// This node may take no more: everything that waits fails, and nothing new is taken until [`Self::admit`].
     pub fn fence(&self) {
         let Some(member) = &self.member else { return };
+        member.interruptions.fetch_add(1, Ordering::AcqRel);
         member.serving.store(false, Ordering::Release);
         let round = {
             let mut pending = self.pending.lock();

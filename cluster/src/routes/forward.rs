@@ -46,7 +46,7 @@ struct Source {
     /// Instance of the node's process and stream of it.
     stream: (u64, u64),
     last: u64,
-    acks: mpsc::UnboundedSender<(u64, u64, Ticket, Answers)>,
+    acks: mpsc::UnboundedSender<Taken>,
 }
 
 /// Messages to and from other nodes.
@@ -271,9 +271,12 @@ impl Forwards {
             Ticket::DONE // A repeat: acknowledged behind those that are still under way.
         };
         // The task ends only with the process.
-        let _ = source
-            .acks
-            .send((stream, sequence, ticket, answers.clone()));
+        let _ = source.acks.send(Taken {
+            stream: (instance, stream),
+            sequence,
+            ticket,
+            answers: answers.clone(),
+        });
         true
     }
 
@@ -283,16 +286,33 @@ impl Forwards {
     }
 }
 
-/// Acknowledges in order, each when it is queued.
-fn acker() -> mpsc::UnboundedSender<(u64, u64, Ticket, Answers)> {
-    let (sender, mut acks) = mpsc::unbounded_channel::<(u64, u64, Ticket, Answers)>();
+/// Messages that were taken from another node.
+struct Taken {
+    stream: (u64, u64),
+    sequence: u64,
+    /// Done when they are queued.
+    ticket: Ticket,
+    answers: Answers,
+}
+
+/// Acknowledges in order, each when it is queued. An acknowledgement counts for all before it: behind one that could not
+/// be queued (this node was put out of the cluster) none is given any more. The sender takes them back when it hears of
+/// that, and begins another stream.
+fn acker() -> mpsc::UnboundedSender<Taken> {
+    let (sender, mut acks) = mpsc::unbounded_channel::<Taken>();
     tokio::spawn(async move {
-        while let Some((stream, sequence, ticket, answers)) = acks.recv().await {
-            if ticket.wait().await.is_ok() {
-                let mut body = stream.to_le_bytes().to_vec();
-                body.extend_from_slice(&sequence.to_le_bytes());
-                answers.send(kind::FORWARD_ACK, body);
+        let mut broken = None;
+        while let Some(taken) = acks.recv().await {
+            if broken == Some(taken.stream) {
+                continue;
             }
+            if taken.ticket.wait().await.is_err() {
+                broken = Some(taken.stream);
+                continue;
+            }
+            let mut body = taken.stream.1.to_le_bytes().to_vec();
+            body.extend_from_slice(&taken.sequence.to_le_bytes());
+            taken.answers.send(kind::FORWARD_ACK, body);
         }
     });
     sender

@@ -108,7 +108,7 @@ fn run(seed: u64, lies: bool) -> Result<(), String> {
                         .iter()
                         .rev()
                         .take(20)
-                        .filter(|ticket| !ticket.is_done())
+                        .filter(|ticket| ticket.is_pending())
                         .count();
                     if open >= 20 {
                         std::thread::sleep(Duration::from_micros(100));

@@ -288,7 +288,7 @@ fn a_full_disk_acknowledges_nothing_and_service_resumes() {
         .submit(store.shard_of("sub"), vec![entry], None)
         .ticket;
     std::thread::sleep(std::time::Duration::from_millis(50));
-    assert!(!closing.is_done());
+    assert!(closing.is_pending());
     sim.0.full.store(false, Ordering::Relaxed);
     assert_eq!(wait(&closing), Progress::Done);
     assert_eq!(wait(&publish(&store, "sub", "a", "after")), Progress::Done);

@@ -13,5 +13,6 @@ mod kill;
 mod kit;
 mod node;
 mod portions;
+mod promises;
 mod restart;
 mod spill;

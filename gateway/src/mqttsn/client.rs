@@ -353,7 +353,7 @@ impl Client {
     fn wake(&mut self, cx: &mut Cx<'_>) {
         cx.count(Counted::Wakes);
         if let Some(parking) = self.parking.take()
-            && !parking.is_done()
+            && parking.is_pending()
         {
             // Its record does not show it yet: it is opened behind that.
             self.rouse(cx, Purpose::Flush);
@@ -724,7 +724,7 @@ impl Client {
             lost_at: cx.now.plus_secs(u64::from(seconds)),
         };
         self.link.fall_back();
-        self.parking = (!ticket.is_done()).then(|| ticket.clone());
+        self.parking = ticket.is_pending().then(|| ticket.clone());
         ticket
     }
 

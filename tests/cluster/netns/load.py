@@ -99,6 +99,7 @@ class Rival(Client):
     def live(self):
         link = Link(self.port(), self.cid, 5, clean=True, expiry=0)
         self.connection = next(Rival.numbers)
+        where = link.address[0]
         until = time.monotonic() + self.dice.uniform(0.2, 2.0)
         number, free = 0, 4
         try:
@@ -108,10 +109,17 @@ class Rival(Client):
                     ident = f"{self.cid}@{self.connection}-{number}"
                     self.history.publishing(ident, f"{self.cid}@{self.connection}", number, f"i/{self.cid}", 1)
                     self.history.sending(ident)
+                    self.history.published[ident].where = where
                     link.send(wire.publish(f"i/{self.cid}", body(ident, 40), 1, number, 5))
                 packet = link.packet(0.02)
                 if packet is not None and packet.kind == wire.PUBACK:
-                    self.history.acknowledged(f"{self.cid}@{self.connection}-{packet.pid}")
+                    if packet.rc >= 0x80:
+                        raise Gone(f"{packet}")
+                    ident = f"{self.cid}@{self.connection}-{packet.pid}"
+                    if packet.rc:
+                        # There are subscriptions to all of these topics.
+                        self.history.strange.append(f"I1: {ident} was acknowledged with {packet.rc:#x}")
+                    self.history.acknowledged(ident)
                     free += 1
         finally:
             self.history.ended[f"{self.cid}@{self.connection}"] = self.history.now()
@@ -142,7 +150,7 @@ def interleaved(history):
 def unshared(history, members, topic):
     """I9: each acknowledged message of a shared subscription came to at least one member."""
     got = {receipt.ident for name in members for receipt in history.received[name]}
-    return [f"I9: no member got {p.ident}" for p in list(history.published.values())
+    return [f"I9: no member got {p.ident}{history.when(p.ident)}" for p in list(history.published.values())
             if p.topic == topic and p.acked and p.ident not in got]
 
 

@@ -172,7 +172,7 @@ class Run:
         for node in cluster.nodes.values():
             if not node.lives():
                 raise Failed(f"{node.name} ended by itself: {node.tail()}")
-        begin = time.monotonic()
+        begin = began = time.monotonic()
         out = fault.strike(cluster, victim)
         if not fault.fatal:
             # It may have taken a while, as a restart does.
@@ -219,7 +219,8 @@ class Run:
                                  f"{probe.message} s of {fault.name} ({victim.name}): {probe.last}")
         self.load.wills.over()
         self.rounds.append(happened)
-        print(f"      {number:3} {fault.name}: {victim.name}{' (leader)' if happened.led else ''}, {stay:.1f} s"
+        print(f"      {number:3} at {began - history.begin:.1f} s: {fault.name}: {victim.name}"
+              f"{' (leader)' if happened.led else ''}, {stay:.1f} s"
               + (f"; elsewhere CONNACK {happened.connack:.1f} s, SUBACK {happened.suback:.1f} s" if happened.connack else "")
               + f"; whole again after {happened.whole:.1f} s" + (f"; stalled {stalled:.1f} s" if stalled else ""),
               flush=True)

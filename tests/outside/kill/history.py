@@ -39,6 +39,8 @@ class Publish:
     acked: float | None = None
     # How often its publisher sent it: each may come to a subscriber with QoS 1.
     sends: int = 0
+    # The node that it was sent to, where there are several.
+    where: str | None = None
 
 
 @dataclass
@@ -114,6 +116,8 @@ class History:
     # Topics of shared subscriptions: what one member gave back another one gets later.
     unordered: set = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    # When the run began.
+    begin: float = field(default_factory=time.monotonic)
 
     def now(self):
         return time.monotonic()
@@ -155,6 +159,12 @@ class History:
                     if w.end == "killed" and w.ident not in have and wanted(w.topic, w.opened)]
         return missing
 
+    def when(self, ident):
+        """When a message was published and acknowledged, on the clock of the run's faults."""
+        p = self.published[ident]
+        where = f" by {p.where}" if p.where else ""
+        return f" ({p.begin - self.begin:.2f} s, {(p.acked or p.begin) - self.begin:.2f} s{where})"
+
     # ---- the invariants ----
 
     def check(self, will_bound=11.0):
@@ -170,8 +180,8 @@ class History:
         return found + self.strange
 
     def _delivered(self, session):
-        wrong = [f"I1: {session} never got {ident}, which was acknowledged" for ident in self.owed(session)
-                 if ident in self.published]
+        wrong = [f"I1: {session} never got {ident}, which was acknowledged{self.when(ident)}"
+                 for ident in self.owed(session) if ident in self.published]
         granted = {s.qos for s in self.subscribed[session]}
         times = defaultdict(int)
         for r in self.received[session]:

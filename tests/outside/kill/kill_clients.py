@@ -31,7 +31,7 @@ class Link:
 
     def __init__(self, port, client_id, v, clean=False, expiry=FOREVER, will=None, keep=None, patience=None):
         self.v = v
-        address = port if isinstance(port, tuple) else ("127.0.0.1", port)
+        self.address = address = port if isinstance(port, tuple) else ("127.0.0.1", port)
         try:
             self.sock = socket.create_connection(address, 2)
         except OSError as e:
