@@ -215,7 +215,7 @@ impl Broker {
 
     fn send_forwards(&self, batch: &mut PublishBatch) {
         let Some(mesh) = self.mesh() else { return };
-        for (node, forwards) in batch.forwards.drain(..) {
+        for (node, forwards) in std::mem::take(&mut batch.forwards) {
             let ticket = mesh.forward(node, forwards);
             batch.wait_for(ticket);
         }

@@ -15,6 +15,7 @@ mod streams;
 mod subscribers;
 #[cfg(test)]
 mod supervised_tests;
+mod wants;
 
 pub use codec::{CodecError, Decoder, Encoder, FORMAT};
 pub use entry::{
