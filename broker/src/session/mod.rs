@@ -316,8 +316,9 @@ impl Session {
             }
             (ticket, stall) = self.broker.finish_batch(batch);
         }
-        // A node that stopped serving meanwhile may not have known who wants these messages.
-        if self.broker.store().interruptions() != self.interruptions {
+        // Asked after the messages were routed: a node that stopped serving meanwhile, or whose lease is over, which a stopped
+        // process hears of by nobody, may not know who subscribed since.
+        if self.owed.back().is_some_and(|owed| owed.open) && self.is_interrupted() {
             ticket = Ticket::failed(ReasonCode::ServerUnavailable);
         }
         if waits {
@@ -329,6 +330,12 @@ impl Session {
             let store = self.broker.store();
             store.grant(self.handle.client_id(), self.epoch, credit, now);
         }
+    }
+
+    /// Did this node stop serving since the connection began?
+    fn is_interrupted(&self) -> bool {
+        let store = self.broker.store();
+        store.interruptions() != self.interruptions || !store.is_serving()
     }
 
     fn stall_on(&mut self, stall: Option<Stall>, now: Timestamp) {

@@ -441,7 +441,8 @@ mod tests {
     use nightjar_mqtt::{QoS, TopicFilter, TopicName};
 
     use super::*;
-    use crate::config::StoreConfig;
+    use crate::config::{Disk, StoreConfig};
+    use crate::ground::{Ground, System};
     use crate::store::NodeStore;
 
     const GROUPS: u16 = 2;
@@ -531,7 +532,9 @@ mod tests {
                     retained_groups: 1,
                     ..StoreConfig::new(&dir, "one")
                 };
-                let (store, _opened) = NodeStore::open_member(&config).expect("a new directory");
+                let ground: Arc<dyn Ground> = Arc::new(System);
+                let (store, _opened) = NodeStore::open_member(&config, &ground, &Disk::default())
+                    .expect("a new directory");
                 let core = &store.core;
                 let mut index = 0;
                 let mut apply = |proposal: &Proposal| {

@@ -14,13 +14,17 @@ pub(crate) mod parts;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use nightjar_broker::Completion;
 use nightjar_mqtt::ReasonCode;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 pub(crate) use flight::Flight;
+#[cfg(test)]
+pub(crate) use nodes::NodeState;
 pub(crate) use nodes::{Change, NodeEntry, Nodes};
 pub(crate) use open::{
     Identity as MemberIdentity, Opened, raft_dir, read_mark, write_mark, write_version,
@@ -52,10 +56,13 @@ pub(crate) struct Member {
     pub number: AtomicU64,
     /// It leads consensus.
     pub leading: AtomicBool,
-    /// Clients may connect: it is up and its lease holds.
+    /// Clients may connect: it is up and knows what the others want.
     pub serving: AtomicBool,
     /// How often it stopped serving.
     pub interruptions: AtomicU32,
+    /// How long the lease of this node goes, in ms after [`Self::born`]; 0: it has none.
+    until: AtomicU64,
+    born: Instant,
     pub nodes: RwLock<Nodes>,
     /// The incarnation that this process asked for, by its nonce: what the log says of earlier ones is history.
     pub nonce: AtomicU64,
@@ -84,6 +91,8 @@ impl Member {
             leading: AtomicBool::new(false),
             serving: AtomicBool::new(false),
             interruptions: AtomicU32::new(0),
+            until: AtomicU64::new(0),
+            born: Instant::now(),
             nodes: RwLock::new(nodes),
             nonce: AtomicU64::new(0),
             flight: Mutex::default(),
@@ -107,8 +116,20 @@ impl Member {
         self.leading.load(Ordering::Acquire)
     }
 
+    /// Does this node serve, and does its lease hold at this moment? A process that was stopped asks this before anything
+    /// has told it that its lease is over.
     pub fn serves(&self) -> bool {
-        self.serving.load(Ordering::Acquire)
+        let until = Duration::from_millis(self.until.load(Ordering::Acquire));
+        self.serving.load(Ordering::Acquire) && self.born.elapsed() < until
+    }
+
+    /// The lease of this node goes so long; `None`: there is none.
+    pub fn set_lease(&self, until: Option<Instant>) {
+        let until = until.map_or(0, |until| {
+            let after = until.saturating_duration_since(self.born).as_millis();
+            u64::try_from(after).unwrap_or(u64::MAX)
+        });
+        self.until.store(until, Ordering::Release);
     }
 
     pub fn tell(&self, event: Event) {

@@ -11,7 +11,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::mpsc;
 
 use super::requests::{Reply, Request};
-use super::{AGAIN, ClusterNode, LEASE, Leases, Phase, RENEW, random};
+use super::{AGAIN, ClusterNode, LEASE, Phase, RENEW, random};
 use crate::links::{Link, kind};
 use crate::member::{Change, Event};
 use crate::raft::Proposal;
@@ -51,7 +51,7 @@ pub(super) async fn drive(node: Arc<ClusterNode>) {
         }
         count += 1;
         if let Some(links) = node.links() {
-            node.routes.catch_up(links);
+            node.routes.catch_up(links, &node.member().nodes.read());
         }
         match node.phase() {
             Phase::Left => continue,
@@ -112,7 +112,7 @@ impl ClusterNode {
             return;
         }
         let mut lease = self.lease.lock();
-        if up != 0 && lease.until.is_some_and(|until| until <= now) {
+        if up != 0 && lease.is_over(now) {
             drop(lease);
             self.set_problem("the lease of this node is over: no majority confirmed it in time");
             self.fence();
@@ -151,10 +151,7 @@ impl ClusterNode {
             tokio::spawn(async move {
                 match node.ask_leader(request, PATIENCE).await {
                     // Counted from when it was asked for: the leader counts from when it heard of it.
-                    Ok(Reply::Ok) => {
-                        let mut lease = node.lease.lock();
-                        lease.until = lease.until.max(Some(now + LEASE));
-                    }
+                    Ok(Reply::Ok) => node.note_granted(now),
                     Ok(Reply::Refused(what)) => node.set_problem(what),
                     Ok(other) => node.set_problem(format!("not up yet: {other:?}")),
                     Err(what) => node.set_problem(what),
@@ -177,12 +174,14 @@ impl ClusterNode {
                 node.lease.lock().asking -= 1;
                 match answer {
                     Ok(Reply::Ok) => {
-                        let mut lease = node.lease.lock();
-                        lease.until = lease.until.max(Some(now + LEASE));
+                        // One that came for an earlier incarnation says nothing of this one.
+                        if node.member().flight.lock().incarnation == up {
+                            node.note_granted(now);
+                        }
                     }
                     Ok(Reply::Expired) => {
                         if node.member().flight.lock().incarnation == up {
-                            node.set_problem("the cluster took this node for dead");
+                            node.set_problem("the cluster lets the lease of this node end");
                             node.fence();
                         }
                     }
@@ -201,7 +200,7 @@ impl ClusterNode {
         } else {
             drop(lease);
         }
-        let holds = self.lease.lock().until.is_some_and(|until| until > now);
+        let holds = self.lease.lock().holds(now);
         if holds && !member.serves() && self.routes.knows_all(number, &member.nodes.read()) {
             member.serving.store(true, Ordering::Release);
             *self.problem.lock() = None;
@@ -238,18 +237,21 @@ impl ClusterNode {
         });
     }
 
+    /// The lease that was asked for at this time is granted.
+    fn note_granted(&self, asked: Instant) {
+        let mut lease = self.lease.lock();
+        lease.granted(asked);
+        self.member().set_lease(lease.until);
+    }
+
     /// This node may not act for the cluster: nothing is acknowledged, clients go elsewhere.
     pub(super) fn fence(&self) {
         self.note_cut_off();
         self.core().fence();
         self.routes.fence();
         self.forwards.fence();
-        {
-            let mut lease = self.lease.lock();
-            lease.until = None;
-            lease.nonce = 0;
-            lease.renewed = None;
-        }
+        self.member().set_lease(None);
+        self.lease.lock().end();
         if let Some(broker) = self.broker() {
             broker.close_all(ReasonCode::UseAnotherServer);
         }
@@ -265,16 +267,7 @@ impl ClusterNode {
         let leads = number != 0 && leader == Some(number);
         let begins = {
             let mut leases = self.leases.lock();
-            let begins = leads && (!self.member().leads() || leases.term != term);
-            if begins || !leads {
-                // Also between two terms of this node others may have led, and granted leases.
-                *leases = Leases {
-                    since: leads.then(Instant::now),
-                    term,
-                    ..Leases::default()
-                };
-            }
-            begins
+            leases.follow(leads, self.member().leads(), term, Instant::now())
         };
         if begins {
             tracing::info!(term, "this node leads the cluster");
@@ -473,13 +466,17 @@ impl ClusterNode {
             {
                 let incarnation = member.flight.lock().incarnation;
                 if let Some(links) = self.links() {
-                    self.routes.begin(links, incarnation);
+                    self.routes.begin(links, incarnation, &member.nodes.read());
                 }
                 (None, 0)
             }
             Change::Up { number, .. } if *number != here => {
                 let nodes = member.nodes.read();
                 let now = nodes.nodes.get(number).map_or(0, |node| node.incarnation);
+                // It must not serve before it knows what was subscribed to while nobody waited for it.
+                if let Some(link) = self.links().and_then(|links| links.to(*number)) {
+                    self.routes.connected(&link, &nodes);
+                }
                 (Some(*number), now.saturating_sub(1))
             }
             Change::Down {
@@ -519,7 +516,6 @@ impl ClusterNode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{ASKING, Lease};
 
     #[test]
     fn repeats_of_a_proposal_come_ever_later() {
@@ -537,19 +533,5 @@ mod tests {
             !stuck.is_too_long(8, begin + Duration::from_secs(60)),
             "another one waits anew"
         );
-    }
-
-    #[test]
-    fn a_leader_that_is_silent_gets_few_questions_and_the_next_one_is_asked_at_once() {
-        let now = Instant::now();
-        let mut lease = Lease::default();
-        assert!(lease.is_due(now, Some(1)));
-        lease.renewed = Some((now, Some(1)));
-        lease.asking = 1;
-        assert!(!lease.is_due(now, Some(1)), "asked just now");
-        assert!(lease.is_due(now, Some(2)), "another one leads");
-        assert!(lease.is_due(now + RENEW, Some(1)));
-        lease.asking = ASKING;
-        assert!(!lease.is_due(now + RENEW * 10, Some(1)), "enough are asked");
     }
 }

@@ -10,8 +10,8 @@ use nightjar_broker::Timestamp;
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 
+use super::ClusterNode;
 use super::requests::Reply;
-use super::{ClusterNode, LEASE, MARGIN};
 use crate::member::NodeEntry;
 use crate::raft::{Peer, Raft};
 use tokio::time::Instant;
@@ -77,28 +77,13 @@ impl ClusterNode {
     }
 
     async fn end_silent(&self) {
-        let now = Instant::now();
-        let silent: Vec<(u64, u64)> = {
+        let (term, silent) = {
             let mut leases = self.leases.lock();
-            let Some(since) = leases.since else { return };
+            let Some(term) = leases.term() else { return };
             let nodes = self.member().nodes.read();
-            let silent: Vec<_> = nodes
-                .nodes
-                .iter()
-                .filter(|(number, node)| {
-                    let heard = leases
-                        .heard
-                        .get(number)
-                        .copied()
-                        .unwrap_or(since)
-                        .max(since);
-                    node.up && now > heard + LEASE + MARGIN
-                })
-                .map(|(number, node)| (*number, node.incarnation))
-                .collect();
-            // From here on their leases do not go on, whether the entry is committed at once or late.
-            leases.ending.extend(silent.iter().copied());
-            silent
+            let up = nodes.nodes.iter().filter(|(_, node)| node.up);
+            let up = up.map(|(number, node)| (*number, node.incarnation));
+            (term, leases.silent(Instant::now(), up))
         };
         for (number, incarnation) in silent {
             tracing::warn!(number, "a node is silent: its lease is over");
@@ -107,7 +92,8 @@ impl ClusterNode {
                 incarnation,
                 now: Timestamp::now().0,
             };
-            if let Err(what) = self.commit(&entry).await {
+            // Decided by what this term knows: in a later one others may have let the lease go on meanwhile.
+            if let Err(what) = self.commit_in(term, &entry).await {
                 self.set_problem(what);
             }
         }

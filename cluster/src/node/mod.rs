@@ -8,13 +8,14 @@ mod discovery;
 mod driver;
 mod form;
 mod lead;
+mod lease;
 mod operate;
 mod reach;
 mod requests;
 mod status;
 mod version;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -29,6 +30,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use lease::{LEASE, Lease, Leases, RENEW};
 pub(crate) use operate::Digests;
 pub use operate::{Move, Verdict};
 pub use status::{NodeStatus, Status};
@@ -47,14 +49,6 @@ use tokio::time::Instant;
 
 pub(crate) use requests::raft_request;
 
-/// A node's lease, counted from when it asked for it.
-const LEASE: Duration = Duration::from_secs(5);
-/// So much later the leader declares it over.
-const MARGIN: Duration = Duration::from_millis(500);
-/// So often a lease is renewed.
-const RENEW: Duration = Duration::from_secs(1);
-/// Questions about a lease that may wait for their answers at once: as many as are asked in the time of a lease.
-const ASKING: usize = 6;
 /// Consensus may take so long to end.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 /// A question that failed is asked again after so long.
@@ -124,42 +118,6 @@ impl Phase {
 
 /// Takes what the gateways of a node send, by the node's number; must not block.
 pub type Gateways = Box<dyn Fn(u64, Bytes) + Send + Sync>;
-
-#[derive(Default)]
-struct Lease {
-    until: Option<Instant>,
-    /// Nonce of the incarnation that is asked for.
-    nonce: u64,
-    /// When it was asked for.
-    asked: Option<Instant>,
-    /// When it was asked to go on, and which leader was asked; `None`: it is to be asked at once.
-    renewed: Option<(Instant, Option<u64>)>,
-    /// Questions that have no answer yet.
-    asking: usize,
-}
-
-impl Lease {
-    /// Is it time to ask that the lease goes on? Another leader is asked at once; one that does not answer gets no more
-    /// than [`ASKING`] questions.
-    fn is_due(&self, now: Instant, leader: Option<u64>) -> bool {
-        let due = match self.renewed {
-            None => true,
-            Some((at, whom)) => whom != leader || at + RENEW <= now,
-        };
-        due && self.asking < ASKING
-    }
-}
-
-/// What the leader knows of leases.
-#[derive(Default)]
-struct Leases {
-    since: Option<Instant>,
-    /// In which term.
-    term: u64,
-    heard: HashMap<u64, Instant>,
-    /// Nodes and incarnations whose end is proposed: their lease does not go on.
-    ending: HashSet<(u64, u64)>,
-}
 
 /// Answers a question of another node's program.
 type HostAnswer = Box<dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync>;

@@ -114,12 +114,10 @@ impl ClusterNode {
         let here = self.member().number();
         let recent: BTreeSet<u64> = {
             let leases = self.leases.lock();
-            let heard = leases.heard.iter();
-            heard
-                .filter(|(_, at)| now.saturating_duration_since(**at) <= ALIVE)
-                .map(|(node, _)| *node)
-                .chain([here])
-                .collect()
+            let Some(time) = now.checked_sub(ALIVE) else {
+                return;
+            };
+            leases.heard_since(time).chain([here]).collect()
         };
         let up: BTreeMap<u64, u64> = {
             let nodes = self.member().nodes.read();

@@ -6,6 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::ClientWriteError;
+use openraft::impls::ProgressResponder;
+use openraft::impls::leader_id_adv::LeaderId;
 use serde::{Deserialize, Serialize};
 
 use super::operate::{Known, Load};
@@ -174,6 +177,15 @@ impl ClusterNode {
 
     /// Commits an entry about nodes.
     pub(super) async fn commit(&self, entry: &NodeEntry) -> Result<(), String> {
+        self.commit_as(None, entry).await
+    }
+
+    /// As [`Self::commit`], in this term of this node or not at all: what was decided by what a term knows.
+    pub(super) async fn commit_in(&self, term: u64, entry: &NodeEntry) -> Result<(), String> {
+        self.commit_as(Some(term), entry).await
+    }
+
+    async fn commit_as(&self, term: Option<u64>, entry: &NodeEntry) -> Result<(), String> {
         let raft = self
             .raft()
             .ok_or_else(|| "consensus does not run".to_owned())?;
@@ -184,11 +196,21 @@ impl ClusterNode {
             sequence: 0,
             body: parts::of_nodes(entry),
         };
-        match raft.client_write(proposal).await {
-            Ok(_) => Ok(()),
+        let (responder, done) = ProgressResponder::complete_only();
+        let mut write = raft.write(proposal).responder(responder);
+        if let Some(term) = term {
+            write = write.with_leader(LeaderId {
+                term,
+                node_id: self.member().number(),
+            });
+        }
+        write.await.map_err(|error| error.to_string())?;
+        match done.await {
+            Ok(Ok(_)) => Ok(()),
             // Nobody leads, or somebody else does: it is asked again.
-            Err(error) if error.forward_to_leader().is_some() => Err(NO_LEADER.to_owned()),
-            Err(error) => Err(error.to_string()),
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(NO_LEADER.to_owned()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("consensus ended".to_owned()),
         }
     }
 
@@ -238,11 +260,9 @@ impl ClusterNode {
                     grace,
                     now,
                 };
-                let result = self.commit(&entry).await;
-                if result.is_ok() {
-                    self.leases.lock().heard.insert(number, received);
-                }
-                done(result)
+                // Before it is up: it must never be so without having been heard of.
+                self.leases.lock().note(number, received);
+                done(self.commit(&entry).await)
             }
             Request::Lease {
                 number,
@@ -279,6 +299,9 @@ impl ClusterNode {
 
     async fn renew_lease(&self, number: u64, incarnation: u64) -> Reply {
         let received = Instant::now();
+        let Some(term) = self.leases.lock().term() else {
+            return Reply::NotLeader;
+        };
         if !self.is_incarnation(number, incarnation) {
             return Reply::Expired;
         }
@@ -295,16 +318,12 @@ impl ClusterNode {
             return Reply::Later(error.to_string());
         }
         let mut leases = self.leases.lock();
-        if leases.since.is_none() {
-            return Reply::NotLeader;
+        let is_up = self.is_incarnation(number, incarnation);
+        match leases.grant(term, (number, incarnation), received, is_up) {
+            None => Reply::NotLeader,
+            Some(true) => Reply::Ok,
+            Some(false) => Reply::Expired,
         }
-        if leases.ending.contains(&(number, incarnation))
-            || !self.is_incarnation(number, incarnation)
-        {
-            return Reply::Expired;
-        }
-        leases.heard.insert(number, received);
-        Reply::Ok
     }
 
     fn is_incarnation(&self, number: u64, incarnation: u64) -> bool {
@@ -327,7 +346,7 @@ impl Local for ClusterNode {
 
     fn connected(&self, link: &Arc<Link>, remote: &Hello) {
         if remote.number != 0 {
-            self.routes.connected(link);
+            self.routes.connected(link, &self.member().nodes.read());
             self.forwards.connected(link, remote.number);
             self.tell_applied(link);
         }

@@ -156,14 +156,8 @@ impl ClusterNode {
         loads.insert(here, self.load());
         let leases: HashMap<u64, Instant> = {
             let leases = self.leases.lock();
-            let since = leases.since.into_iter();
-            since
-                .flat_map(|since| {
-                    let heard = |number: &u64| leases.heard.get(number).copied();
-                    let up = nodes.nodes.iter().filter(|(_, node)| node.up);
-                    up.map(move |(number, _)| (*number, heard(number).unwrap_or(since).max(since)))
-                        .collect::<Vec<_>>()
-                })
+            let up = nodes.nodes.iter().filter(|(_, node)| node.up);
+            up.filter_map(|(number, _)| Some((*number, leases.heard(*number)?)))
                 .collect()
         };
         let raft = self.raft();

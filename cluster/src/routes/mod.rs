@@ -36,6 +36,10 @@ enum Frame {
     All {
         incarnation: u64,
         version: u64,
+        /// The incarnation of the node that is told, as its teller knows it.
+        to: u64,
+        /// Pieces with one number belong together.
+        number: u64,
         first: bool,
         last: bool,
         rows: Vec<Row>,
@@ -59,6 +63,8 @@ struct Own {
     /// 0 while the node is not up: nothing is told then.
     incarnation: u64,
     version: u64,
+    /// How often a whole table was told.
+    told: u64,
     table: HashMap<TopicFilter, Interest>,
     /// What each node acknowledged of this incarnation.
     acked: HashMap<u64, u64>,
@@ -75,6 +81,11 @@ struct Other {
     known: bool,
     table: HashMap<TopicFilter, Interest>,
     building: HashMap<TopicFilter, Interest>,
+    /// Number of the table that is being told.
+    number: u64,
+    /// It told all of it to this incarnation of this node, and knew that it is up: what it told one before may lack what
+    /// others subscribed to while nobody waited for this node.
+    told: u64,
     /// Incarnations up to this one have ended.
     dead: u64,
 }
@@ -112,8 +123,9 @@ fn encode(frame: &Frame) -> bytes::Bytes {
 }
 
 impl Own {
-    fn send_all(&self, link: &Link) {
+    fn send_all(&mut self, link: &Link, to: u64) {
         link.catch_up();
+        self.told += 1;
         let mut rows: Vec<Row> = self
             .table
             .iter()
@@ -126,6 +138,8 @@ impl Own {
             let frame = Frame::All {
                 incarnation: self.incarnation,
                 version: self.version,
+                to,
+                number: self.told,
                 first,
                 last,
                 rows,
@@ -200,12 +214,12 @@ impl Routes {
     }
 
     /// A new incarnation of this node tells everything anew.
-    pub fn begin(&self, links: &Links, incarnation: u64) {
+    pub fn begin(&self, links: &Links, incarnation: u64, nodes: &Nodes) {
         let mut own = self.own.lock();
         own.incarnation = incarnation;
         own.acked.clear();
         for link in links.all() {
-            own.send_all(&link);
+            own.send_all(&link, incarnation_at(&link, nodes));
         }
     }
 
@@ -221,18 +235,18 @@ impl Routes {
         }
     }
 
-    /// A link came up.
-    pub fn connected(&self, link: &Link) {
-        let own = self.own.lock();
+    /// A link came up, or the node at its other end.
+    pub fn connected(&self, link: &Link, nodes: &Nodes) {
+        let mut own = self.own.lock();
         if own.incarnation != 0 {
-            own.send_all(link);
+            own.send_all(link, incarnation_at(link, nodes));
         }
     }
 
     /// Tells links all routes that were left behind and have room again.
-    pub fn catch_up(&self, links: &Links) {
+    pub fn catch_up(&self, links: &Links, nodes: &Nodes) {
         for link in links.all().iter().filter(|link| link.may_catch_up()) {
-            self.connected(link);
+            self.connected(link, nodes);
         }
     }
 
@@ -270,6 +284,8 @@ impl Routes {
             Frame::All {
                 incarnation,
                 version,
+                to,
+                number,
                 first,
                 last,
                 rows,
@@ -280,6 +296,10 @@ impl Routes {
                 }
                 if first {
                     other.building.clear();
+                    other.number = number;
+                }
+                if number != other.number {
+                    return true; // Pieces by an older link, behind the first one by a newer.
                 }
                 for row in rows {
                     let Ok(filter) = TopicFilter::new(row.filter) else {
@@ -314,6 +334,7 @@ impl Routes {
                 other.incarnation = incarnation;
                 other.version = version;
                 other.known = true;
+                other.told = to;
                 (incarnation, version)
             }
             Frame::One {
@@ -373,17 +394,18 @@ impl Routes {
         others.get(&node).map_or(0, |other| other.incarnation)
     }
 
-    /// Are the routes of all nodes that are up known here?
+    /// Are the routes of all nodes that are up known here, as each told them when it knew that this incarnation is up?
     pub fn knows_all(&self, here: u64, nodes: &Nodes) -> bool {
         let others = self.others.lock();
+        let own = nodes.nodes.get(&here).map_or(0, |node| node.incarnation);
         nodes
             .nodes
             .iter()
             .filter(|(number, node)| node.up && **number != here)
             .all(|(number, node)| {
-                others
-                    .get(number)
-                    .is_some_and(|other| other.known && other.incarnation >= node.incarnation)
+                others.get(number).is_some_and(|other| {
+                    other.known && other.told >= own && other.incarnation >= node.incarnation
+                })
             })
     }
 
@@ -399,6 +421,12 @@ impl Routes {
         all.append(&mut rest);
         all
     }
+}
+
+/// The incarnation of the node at the other end of a link.
+fn incarnation_at(link: &Link, nodes: &Nodes) -> u64 {
+    let number = link.remote().map_or(0, |remote| remote.number);
+    nodes.nodes.get(&number).map_or(0, |node| node.incarnation)
 }
 
 fn complete(done: Vec<Arc<Completion>>) {
@@ -422,5 +450,45 @@ fn status(node: u64, table: &HashMap<TopicFilter, Interest>) -> RouteStatus {
         node,
         filters: table.len(),
         digest: format!("{digest:016x}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::NodeState;
+
+    #[test]
+    fn a_node_knows_all_when_each_other_told_it_in_this_incarnation() {
+        let node = |incarnation| NodeState {
+            name: String::new(),
+            address: String::new(),
+            nonce: 0,
+            incarnation,
+            up: true,
+            sequence: 0,
+            since: 0,
+        };
+        let mut nodes = Nodes::default();
+        nodes.nodes.insert(1, node(2));
+        nodes.nodes.insert(2, node(5));
+        let routes = Routes::default();
+        let tell = |incarnation, told| {
+            let other = Other {
+                incarnation,
+                told,
+                known: true,
+                ..Other::default()
+            };
+            routes.others.lock().insert(2, other);
+        };
+        assert!(!routes.knows_all(1, &nodes));
+        tell(5, 1);
+        // It told the incarnation before, and nobody waited for this node since.
+        assert!(!routes.knows_all(1, &nodes));
+        tell(4, 2);
+        assert!(!routes.knows_all(1, &nodes));
+        tell(5, 2);
+        assert!(routes.knows_all(1, &nodes));
     }
 }

@@ -97,7 +97,7 @@ fn a_message_for_a_shared_subscription_is_held_while_its_members_move() {
     let node = Node::start(&dir);
     // As another node's member looks from here while nobody says where it is.
     let moving = TopicFilter::new("$share/team/s/#").unwrap();
-    node.broker.effect(0, Effect::RouteAdded(moving.clone()));
+    node.broker.effect(0, Effect::RouteAdded(moving));
     let (published, ticket) = node.broker.publish_now(&message("s/1", "one"));
     assert!(published.matched);
     node.broker.tick(Timestamp::now());

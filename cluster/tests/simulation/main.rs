@@ -106,6 +106,20 @@ fn a_leader_that_was_out_does_what_it_owes() {
     run(1, &plan).unwrap();
 }
 
+/// A node that was put out, its process going on, serves again only when it knows what was subscribed to meanwhile: nobody
+/// waited for it.
+#[test]
+fn a_node_that_comes_back_knows_what_was_subscribed_to_meanwhile() {
+    let deaf = |node, other| (2500, 8200, Fault::Deaf(node, vec![other]));
+    let plan = Plan {
+        script: vec![deaf(2, 0), deaf(1, 2), deaf(0, 1)],
+        ..Plan::of(3, 3)
+    };
+    for seed in 1..=2 {
+        run(seed, &plan).unwrap();
+    }
+}
+
 /// The same simulation on disks that sync nothing must fail: else it proves nothing about them.
 #[test]
 fn disks_that_do_not_sync_are_found_out() {
