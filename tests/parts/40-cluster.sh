@@ -20,6 +20,8 @@ part_cluster() {
     count_script discovery $?
     run timeout 400 python3 tests/cluster/operate.py --bin "$target/debug/nightjar"
     count_script operate $?
+    run timeout 300 python3 tests/cluster/shared.py --bin "$target/debug/nightjar"
+    count_script shared $?
     run timeout 300 python3 tests/cluster/sensors.py --bin "$target/debug/nightjar"
     count_script sensors $?
 }

@@ -197,6 +197,14 @@ impl Group {
     /// The member of this node whose turn it is.
     #[must_use]
     pub fn pick_here(&self, message: &Message) -> Option<Member> {
+        let by_key = matches!(
+            self.strategy,
+            SharedStrategy::HashClientId | SharedStrategy::HashTopic
+        );
+        // The same key leads to the same member, whichever node it came from.
+        if by_key && let Some(Turn::Member(member)) = self.pick(message) {
+            return Some(member);
+        }
         let mut state = self.state.lock();
         let at = self.turn(&mut state, message)?;
         state.members.get(at).cloned()
