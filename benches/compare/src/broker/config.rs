@@ -279,7 +279,7 @@ fn rmqtt(binary: &Path, nightjar: &Path, folder: &Path, port: u16) -> io::Result
     let version = first_line(Command::new(binary).arg("--version"))?;
     let (tls, ws, rpc) = (free_port()?, free_port()?, free_port()?);
     let listener = "allow_anonymous = true\nmax_packet_size = \"1M\"\nbacklog = 4096\nnodelay = true\nmax_handshaking_limit = 100000\n\
-         max_inflight = 1000\nmax_mqueue_len = 100000\nmqueue_rate_limit = \"1000000/1s\"\nmax_subscriptions = 0\n";
+         max_inflight = 1000\nmax_mqueue_len = 100000\nmqueue_rate_limit = \"1000000,1s\"\nmax_subscriptions = 0\n";
     let certified = certificate(nightjar, folder).is_ok();
     let mut text = format!(
         "[node]\nid = 1\nbusy.check_enable = false\n\n[rpc]\nserver_addr = \"127.0.0.1:{rpc}\"\n\n\
