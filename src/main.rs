@@ -6,7 +6,7 @@ mod config;
 mod ctl;
 mod start;
 
-/// Less memory for each client, and less time for each message, than the C library's (docs/decisions/0003-allocator.md).
+/// Why not the C library's: docs/decisions/0003-allocator.md.
 #[cfg(all(feature = "jemalloc", target_os = "linux"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
