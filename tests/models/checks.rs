@@ -3,6 +3,7 @@
 //! Each model runs as shipped, where nothing may be found, and broken in the ways that its mechanism is there to
 //! prevent, where something must be found: a model that cannot fail shows nothing.
 
+mod barrier;
 mod lease;
 mod takeover;
 
