@@ -514,9 +514,14 @@ impl Broker {
     pub fn take_forwarded(&self, forwards: &[Forward]) -> Ticket {
         let mut batch = PublishBatch::default();
         let mut published = Published::default();
+        // A frame mostly has messages of one publisher, and they of one topic.
+        let (mut topic, mut route) = (None, Route::default());
         for forward in forwards {
             let message = &forward.message;
-            let route = self.router().route(message.topic());
+            if topic != Some(message.topic()) || !self.router().is_current(&route) {
+                route = self.router().route(message.topic());
+                topic = Some(message.topic());
+            }
             match &forward.group {
                 Some((name, filter)) => {
                     self.take_for_group(forward, (name, filter), &route, &mut batch);
