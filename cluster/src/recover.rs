@@ -197,6 +197,15 @@ pub(crate) fn look_over(
         put_aside(dir, &file.path, scan.end, files)?;
         return look_over(dir, relaxed, accept, files, losses);
     }
+    for (at, file) in list.iter().enumerate().skip(1) {
+        let before = &list[at - 1];
+        if file.hollow && before.rewrite == file.rewrite && scan::is_last(&list, at - 1) {
+            // The engine would take the file before it for one that was finished.
+            files
+                .remove(&file.path)
+                .map_err(Error::io(&file.path, "cannot be removed"))?;
+        }
+    }
     Ok(bytes)
 }
 

@@ -24,6 +24,9 @@ pub(crate) struct LogFile {
     pub number: u64,
     /// Of the queue that holds what was moved out of purged files.
     pub rewrite: bool,
+    /// Too short for a header, which is synced before anything is written behind it: what a rotation left that found no
+    /// room on the disk. The engine goes on with the file before it.
+    pub hollow: bool,
 }
 
 /// What a file holds.
@@ -59,10 +62,12 @@ pub(crate) fn files(dir: &Path) -> Result<Vec<LogFile>, Error> {
             continue;
         };
         let rewrite = kind == "rewrite";
+        let len = fs::metadata(&path).map_err(Error::io(&path, "cannot be read"))?;
         found.push(LogFile {
             path,
             number,
             rewrite,
+            hollow: len.len() < (MAGIC.len() + 8) as u64,
         });
     }
     found.sort_by_key(|file| (file.rewrite, file.number));
@@ -82,11 +87,12 @@ pub(crate) fn files(dir: &Path) -> Result<Vec<LogFile>, Error> {
     Ok(found)
 }
 
-/// Is this the last file of its queue?
+/// Is this the last file of its queue that may hold anything?
 pub(crate) fn is_last(files: &[LogFile], at: usize) -> bool {
-    files
-        .get(at + 1)
-        .is_none_or(|next| next.rewrite != files[at].rewrite)
+    files[at + 1..]
+        .iter()
+        .filter(|next| next.rewrite == files[at].rewrite)
+        .all(|next| next.hollow)
 }
 
 /// Takes a batch: its offset, its entries, its footer.

@@ -349,3 +349,37 @@ fn a_log_file_cut_off_before_its_header_is_used_and_read_again() {
         );
     }
 }
+
+/// A full disk stops the log between two files: the next one is made and stays without a header. If the node dies then,
+/// the file before it ends as the last one may, and holds everything.
+#[test]
+fn a_rotation_that_found_no_room_is_no_damage() {
+    let (whole, dir) = (Dir::new("no-room"), Dir::new("no-room-killed"));
+    filled(&whole, 20);
+    copy(&whole, &dir);
+    let last = log_files(&dir).pop().unwrap();
+    let mut bytes = fs::read(&last).unwrap();
+    // Room that was taken ahead, and a batch of which half was written.
+    bytes.extend([7; 100]);
+    bytes.extend([0; 5000]);
+    fs::write(&last, bytes).unwrap();
+    let number: u64 = last.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let next = last.with_file_name(format!("{:016}.raftlog", number + 1));
+    for header in [0, 20] {
+        fs::write(&next, &b"RAFT-LOG-FILE-HEADER-9986AB3E47"[..header]).unwrap();
+        let store = NodeStore::open(&config(&dir)).unwrap();
+        started(&store);
+        assert_eq!(queue(&store, "sub").len(), 20, "{header} bytes");
+        drop(store);
+    }
+    // A header is synced before anything stands behind it: with one, the file before it was finished.
+    let mut bytes = fs::read(&last).unwrap();
+    bytes.extend([7; 100]);
+    fs::write(&last, bytes).unwrap();
+    let first = fs::read(&log_files(&whole)[0]).unwrap();
+    fs::write(&next, &first[..69]).unwrap();
+    assert!(matches!(
+        NodeStore::open(&config(&dir)),
+        Err(Error::Damaged { .. })
+    ));
+}

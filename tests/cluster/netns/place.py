@@ -203,12 +203,12 @@ seeds = [{seeds}]
 
     def fill(self):
         """Leaves no space in the data directory."""
-        with open(self.ballast, "wb") as file:
+        # Unbuffered: what could not be written is not written again at the end.
+        with open(self.ballast, "wb", buffering=0) as file:
             chunk = b"\0" * 65536
             try:
                 while True:
                     file.write(chunk)
-                    file.flush()
             except OSError:
                 return
 
