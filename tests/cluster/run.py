@@ -309,8 +309,9 @@ def a_shared_subscription_spans_nodes(cluster):
     members[3].end()
     for number in range(10):
         publisher.publish("work/late", str(number).encode())
+    # What a member had not acknowledged when its node read its DISCONNECT is handed on, behind what came meanwhile.
     late = [int(members[1].message().payload) for _ in range(10)]
-    check(late == list(range(10)), late)
+    check(sorted(late) == list(range(10)), late)
     members[1].end()
     publisher.end()
 
