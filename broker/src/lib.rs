@@ -35,6 +35,7 @@ mod sync;
 mod takeover;
 mod ticket;
 mod time;
+mod topics;
 
 pub use admission::NotAdmitted;
 pub use broker::{Broker, MemoryLevel, OpenRequest, Parts};
@@ -46,7 +47,7 @@ pub use kept::Kept;
 pub use mesh::{Forward, Interest, Mesh};
 pub use message::{Message, MessageHead, MessageProperties};
 pub use metrics::{Counter, Direction, Metrics, PacketTally};
-pub use publish::{Allowed, CachedTopic, PublishBatch, Published, Stall, TopicCache};
+pub use publish::{PublishBatch, Published, Stall};
 pub use session::{AckPacket, Admission, Front, Session, SessionError, Transmit};
 pub use store::{
     Batches, DurableStore, EffectSink, MemoryStore, OpenReply, RetainedCursor, Submitted,
@@ -55,3 +56,4 @@ pub use subs::SubTable;
 pub use subscription::{RetainHandling, SubOptions, Subscription};
 pub use ticket::{Completion, Progress, Ticket};
 pub use time::Timestamp;
+pub use topics::{Allowed, CachedTopic, TopicCache};

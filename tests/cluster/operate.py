@@ -4,9 +4,7 @@
     python3 tests/cluster/operate.py --bin target/debug/nightjar [--only WORD]
 """
 
-import argparse
 import json
-import pathlib
 import subprocess
 import sys
 import threading
@@ -17,9 +15,8 @@ import urllib.request
 import run
 from run import Cluster, Node
 
-from blocking import Failed, check, until  # noqa: E402
-from broker import BrokerError, clean_environment  # noqa: E402
-from results import Results  # noqa: E402
+from blocking import check, until  # noqa: E402
+from broker import clean_environment  # noqa: E402
 
 wire = run.wire
 CASES = []
@@ -449,24 +446,5 @@ def tool(binary, *words):
     return done.returncode, done.stdout + done.stderr
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bin", required=True, type=lambda text: pathlib.Path(text).resolve())
-    parser.add_argument("--only", default="")
-    args = parser.parse_args()
-    results = Results()
-    for fn in CASES:
-        if args.only not in fn.__name__:
-            continue
-        begin = time.monotonic()
-        try:
-            said = fn(args.bin)
-        except (Failed, BrokerError, OSError, wire.WireError, subprocess.SubprocessError) as error:
-            results.fail(f"operate/{fn.__name__}", f"{type(error).__name__}: {error}", time.monotonic() - begin)
-        else:
-            results.ok(f"operate/{fn.__name__}" + (f": {said}" if said else ""), time.monotonic() - begin)
-    return results.close("operate")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run.each("operate", CASES, __doc__))

@@ -684,6 +684,26 @@ def a_fourth_node_joins_and_leaves_while_the_cluster_serves(cluster):
         subscriber.end()
 
 
+def each(what, cases, about):
+    """Runs cases that make nodes of their own; the exit code."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bin", required=True, type=lambda text: pathlib.Path(text).resolve())
+    parser.add_argument("--only", default="")
+    args = parser.parse_args()
+    results = Results()
+    for fn in cases:
+        if args.only not in fn.__name__:
+            continue
+        begin = time.monotonic()
+        try:
+            said = fn(args.bin)
+        except (Failed, BrokerError, OSError, wire.WireError, subprocess.SubprocessError) as error:
+            results.fail(f"{what}/{fn.__name__}", f"{type(error).__name__}: {error}", time.monotonic() - begin)
+        else:
+            results.ok(f"{what}/{fn.__name__}" + (f": {said}" if said else ""), time.monotonic() - begin)
+    return results.close(what)
+
+
 def main(what="cluster", errors=()):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bin", required=True, type=lambda text: pathlib.Path(text).resolve())

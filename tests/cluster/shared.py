@@ -4,9 +4,7 @@
     python3 tests/cluster/shared.py --bin target/debug/nightjar [--only WORD]
 """
 
-import argparse
 import collections
-import pathlib
 import sys
 import threading
 import time
@@ -15,8 +13,6 @@ import run
 from run import Cluster, Node
 
 from blocking import Failed, check, until  # noqa: E402
-from broker import BrokerError  # noqa: E402
-from results import Results  # noqa: E402
 
 wire = run.wire
 # Messages from each node, and the topics that they are of.
@@ -248,24 +244,5 @@ def by_topic(binary):
         survives(team)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bin", required=True, type=lambda text: pathlib.Path(text).resolve())
-    parser.add_argument("--only", default="")
-    args = parser.parse_args()
-    results = Results()
-    for fn in CASES:
-        if args.only not in fn.__name__:
-            continue
-        begin = time.monotonic()
-        try:
-            fn(args.bin)
-        except (Failed, BrokerError, OSError, wire.WireError) as error:
-            results.fail(f"shared/{fn.__name__}", f"{type(error).__name__}: {error}", time.monotonic() - begin)
-        else:
-            results.ok(f"shared/{fn.__name__}", time.monotonic() - begin)
-    return results.close("shared subscriptions over nodes")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run.each("shared", CASES, __doc__))
