@@ -14,7 +14,7 @@ use crate::message::Message;
 use crate::metrics::Counter;
 use crate::router::{Group, Member, Route, Target, Turn};
 use crate::settings::QueuePolicy;
-use crate::shard::{Enqueue, SessionEntry};
+use crate::shard::{Enqueue, RetainedEntry, SessionEntry};
 use crate::store::Batches;
 use crate::subscription::{SubOptions, Subscription};
 use crate::ticket::{Completion, Progress, Ticket};
@@ -25,6 +25,8 @@ use crate::ticket::{Completion, Progress, Ticket};
 pub struct PublishBatch {
     wakers: SmallVec<[Waker; 8]>,
     entries: Batches,
+    /// What the store keeps, in order.
+    retained: Vec<RetainedEntry>,
     tickets: SmallVec<[Ticket; 2]>,
     stall: Option<Stall>,
     forwards: Vec<(u64, Vec<Forward>)>,
@@ -102,6 +104,7 @@ impl PublishBatch {
     pub fn is_empty(&self) -> bool {
         self.wakers.is_empty()
             && self.entries.is_empty()
+            && self.retained.is_empty()
             && self.tickets.is_empty()
             && self.forwards.is_empty()
             && self.stall.is_none()
@@ -135,6 +138,20 @@ impl PublishBatch {
                 count: entries.len() as u64,
             };
             entries.insert(0, by);
+        }
+        self.sign_retained(client_id, epoch);
+    }
+
+    /// As [`Self::sign`], of what is kept alone.
+    pub(crate) fn sign_retained(&mut self, client_id: &Arc<str>, epoch: u64) {
+        for entry in &mut self.retained {
+            if let RetainedEntry::Set(message) = entry {
+                *entry = RetainedEntry::SetBy {
+                    client_id: client_id.clone(),
+                    epoch,
+                    message: message.clone(),
+                };
+            }
         }
     }
 
@@ -201,6 +218,10 @@ impl Broker {
     /// Ends a batch: submits what goes to shards, wakes the receivers. The ticket is done when everything the batch
     /// published is committed; the stall, if there is one, asks the publisher to wait.
     pub fn finish_batch(&self, batch: &mut PublishBatch) -> (Ticket, Option<Stall>) {
+        for entry in std::mem::take(&mut batch.retained) {
+            let ticket = self.store().retain(entry);
+            batch.wait_for(ticket);
+        }
         self.submit_entries(batch);
         if !batch.forwards.is_empty() {
             self.send_forwards(batch);
@@ -253,8 +274,7 @@ impl Broker {
             self.metrics().count(Counter::RetainedRefused);
             return;
         }
-        let ticket = self.keep_retained(message);
-        batch.wait_for(ticket);
+        batch.retained.extend(self.keep_retained(message));
     }
 
     fn to_target(

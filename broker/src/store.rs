@@ -125,7 +125,8 @@ pub trait DurableStore: Send + Sync {
     /// A publisher waited too long on this completion.
     fn give_up(&self, shard: u16, completion: &Arc<Completion>);
 
-    /// Submits a retained entry.
+    /// Submits a retained entry. The ticket of a [`RetainedEntry::SetBy`] fails if a later connection of its client is
+    /// ahead of it.
     fn retain(&self, entry: RetainedEntry) -> Ticket;
 
     /// Done when everything submitted to the retained shards before is applied here.
@@ -428,7 +429,8 @@ impl DurableStore for MemoryStore {
 
     fn retain(&self, entry: RetainedEntry) -> Ticket {
         match &entry {
-            RetainedEntry::Set(message) => {
+            // Connections of one node are told apart before.
+            RetainedEntry::Set(message) | RetainedEntry::SetBy { message, .. } => {
                 self.retained_shard(message.topic()).write().apply(entry)
             }
             RetainedEntry::Remove(topic) => self.retained_shard(topic).write().apply(entry),

@@ -214,11 +214,16 @@ fn carry_out(
 
 fn others(core: &Core, batch: Batch) -> Done {
     let mut done = Vec::with_capacity(batch.submissions.len());
-    let take = |submissions: Vec<Submission>, mut one: Box<dyn FnMut(Work) + '_>| {
+    let take = |submissions: Vec<Submission>, mut one: Box<dyn FnMut(Work, bool) + '_>| {
         let mut done = Vec::with_capacity(submissions.len());
         for submission in submissions {
-            one(submission.work);
-            done.extend(submission.done.map(|done| (done, false)));
+            let is_late = !submission.late.is_empty();
+            one(submission.work, is_late);
+            match submission.done {
+                // Never acknowledged: it was not taken.
+                Some(waits) if is_late => waits.complete(Err(ReasonCode::SessionTakenOver)),
+                waits => done.extend(waits.map(|waits| (waits, false))),
+            }
         }
         done
     };
@@ -230,7 +235,7 @@ fn others(core: &Core, batch: Batch) -> Done {
             let state = &mut *meta;
             done.extend(take(
                 batch.submissions,
-                Box::new(|work| match work {
+                Box::new(|work, _| match work {
                     Work::Meta(entry) => {
                         if !watchers.is_empty() {
                             changes.push(entry.clone());
@@ -266,12 +271,14 @@ fn others(core: &Core, batch: Batch) -> Done {
         let state = &mut *retained;
         done.extend(take(
             batch.submissions,
-            Box::new(|work| match work {
+            Box::new(|work, is_late| match work {
                 Work::Retained(entry) => {
                     if matches!(entry, nightjar_broker::shard::RetainedEntry::Tick { .. }) {
                         group.ticking.store(false, Ordering::Release);
                     }
-                    state.0.apply(entry);
+                    if !is_late {
+                        state.0.apply(entry);
+                    }
                     if batch.own {
                         group.unapplied.fetch_sub(1, Ordering::AcqRel);
                     }

@@ -227,8 +227,21 @@ impl DurableStore for NodeStore {
     }
 
     fn retain(&self, entry: RetainedEntry) -> Ticket {
+        // Of a cluster, the proposal is looked at when it is applied.
+        let (entry, by) = match entry {
+            RetainedEntry::SetBy {
+                client_id,
+                epoch,
+                message,
+            } if self.core.member.is_none() => {
+                (RetainedEntry::Set(message), Some((client_id, epoch)))
+            }
+            entry => (entry, None),
+        };
         let number = match &entry {
-            RetainedEntry::Set(message) => self.core.retained_group(message.topic()),
+            RetainedEntry::Set(message) | RetainedEntry::SetBy { message, .. } => {
+                self.core.retained_group(message.topic())
+            }
             RetainedEntry::Remove(topic) => self.core.retained_group(topic),
             RetainedEntry::Tick { now } => {
                 self.tick_retained(*now, true);
@@ -239,16 +252,15 @@ impl DurableStore for NodeStore {
         self.core.retained[usize::from(number)]
             .unapplied
             .fetch_add(1, Ordering::AcqRel);
-        self.core.push(
-            self.core.groups.retained(number),
-            Submission {
-                work: Work::Retained(entry),
-                done: Some(done.clone()),
-                open: None,
-                keep: false,
-                late: Vec::new(),
-            },
-        );
+        let submission = Submission {
+            done: Some(done.clone()),
+            ..Submission::of(Work::Retained(entry))
+        };
+        let group = self.core.groups.retained(number);
+        self.core.push_under(group, submission, || match &by {
+            Some((client_id, epoch)) => self.lock_for(client_id, *epoch),
+            None => Some(self.core.pending.lock()),
+        });
         Ticket::on(done)
     }
 

@@ -11,7 +11,7 @@ use nightjar_broker::shard::{
 };
 use nightjar_broker::{Completion, EffectSink};
 use nightjar_mqtt::ReasonCode;
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 use crate::backup::Part;
 use crate::bodies::Bodies;
@@ -144,18 +144,31 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Submits to one group; false if the store takes nothing any more.
+    /// Submits to one group; refused if the store takes nothing any more.
     pub fn push(&self, group: u16, submission: Submission) {
+        self.push_under(group, submission, || Some(self.pending.lock()));
+    }
+
+    /// As [`Self::push`], under a lock that is there only if the connection that submits is its client's still.
+    pub fn push_under<'a>(
+        &'a self,
+        group: u16,
+        submission: Submission,
+        lock: impl FnOnce() -> Option<MutexGuard<'a, Pending>>,
+    ) {
         let mut bytes = Vec::new();
         submission.work.encode(&mut bytes);
         let wake = {
-            let mut pending = self.pending.lock();
-            if pending.refuses() {
-                drop(pending);
+            let lock = lock();
+            let refused = match &lock {
+                None => Some(ReasonCode::SessionTakenOver),
+                Some(pending) => pending.refuses().then_some(ReasonCode::ServerUnavailable),
+            };
+            let Some(mut pending) = lock.filter(|_| refused.is_none()) else {
                 self.refused(group, &submission);
-                submission.refuse(ReasonCode::ServerUnavailable);
+                submission.refuse(refused.unwrap_or(ReasonCode::ServerUnavailable));
                 return;
-            }
+            };
             pending.push(group, &bytes, submission)
         };
         if wake {

@@ -10,14 +10,14 @@ use crate::ticket::Ticket;
 use crate::time::Timestamp;
 
 impl Broker {
-    /// Keeps a retained message; the ticket is done when it is committed.
-    pub(crate) fn keep_retained(&self, message: &Message) -> Ticket {
+    /// The entry that keeps a message, for the store; one of `$SYS` is kept here, at once.
+    pub(crate) fn keep_retained(&self, message: &Message) -> Option<RetainedEntry> {
         let entry = RetainedEntry::Set(self.as_retained(message));
         if message.topic().starts_with("$SYS/") {
             self.sys.lock().apply(entry);
-            return Ticket::DONE;
+            return None;
         }
-        self.store.retain(entry)
+        Some(entry)
     }
 
     /// Forgets the retained message of a topic; the ticket is done when that is committed.

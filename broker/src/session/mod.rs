@@ -313,6 +313,8 @@ impl Session {
         if waits {
             if ids || self.broker.mesh().is_some() {
                 batch.sign(self.handle.client_id(), self.epoch);
+            } else if self.recorded {
+                batch.sign_retained(self.handle.client_id(), self.epoch);
             }
             (ticket, stall) = self.broker.finish_batch(batch);
         }

@@ -870,6 +870,16 @@ impl RetainedEntry {
                 out.u8(1);
                 out.message(message);
             }
+            Self::SetBy {
+                client_id,
+                epoch,
+                message,
+            } => {
+                out.u8(4);
+                out.text(client_id);
+                out.u64(*epoch);
+                out.message(message);
+            }
             Self::Remove(topic) => {
                 out.u8(2);
                 out.text(topic);
@@ -891,6 +901,11 @@ impl RetainedEntry {
             2 => Self::Remove(from.topic()?),
             3 => Self::Tick {
                 now: from.time("time")?,
+            },
+            4 => Self::SetBy {
+                client_id: from.client_id()?,
+                epoch: from.u64("epoch")?,
+                message: from.message()?,
             },
             _ => return Err(CodecError::Invalid("kind of entry")),
         })

@@ -267,9 +267,12 @@ proptest! {
     }
 
     #[test]
-    fn a_retained_entry_is_read_as_it_was_written(message in message(), topic in topic(), now in time()) {
+    fn a_retained_entry_is_read_as_it_was_written(
+        message in message(), topic in topic(), now in time(), client_id in client(), epoch in any::<u64>(),
+    ) {
         for entry in [
-            RetainedEntry::Set(message),
+            RetainedEntry::Set(message.clone()),
+            RetainedEntry::SetBy { client_id, epoch, message },
             RetainedEntry::Remove(topic),
             RetainedEntry::Tick { now },
         ] {

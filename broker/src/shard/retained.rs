@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use nightjar_mqtt::TopicName;
 
@@ -13,6 +14,16 @@ use crate::time::Timestamp;
 pub enum RetainedEntry {
     /// A PUBLISH with Retain 1: replaces what the topic had; an empty payload removes it [MQTT-3.3.1-5, -6].
     Set(Message),
+    /// As [`Self::Set`], by a connection of this client: refused if it was taken over before, because what the client
+    /// published since would be replaced by something older.
+    SetBy {
+        /// Client identifier.
+        client_id: Arc<str>,
+        /// Epoch of the connection.
+        epoch: u64,
+        /// The message.
+        message: Message,
+    },
     /// Removes a topic's message (an operator, a limit).
     Remove(TopicName),
     /// Time passed: expired messages go.
@@ -34,7 +45,8 @@ impl RetainedShard {
     /// Applies one entry.
     pub fn apply(&mut self, entry: RetainedEntry) {
         match entry {
-            RetainedEntry::Set(message) => {
+            // Whether it is late the store finds out, which knows the sessions.
+            RetainedEntry::Set(message) | RetainedEntry::SetBy { message, .. } => {
                 self.remove(message.topic());
                 if message.payload().is_empty() {
                     return;

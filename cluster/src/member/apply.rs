@@ -97,7 +97,8 @@ impl Core {
     /// is ahead of what its old node still sends. Two connections would mix, and a message of QoS 2 whose packet id is
     /// refused as stale would be taken twice. Found before anything of the proposal is applied, for all groups alike: a
     /// read batch is taken whole or not at all. With the client's next connection in the same proposal it is not taken,
-    /// whichever stands first.
+    /// whichever stands first. But what it keeps retained is: the next connection publishes behind that proposal, so that
+    /// nothing newer is replaced.
     fn find_late(&self, round: &mut [(u16, Vec<Submission>)]) {
         fn entries_of(submission: &Submission) -> &[SessionEntry] {
             match &submission.work {
@@ -116,8 +117,22 @@ impl Core {
             .collect();
         // A client's batches have entries in several groups.
         let mut known: HashMap<(Arc<str>, u64), bool> = HashMap::new();
+        let mut is_current = |client_id: &Arc<str>, epoch: u64| {
+            *known.entry((client_id.clone(), epoch)).or_insert_with(|| {
+                let group = slot_of(client_id) as usize % self.sessions.len();
+                let state = self.sessions[group].state.lock();
+                state.shard.is_current(client_id, epoch)
+            })
+        };
         for submission in round.iter_mut().flat_map(|(_, submissions)| submissions) {
             let mut late = Vec::new();
+            if let Work::Retained(RetainedEntry::SetBy {
+                client_id, epoch, ..
+            }) = &submission.work
+                && !is_current(client_id, *epoch)
+            {
+                late.push(0..1);
+            }
             for (at, entry) in entries_of(submission).iter().enumerate() {
                 let SessionEntry::By {
                     client_id,
@@ -127,12 +142,7 @@ impl Core {
                 else {
                     continue;
                 };
-                let is_late = *known.entry((client_id.clone(), *epoch)).or_insert_with(|| {
-                    let group = slot_of(client_id) as usize % self.sessions.len();
-                    let state = self.sessions[group].state.lock();
-                    opened.contains(client_id) || !state.shard.is_current(client_id, *epoch)
-                });
-                if is_late {
+                if opened.contains(client_id) || !is_current(client_id, *epoch) {
                     let count = usize::try_from(*count).unwrap_or(usize::MAX);
                     late.push(at + 1..(at + 1).saturating_add(count));
                 }
@@ -509,6 +519,96 @@ mod tests {
             sequence,
             body: Bytes::from(body),
         }
+    }
+
+    /// What an overtaken connection left on its way does not replace what its client retained since, and is refused; what
+    /// stands in the proposal of the next CONNECT is taken, because all that is newer comes behind it.
+    #[test]
+    fn a_retained_message_of_an_overtaken_connection_replaces_nothing_newer() {
+        let dir = std::env::temp_dir().join(format!("nightjar-late-kept-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        let config = StoreConfig {
+            session_groups: GROUPS,
+            retained_groups: 1,
+            ..StoreConfig::new(&dir, "one")
+        };
+        let ground: Arc<dyn Ground> = Arc::new(System);
+        let (store, _opened) =
+            NodeStore::open_member(&config, &ground, &Disk::default()).expect("a new directory");
+        let kept = |epoch: u64, payload: &str| {
+            let SessionEntry::Publish(message) = publish(payload) else {
+                unreachable!("it makes a message");
+            };
+            Work::Retained(RetainedEntry::SetBy {
+                client_id: "pub".into(),
+                epoch,
+                message,
+            })
+        };
+        let is_late = |works: Vec<Work>| -> Vec<bool> {
+            let submissions = works.into_iter().map(Submission::of).collect();
+            let mut round = vec![(GROUPS, submissions)];
+            store.core.find_late(&mut round);
+            let late: Vec<bool> = round[0].1.iter().map(|it| !it.late.is_empty()).collect();
+            let (group, submissions) = round.remove(0);
+            let mut scratch = Scratch::default();
+            store
+                .core
+                .apply_group(1, group, submissions, false, &mut scratch);
+            late
+        };
+        let found = || {
+            let state = store.core.retained[0].state.read();
+            let message = state.0.get("a", Timestamp(1));
+            message.map(|message| message.payload().to_vec())
+        };
+        let opens = || {
+            let work = Work::Session(vec![open("pub")]);
+            let mut scratch = Scratch::default();
+            let submissions = vec![Submission::of(work)];
+            store
+                .core
+                .apply_group(1, group_of("pub"), submissions, false, &mut scratch);
+        };
+        opens();
+        assert_eq!(is_late(vec![kept(1, "first")]), [false]);
+        assert_eq!(found(), Some(b"first".to_vec()));
+        // With the next CONNECT in the same proposal.
+        let mut round = vec![
+            (
+                group_of("pub"),
+                vec![Submission::of(Work::Session(vec![open("pub")]))],
+            ),
+            (GROUPS, vec![Submission::of(kept(1, "second"))]),
+        ];
+        store.core.find_late(&mut round);
+        assert!(round[1].1[0].late.is_empty());
+        opens();
+        assert_eq!(
+            is_late(vec![kept(2, "newer"), kept(1, "older")]),
+            [false, true]
+        );
+        assert_eq!(found(), Some(b"newer".to_vec()));
+        let done = nightjar_broker::Completion::new(1);
+        let submission = Submission {
+            done: Some(done.clone()),
+            ..Submission::of(kept(1, "older"))
+        };
+        let mut round = vec![(GROUPS, vec![submission])];
+        store.core.find_late(&mut round);
+        let (group, submissions) = round.remove(0);
+        let mut scratch = Scratch::default();
+        store
+            .core
+            .apply_group(1, group, submissions, false, &mut scratch);
+        assert_eq!(
+            nightjar_broker::Ticket::on(done).poll(None),
+            nightjar_broker::Progress::Failed(nightjar_mqtt::ReasonCode::SessionTakenOver)
+        );
+        assert_eq!(found(), Some(b"newer".to_vec()));
+        store.close();
+        drop(store);
+        let _ = std::fs::remove_dir_all(&dir);
     }
 
     /// What a read batch of an overtaken connection published is taken whole or not at all, whatever the order of groups

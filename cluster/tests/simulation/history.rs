@@ -1,6 +1,8 @@
 //! What clients did and saw, and what must hold of it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+
+use nightjar_mqtt::QoS;
 
 use crate::ground::now;
 use crate::node::Who;
@@ -16,6 +18,9 @@ pub struct Sent {
     pub acked: Option<u64>,
     /// It was sent again on another connection, which makes another message of it.
     pub again: bool,
+    pub qos: QoS,
+    /// It was published without a payload, to remove what the topic keeps.
+    pub removes: bool,
 }
 
 /// A connection, from the call to its end.
@@ -34,6 +39,12 @@ pub struct Connection {
     pub cut: bool,
     /// What was delivered: body, when, DUP.
     pub got: Vec<(String, u64, bool)>,
+    /// When it sent its SUBSCRIBE.
+    pub asked: Option<u64>,
+    /// What came as retained: topic, body.
+    pub kept: Vec<(String, String)>,
+    /// All that is retained has come.
+    pub whole: bool,
 }
 
 #[derive(Default)]
@@ -42,6 +53,14 @@ pub struct History {
     pub connections: Vec<Connection>,
     /// Durable sessions: the filter, and when its SUBACK came.
     pub sessions: BTreeMap<String, (String, u64)>,
+    /// Publishers whose session must be there when they come again.
+    pub known: BTreeSet<String>,
+    /// Packet ids of QoS 2 that a client has without their PUBREL. They outlive its connections.
+    unreleased: BTreeMap<String, BTreeSet<u16>>,
+    /// The connection that a client reads from.
+    newest: BTreeMap<String, usize>,
+    /// How often a client took a message of QoS 2: client, body.
+    taken: BTreeMap<(String, String), u32>,
     /// When nodes died, stood still or lost their lease.
     pub fenced: Vec<(usize, u64)>,
     /// Crashes of one node while all else was well: node, when.
@@ -63,6 +82,13 @@ const DYING: u64 = 6_000;
 /// A will is published so soon behind the death of the client's node.
 const WILL: u64 = 10_000;
 
+/// Topics of the shared subscription begin so.
+pub const SHARED: &str = "s/";
+/// Its members' names begin so.
+pub const MEMBER: &str = "member-";
+/// Topics of retained messages begin so.
+pub const RETAINED: &str = "r/";
+
 impl History {
     pub fn call(&mut self, who: &Who, node: usize) -> usize {
         self.connections.push(Connection {
@@ -76,15 +102,23 @@ impl History {
             clean: false,
             cut: false,
             got: Vec::new(),
+            asked: None,
+            kept: Vec::new(),
+            whole: false,
         });
-        self.connections.len() - 1
+        let number = self.connections.len() - 1;
+        self.newest.insert(who.id.clone(), number);
+        number
     }
 
     pub fn connected(&mut self, number: usize, node: usize, present: bool) {
         let client = self.connections[number].client.clone();
         self.connections[number].opened = Some(now());
         self.connections[number].node = node;
-        if !present && self.sessions.contains_key(&client) {
+        if !present {
+            self.unreleased.remove(&client);
+        }
+        if !present && (self.sessions.contains_key(&client) || self.known.contains(&client)) {
             self.wrong
                 .push(format!("the session of {client} is gone: I6"));
         }
@@ -100,11 +134,10 @@ impl History {
         connection.clean = clean;
     }
 
-    pub fn sent_again(&mut self, open: &VecDeque<(String, String)>) {
-        for (_, body) in open {
-            if let Some(sent) = self.sent.get_mut(body) {
-                sent.again = true;
-            }
+    /// A message goes again on another connection: with QoS 2 it is the same.
+    pub fn sent_again(&mut self, body: &str) {
+        if let Some(sent) = self.sent.get_mut(body) {
+            sent.again |= sent.qos == QoS::AtLeastOnce;
         }
     }
 
@@ -124,7 +157,48 @@ impl History {
         self.wills.entry(body.to_owned()).or_insert(published);
     }
 
+    /// A message of QoS 2 came. False: the client does not read from this connection any more, and answers nothing.
+    pub fn takes(&mut self, number: usize, id: u16, body: &str) -> bool {
+        let client = &self.connections[number].client;
+        if self.newest.get(client) != Some(&number) {
+            return false;
+        }
+        let unreleased = self.unreleased.entry(client.clone()).or_default();
+        if unreleased.insert(id) {
+            let key = (client.clone(), body.to_owned());
+            *self.taken.entry(key).or_insert(0) += 1;
+        }
+        true
+    }
+
+    /// PUBREL came. False: as for [`Self::takes`].
+    pub fn released(&mut self, number: usize, id: u16) -> bool {
+        let client = &self.connections[number].client;
+        if self.newest.get(client) != Some(&number) {
+            return false;
+        }
+        if let Some(unreleased) = self.unreleased.get_mut(client) {
+            unreleased.remove(&id);
+        }
+        true
+    }
+
+    pub fn kept(&mut self, number: usize, topic: &str, body: &str) {
+        let kept = &mut self.connections[number].kept;
+        kept.push((topic.to_owned(), body.to_owned()));
+    }
+
+    /// All that is retained came, if this connection is still there.
+    pub fn read_whole(&mut self, number: usize) -> bool {
+        let connection = &mut self.connections[number];
+        connection.whole = !connection.cut && connection.closed.is_none();
+        connection.whole
+    }
+
     pub fn delivered(&mut self, number: usize, body: &str, dup: bool) {
+        if body.is_empty() {
+            return; // It removed what its topic kept; there are many of it.
+        }
         self.connections[number]
             .got
             .push((body.to_owned(), now(), dup));
@@ -154,23 +228,52 @@ impl History {
         all
     }
 
-    /// Acknowledged messages that durable sessions lack.
+    /// Acknowledged messages that durable sessions lack, and messages that are not acknowledged.
     pub fn missing(&self) -> Vec<String> {
         let received = self.received();
         let mut missing = Vec::new();
+        let mut lacks = |body: &str, who: &str, sent: &Sent| {
+            missing.push(format!(
+                "{body} to {who}: sent at {}, acknowledged at {:?}",
+                sent.first, sent.acked
+            ));
+        };
         for (session, (filter, since)) in &self.sessions {
             let have = received.get(session.as_str());
             for (body, sent) in &self.sent {
                 let due = sent.acked.is_some()
                     && sent.first > *since
                     && nightjar_mqtt::topic::matches(filter, &sent.topic);
-                if due && !have.is_some_and(|have| have.contains(body.as_str())) {
-                    missing.push(format!(
-                        "{body} to {session}: sent at {}, acknowledged at {}",
-                        sent.first,
-                        sent.acked.unwrap_or(0)
-                    ));
+                if !due {
+                    continue;
                 }
+                let came = match sent.qos {
+                    QoS::ExactlyOnce => self.taken.contains_key(&(session.clone(), body.clone())),
+                    _ => have.is_some_and(|have| have.contains(body.as_str())),
+                };
+                if !came {
+                    lacks(body, session, sent);
+                }
+            }
+        }
+        // A shared subscription's messages reach one of its members.
+        let members = || {
+            self.sessions
+                .iter()
+                .filter(|(_, it)| it.0.starts_with("$share/"))
+        };
+        let since = members().map(|(_, (_, since))| *since).min();
+        for (body, sent) in &self.sent {
+            if sent.acked.is_none() {
+                lacks(body, "nobody", sent);
+            } else if sent.topic.starts_with(SHARED)
+                && since.is_some_and(|since| sent.first > since)
+                && !members().any(|(member, _)| {
+                    let have = received.get(member.as_str());
+                    have.is_some_and(|have| have.contains(body.as_str()))
+                })
+            {
+                lacks(body, "any member", sent);
             }
         }
         missing
@@ -196,6 +299,9 @@ impl History {
         self.judge_transient(&mut wrong);
         self.judge_takeover(&mut wrong);
         self.judge_wills(watcher, &mut wrong);
+        self.judge_once(&mut wrong);
+        self.judge_retained(&mut wrong);
+        self.judge_shared(&mut wrong);
         wrong
     }
 
@@ -231,7 +337,7 @@ impl History {
             let have = seen
                 .entry((&connection.client, &sent.publisher))
                 .or_default();
-            if have.contains(&sent.order) {
+            if have.contains(&sent.order) || sent.topic.starts_with(SHARED) {
                 continue;
             }
             if let Some(later) = have.last().filter(|last| **last > sent.order) {
@@ -242,7 +348,8 @@ impl History {
             }
             have.insert(sent.order);
         }
-        for connection in &self.connections {
+        let one = |it: &&Connection| !it.client.starts_with(MEMBER);
+        for connection in self.connections.iter().filter(one) {
             let mut once = BTreeSet::new();
             for (body, at, dup) in &connection.got {
                 let again = self.sent.get(body).is_some_and(|sent| sent.again);
@@ -252,6 +359,88 @@ impl History {
                         connection.client
                     ));
                 }
+            }
+        }
+    }
+
+    /// I2: no durable session is given a message of QoS 2 twice. That none is lost, [`Self::missing`] says.
+    fn judge_once(&self, wrong: &mut Vec<String>) {
+        for ((client, body), count) in &self.taken {
+            if *count > 1 && self.sessions.contains_key(client) {
+                wrong.push(format!("{client} took {body} {count} times: I2"));
+            }
+        }
+    }
+
+    /// I5: who asks for retained messages gets the last one that was acknowledged before, or a later one.
+    fn judge_retained(&self, wrong: &mut Vec<String>) {
+        let topics: BTreeSet<&String> = self
+            .sent
+            .values()
+            .filter(|sent| sent.topic.starts_with(RETAINED))
+            .map(|sent| &sent.topic)
+            .collect();
+        for connection in &self.connections {
+            let Some(asked) = connection.asked else {
+                continue;
+            };
+            for topic in &topics {
+                let of_topic = || self.sent.values().filter(|sent| sent.topic == **topic);
+                let acked = of_topic()
+                    .filter(|sent| sent.acked.is_some_and(|acked| acked < asked))
+                    .map(|sent| sent.order)
+                    .max();
+                let Some(acked) = acked else { continue };
+                let found = connection.kept.iter().rev().find(|(at, _)| at == *topic);
+                let is_right = match found {
+                    Some((_, body)) => self.sent.get(body).is_some_and(|sent| sent.order >= acked),
+                    None if connection.whole => {
+                        of_topic().any(|sent| sent.removes && sent.order >= acked)
+                    }
+                    None => true,
+                };
+                if !is_right {
+                    wrong.push(format!(
+                        "{} asked node {} at {asked} for what is retained and was sent {found:?} of {topic}, where \
+                         number {acked} had been acknowledged: I5",
+                        connection.client,
+                        connection.node + 1
+                    ));
+                }
+            }
+        }
+    }
+
+    /// I9: a message of a shared subscription comes twice only when a member moved meanwhile: whether a node that fails
+    /// had taken it for one of its members, the node that forwarded it may not learn.
+    fn judge_shared(&self, wrong: &mut Vec<String>) {
+        let mut to: BTreeMap<&str, Vec<(&Connection, u64)>> = BTreeMap::new();
+        let members = self
+            .connections
+            .iter()
+            .filter(|it| it.client.starts_with(MEMBER));
+        for connection in members {
+            for (body, at, dup) in &connection.got {
+                if !dup {
+                    to.entry(body).or_default().push((connection, *at));
+                }
+            }
+        }
+        for (body, came) in to {
+            let Some(sent) = self.sent.get(body).filter(|sent| !sent.again) else {
+                continue;
+            };
+            let clients: BTreeSet<&str> = came.iter().map(|(it, _)| it.client.as_str()).collect();
+            let last = came.iter().map(|(_, at)| *at).max().unwrap_or(0);
+            let moved = |client: &str| {
+                let within = |at: Option<u64>| {
+                    at.is_some_and(|at| (sent.first.saturating_sub(LATE)..=last).contains(&at))
+                };
+                let mut of = self.connections.iter().filter(|it| it.client == client);
+                of.any(|it| within(it.opened) || within(it.closed) || it.cut)
+            };
+            if came.len() > 1 && !clients.iter().any(|client| moved(client)) {
+                wrong.push(format!("{body} came to {clients:?}, who all stayed: I9"));
             }
         }
     }

@@ -42,8 +42,13 @@ pub enum Act {
     Publish {
         id: u16,
         topic: String,
+        /// Empty: removes what the topic keeps.
         body: String,
+        qos: QoS,
+        retain: bool,
     },
+    /// PUBREL.
+    Release(u16),
     /// DISCONNECT 0x00.
     Leave,
 }
@@ -54,11 +59,15 @@ pub enum Heard {
     Connected { present: bool },
     Suback,
     Puback(u16),
+    Pubrec(u16),
+    Pubcomp(u16),
     Closed,
 }
 
 /// A client's end of a connection.
 pub struct Line {
+    /// Of the connection in the history.
+    pub number: usize,
     pub acts: UnboundedSender<Act>,
     pub heard: UnboundedReceiver<Heard>,
 }
@@ -253,11 +262,11 @@ pub async fn live(world: Arc<World>, at: usize) -> turmoil::Result {
     Ok(())
 }
 
-pub fn message(topic: &str, body: &str, publisher: &str) -> Message {
+fn message(topic: &str, body: &str, publisher: &str, qos: QoS, retain: bool) -> Message {
     let head = MessageHead {
         topic: TopicName::new(topic).unwrap(),
-        qos: QoS::AtLeastOnce,
-        retain: false,
+        qos,
+        retain,
         publisher: Some(publisher.into()),
         received_at: Timestamp::now(),
         expires_at: None,
@@ -275,7 +284,7 @@ fn request(who: &Who) -> OpenRequest {
     );
     let will = who.will.as_ref().map(|(topic, body)| {
         Box::new(Will {
-            message: message(topic, body, &who.id),
+            message: message(topic, body, &who.id, QoS::AtLeastOnce, false),
             delay: 0,
             expiry: None,
         })
@@ -363,20 +372,30 @@ fn do_act(session: &mut Session, caller: &Caller, act: Act) -> bool {
         Act::Leave => return true,
         Act::Subscribe(id, filter) => {
             let sub = Subscription {
-                options: SubOptions::new(QoS::AtLeastOnce),
+                options: SubOptions::new(QoS::ExactlyOnce),
                 id: 0,
             };
             let granted = vec![(TopicFilter::new(filter).unwrap(), sub)];
-            session.subscribe(id, granted, vec![ReasonCode::GrantedQoS1]);
+            session.subscribe(id, granted, vec![ReasonCode::GrantedQoS2]);
         }
-        Act::Publish { id, topic, body } => {
-            let message = message(&topic, &body, &caller.who.id);
+        Act::Publish {
+            id,
+            topic,
+            body,
+            qos,
+            retain,
+        } => {
+            let message = message(&topic, &body, &caller.who.id, qos, retain);
             let route = session.broker().router().route(&topic);
             let mut batch = PublishBatch::default();
             session
                 .publish(&message, &route, id, Admission::Admitted, &mut batch)
                 .unwrap();
             session.finish_batch(&mut batch, Timestamp::now());
+        }
+        Act::Release(id) => {
+            session.pubrel(id);
+            session.finish_batch(&mut PublishBatch::default(), Timestamp::now());
         }
     }
     false
@@ -388,28 +407,48 @@ fn send(world: &World, session: &mut Session, caller: &Caller, transmit: Transmi
             world.history.lock().subscribed(caller.number, now());
             let _ = caller.heard.send(Heard::Suback);
         }
-        Transmit::Ack {
-            packet: AckPacket::Puback,
-            id,
-            ..
-        } => {
-            let _ = caller.heard.send(Heard::Puback(id));
+        Transmit::Ack { packet, id, reason } => {
+            // A PUBREL that came again for an id that is free already is no fault.
+            if reason.is_error() && matches!(packet, AckPacket::Puback | AckPacket::Pubrec) {
+                world.wrong(format!("{} is sent {packet:?} {reason:?}", caller.who.id));
+            }
+            let heard = match packet {
+                AckPacket::Puback => Heard::Puback(id),
+                AckPacket::Pubrec => Heard::Pubrec(id),
+                AckPacket::Pubcomp => Heard::Pubcomp(id),
+                AckPacket::Pubrel => {
+                    if world.history.lock().released(caller.number, id) {
+                        session.pubcomp(id);
+                        session.finish_batch(&mut PublishBatch::default(), Timestamp::now());
+                    }
+                    return;
+                }
+            };
+            let _ = caller.heard.send(heard);
         }
         Transmit::Publish { delivery, id, dup } => {
             let body = String::from_utf8(delivery.message.payload().to_vec()).unwrap();
-            {
+            let topic = delivery.message.topic();
+            let takes = {
                 let mut history = world.history.lock();
-                history.delivered(caller.number, &body, dup);
-                if delivery.message.topic().starts_with("will/") {
+                // What was published while somebody subscribed may come live and as retained too.
+                if delivery.retain {
+                    history.kept(caller.number, topic, &body);
+                } else {
+                    history.delivered(caller.number, &body, dup);
+                }
+                if topic.starts_with("will/") {
                     let published = delivery.message.head().received_at;
                     history.will(&body, published.since(Timestamp(EPOCH * 1000)));
                 }
+                delivery.qos == QoS::ExactlyOnce && history.takes(caller.number, id, &body)
+            };
+            match delivery.qos {
+                QoS::AtLeastOnce => _ = session.puback(id),
+                QoS::ExactlyOnce if takes => session.pubrec(id, ReasonCode::Success),
+                _ => return,
             }
-            if delivery.qos == QoS::AtLeastOnce {
-                session.puback(id);
-                let mut batch = PublishBatch::default();
-                session.finish_batch(&mut batch, Timestamp::now());
-            }
+            session.finish_batch(&mut PublishBatch::default(), Timestamp::now());
         }
         other => world.wrong(format!("{} is sent {other:?}", caller.who.id)),
     }

@@ -11,6 +11,7 @@ use crate::clients::{self, WATCHER};
 use crate::disk::{Dice, SimDisk};
 use crate::faults::{Fault, Faults, SLOWEST};
 use crate::ground::{PANICS, now};
+use crate::history::{MEMBER, SHARED};
 use crate::node::{self, Place};
 use crate::world::{Stage, World};
 
@@ -149,9 +150,15 @@ fn start_clients(sim: &mut Sim<'_>, world: &Arc<World>, mortals: usize) {
             WATCHER.to_owned(),
             wills,
         ));
-        for number in 0..clients::PUBLISHERS {
-            tokio::spawn(clients::publisher(world.clone(), number));
+        for number in 0..clients::MEMBERS {
+            let filter = format!("$share/group/{SHARED}#");
+            let id = format!("{MEMBER}{number}");
+            tokio::spawn(clients::subscriber(world.clone(), id, filter));
         }
+        for (number, kind) in clients::PUBLISHERS.into_iter().enumerate() {
+            tokio::spawn(clients::publisher(world.clone(), number, kind));
+        }
+        tokio::spawn(clients::reader(world.clone()));
         for number in 0..clients::TRANSIENT {
             tokio::spawn(clients::transient(world.clone(), number));
         }
@@ -215,6 +222,18 @@ async fn finish(world: &Arc<World>) {
             break;
         }
     }
+    for at in 0..world.size {
+        let begun = now();
+        let mut tries = 0;
+        while !clients::read_retained(world, at, format!("reader/end/{at}/{tries}")).await {
+            tries += 1;
+            if now() > begun + ARRIVED {
+                world.wrong(format!("node {} does not give what is retained", at + 1));
+                break;
+            }
+            tokio::time::sleep(second).await;
+        }
+    }
     let wrong = world.history.lock().judge(WATCHER);
     for what in wrong {
         world.wrong(what);
@@ -248,7 +267,8 @@ fn drive(
     plan: &Plan,
 ) -> turmoil::Result {
     let formed = |world: &World| {
-        world.serving() == world.size && world.history.lock().sessions.len() > clients::SUBSCRIBERS
+        let sessions = clients::SUBSCRIBERS + clients::MEMBERS + 1;
+        world.serving() == world.size && world.history.lock().sessions.len() == sessions
     };
     let mut lies = plan.lies;
     loop {

@@ -206,6 +206,10 @@ impl World {
             heard: told,
         };
         running.callers.send(caller).ok()?;
-        Some(Line { acts, heard })
+        Some(Line {
+            number,
+            acts,
+            heard,
+        })
     }
 }
