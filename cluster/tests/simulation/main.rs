@@ -51,7 +51,7 @@ fn seeds(name: &str, fixed: std::ops::RangeInclusive<u64>, plan: impl Fn(u64) ->
 
 #[test]
 fn three_nodes_keep_their_word() {
-    seeds("three_nodes_keep_their_word", 1..=6, |_| Plan::of(3, 3));
+    seeds("three_nodes_keep_their_word", 1..=4, |_| Plan::of(3, 3));
 }
 
 #[test]
