@@ -4,7 +4,7 @@ mod effects;
 mod retained;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
@@ -27,7 +27,7 @@ use crate::observe::{Alarms, DropLedger, Event, Journal, Latencies, Observe, Tra
 use crate::publish::{PublishBatch, Published};
 use crate::router::Router;
 use crate::session::Session;
-use crate::settings::{MqttSettings, QueueLimits, RetainedSettings};
+use crate::settings::{MqttSettings, QueueLimits, QueuePolicy, RetainedSettings};
 use crate::shard::{
     Close, CloseKind, Effect, Open, RetainedShard, SessionEntry, Supervision, Will,
 };
@@ -84,6 +84,8 @@ pub struct Broker {
     subscriptions: [AtomicUsize; 2],
     metrics: Metrics,
     settings: ArcSwap<MqttSettings>,
+    /// `queue.policy` of the settings is `reject`: asked for each message.
+    rejects: AtomicBool,
     retained: ArcSwap<RetainedSettings>,
     acl: Arc<AclSources>,
     auth: AuthChain,
@@ -170,6 +172,7 @@ impl Broker {
             connected: AtomicUsize::new(0),
             subscriptions: Default::default(),
             metrics: Metrics::default(),
+            rejects: AtomicBool::new(parts.settings.queue.policy == QueuePolicy::Reject),
             settings: ArcSwap::from_pointee(parts.settings),
             retained: ArcSwap::from_pointee(parts.retained),
             acl: parts.acl,
@@ -331,9 +334,17 @@ impl Broker {
         self.settings.load()
     }
 
+    /// Is a message refused whose receiver's queue is full?
+    #[inline]
+    pub(crate) fn rejects(&self) -> bool {
+        self.rejects.load(Ordering::Relaxed)
+    }
+
     /// Puts new settings in force; sessions opened before keep theirs.
     pub fn set_settings(&self, settings: MqttSettings, retained: RetainedSettings) {
+        let rejects = settings.queue.policy == QueuePolicy::Reject;
         self.settings.store(Arc::new(settings));
+        self.rejects.store(rejects, Ordering::Relaxed);
         self.retained.store(Arc::new(retained));
     }
 

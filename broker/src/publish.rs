@@ -13,7 +13,6 @@ use crate::mesh::Forward;
 use crate::message::Message;
 use crate::metrics::Counter;
 use crate::router::{Group, Member, Route, Target, Turn};
-use crate::settings::QueuePolicy;
 use crate::shard::{Enqueue, RetainedEntry, SessionEntry};
 use crate::store::Batches;
 use crate::subscription::{SubOptions, Subscription};
@@ -239,10 +238,6 @@ impl Broker {
             let ticket = mesh.forward(node, forwards);
             batch.wait_for(ticket);
         }
-    }
-
-    fn rejects(&self) -> bool {
-        self.settings().queue.policy == QueuePolicy::Reject
     }
 
     fn submit_entries(&self, batch: &mut PublishBatch) {

@@ -14,7 +14,6 @@ use super::entry::{
 use super::retained::RetainedEntry;
 use crate::auth::Owner;
 use crate::handle::DropReason;
-use crate::message::{Message, MessageHead, MessageProperties};
 use crate::settings::{QueueLimits, QueuePolicy};
 use crate::subscription::{SubOptions, Subscription};
 use crate::time::Timestamp;
@@ -39,6 +38,8 @@ pub enum CodecError {
     #[error("has an impossible {0}")]
     Invalid(&'static str),
 }
+
+mod message;
 
 type Result<T> = std::result::Result<T, CodecError>;
 
@@ -125,52 +126,6 @@ impl Encoder<'_> {
         self.u64(u64::from(will.delay));
         if let Some(expiry) = will.expiry {
             self.u64(u64::from(expiry));
-        }
-    }
-
-    /// A message.
-    pub fn message(&mut self, message: &Message) {
-        let head = message.head();
-        self.u8(head.qos as u8
-            | u8::from(head.retain) << 2
-            | u8::from(head.publisher.is_some()) << 3
-            | u8::from(head.expires_at.is_some()) << 4
-            | u8::from(head.properties.is_some()) << 5);
-        self.text(&head.topic);
-        self.time(head.received_at);
-        if let Some(publisher) = &head.publisher {
-            self.text(publisher);
-        }
-        if let Some(at) = head.expires_at {
-            self.time(at);
-        }
-        if let Some(properties) = &head.properties {
-            self.properties(properties);
-        }
-        self.bytes(message.payload());
-    }
-
-    fn properties(&mut self, properties: &MessageProperties) {
-        self.u8(u8::from(properties.payload_format.is_some())
-            | u8::from(properties.content_type.is_some()) << 1
-            | u8::from(properties.response_topic.is_some()) << 2
-            | u8::from(properties.correlation_data.is_some()) << 3);
-        if let Some(format) = properties.payload_format {
-            self.u8(format);
-        }
-        if let Some(text) = &properties.content_type {
-            self.text(text);
-        }
-        if let Some(text) = &properties.response_topic {
-            self.text(text);
-        }
-        if let Some(data) = &properties.correlation_data {
-            self.bytes(data);
-        }
-        self.len(properties.user_properties.len());
-        for (name, value) in &properties.user_properties {
-            self.text(name);
-            self.text(value);
         }
     }
 
@@ -383,70 +338,6 @@ impl<'a> Decoder<'a> {
                 None
             },
         })))
-    }
-
-    /// A message.
-    ///
-    /// # Errors
-    /// [`CodecError`].
-    pub fn message(&mut self) -> Result<Message> {
-        let bits = self.u8("message")?;
-        if bits & 0xc0 != 0 {
-            return Err(CodecError::Invalid("message"));
-        }
-        let topic = self.topic()?;
-        let received_at = self.time("time of a message")?;
-        let publisher = if bits & 8 != 0 {
-            Some(self.client_id()?)
-        } else {
-            None
-        };
-        let expires_at = if bits & 0x10 != 0 {
-            Some(self.time("message expiry")?)
-        } else {
-            None
-        };
-        let properties = if bits & 0x20 != 0 {
-            Some(Box::new(self.properties()?))
-        } else {
-            None
-        };
-        let head = MessageHead {
-            topic,
-            qos: Self::qos(bits & 3)?,
-            retain: bits & 4 != 0,
-            publisher,
-            received_at,
-            expires_at,
-            properties,
-        };
-        Ok(Message::new(head, self.bytes("payload")?))
-    }
-
-    fn properties(&mut self) -> Result<MessageProperties> {
-        let bits = self.u8("properties")?;
-        if bits & 0xf0 != 0 {
-            return Err(CodecError::Invalid("properties"));
-        }
-        let mut properties = MessageProperties::default();
-        if bits & 1 != 0 {
-            properties.payload_format = Some(self.u8("payload format")?);
-        }
-        if bits & 2 != 0 {
-            properties.content_type = Some(self.text("content type")?.into());
-        }
-        if bits & 4 != 0 {
-            properties.response_topic = Some(self.text("response topic")?.into());
-        }
-        if bits & 8 != 0 {
-            properties.correlation_data = Some(self.bytes("correlation data")?.into());
-        }
-        for _ in 0..self.count("user properties")? {
-            let name = self.text("user property")?.into();
-            let value = self.text("user property")?.into();
-            properties.user_properties.push((name, value));
-        }
-        Ok(properties)
     }
 
     pub(super) fn owner(&mut self) -> Result<Owner> {

@@ -13,7 +13,7 @@ use super::lanes::{PORTION, WINDOW};
 use super::listen::unreadable;
 use super::{Answers, Hello, Local, kind};
 
-/// A frame this large lets others have their turn when it is applied.
+/// A frame this large that is not of messages lets others have their turn when it is applied.
 const LARGE: usize = 1024;
 
 /// What is applied, and what the other side knows of that.
@@ -80,7 +80,9 @@ impl Apart {
                 it.counts.lock().waiting -= cost;
                 it.add(cost);
                 since += len;
-                if len >= LARGE || since >= PORTION {
+                // A frame of messages costs little more than its bytes; routes and their like do.
+                let costs = len >= LARGE && !matches!(kind, kind::FORWARD | kind::FORWARD_QOS0);
+                if costs || since >= PORTION {
                     since = 0;
                     tokio::task::yield_now().await;
                 }

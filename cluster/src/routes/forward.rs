@@ -61,9 +61,17 @@ pub(crate) struct Forwards {
 
 /// What stands before the messages: instance and stream of the sender, sequence, incarnation of the receiver.
 const HEAD: usize = 32;
+/// What a message without properties takes beside its topic, publisher and payload, or a little less.
+const ROOM: usize = 24;
 
 fn encode(head: [u64; 4], forwards: &[Forward]) -> Bytes {
-    let mut out = Vec::with_capacity(HEAD + forwards.len() * 64);
+    let room = |forward: &Forward| {
+        let publisher = forward.message.head().publisher.as_ref();
+        ROOM + forward.message.topic().len()
+            + publisher.map_or(0, |it| it.len())
+            + forward.message.payload().len()
+    };
+    let mut out = Vec::with_capacity(HEAD + forwards.iter().map(room).sum::<usize>());
     for number in head {
         out.extend_from_slice(&number.to_le_bytes());
     }
@@ -91,7 +99,7 @@ fn decode(body: &[u8]) -> Result<([u64; 4], Vec<Forward>), CodecError> {
             .fold(0, |n, byte| n << 8 | u64::from(*byte));
     }
     let mut from = Decoder(rest);
-    let mut forwards = Vec::new();
+    let mut forwards: Vec<Forward> = Vec::new();
     while !from.is_empty() {
         let bits = from.u8("message")?;
         let group = if bits & 1 != 0 {
@@ -100,7 +108,7 @@ fn decode(body: &[u8]) -> Result<([u64; 4], Vec<Forward>), CodecError> {
             None
         };
         forwards.push(Forward {
-            message: from.message()?,
+            message: from.message_like(forwards.last().map(|it| &it.message))?,
             group,
             hops: bits >> 1,
         });

@@ -91,6 +91,8 @@ class Rival(Client):
     """One of several who claim one client id, each for a moment. Every connection publishes under its own name."""
 
     numbers = itertools.count(1)
+    # Seconds between two publishes: a soak of hours stays below the queue limits of who is offline all the time.
+    PAUSE = 1 / 30
 
     def __init__(self, history, port, name, cid):
         super().__init__(history, port, name, 5)
@@ -101,11 +103,11 @@ class Rival(Client):
         self.connection = next(Rival.numbers)
         where = link.address[0]
         until = time.monotonic() + self.dice.uniform(0.2, 2.0)
-        number, free = 0, 4
+        number, free, due = 0, 4, 0.0
         try:
             while time.monotonic() < until and not self.ending.is_set():
-                if free:
-                    number, free = number + 1, free - 1
+                if free and time.monotonic() >= due:
+                    number, free, due = number + 1, free - 1, time.monotonic() + self.PAUSE
                     ident = f"{self.cid}@{self.connection}-{number}"
                     self.history.publishing(ident, f"{self.cid}@{self.connection}", number, f"i/{self.cid}", 1)
                     self.history.sending(ident)
