@@ -154,6 +154,19 @@ impl PublishBatch {
         }
     }
 
+    /// Is something of it on its way to other nodes, or held for a shared subscription whose members move?
+    pub(crate) fn goes_elsewhere(&self) -> bool {
+        !self.forwards.is_empty() || !self.tickets.is_empty()
+    }
+
+    /// Messages of QoS 0 that it gives to shards.
+    pub(crate) fn unacknowledged(&self) -> usize {
+        let entries = self.entries.iter().flat_map(|(_, entries)| entries);
+        entries
+            .filter(|entry| matches!(entry, SessionEntry::Enqueue(it) if it.message.qos() == QoS::AtMostOnce))
+            .count()
+    }
+
     pub(crate) fn forward(&mut self, node: u64, forward: Forward) {
         match self.forwards.iter_mut().find(|(have, _)| *have == node) {
             Some((_, forwards)) => forwards.push(forward),
@@ -225,6 +238,17 @@ impl Broker {
         if !batch.forwards.is_empty() {
             self.send_forwards(batch);
         }
+        for waker in batch.wakers.drain(..) {
+            waker.wake();
+        }
+        let ticket = join(&mut batch.tickets);
+        (ticket, batch.stall.take())
+    }
+
+    /// The first half of [`Self::finish_batch`]: what goes to other nodes and to sessions that no shard keeps. What goes to
+    /// shards stays in the batch; the ticket is done when the rest arrived.
+    pub(crate) fn finish_elsewhere(&self, batch: &mut PublishBatch) -> (Ticket, Option<Stall>) {
+        self.send_forwards(batch);
         for waker in batch.wakers.drain(..) {
             waker.wake();
         }

@@ -4,6 +4,7 @@
 //! transient session lives here and in its [`SessionHandle`]; of a durable session this is a window on the record
 //! that its shard keeps, and never the only copy of anything acknowledged.
 
+mod deferred;
 mod inbound;
 mod outbound;
 mod seldom;
@@ -23,9 +24,11 @@ use crate::shard::{Ack, AckKind, Close, CloseKind, Opened, SessionEntry, Will};
 use crate::ticket::{Progress, Ticket};
 use crate::time::Timestamp;
 
+use deferred::Deferred;
 pub use inbound::Admission;
 use inbound::Inbound;
 use outbound::{Outbound, Resend};
+use seldom::Seldom;
 use subscribe::RetainedRead;
 
 /// What the client did that ends its connection, with the code of DISCONNECT for 5.0.
@@ -149,6 +152,7 @@ pub struct Session {
     owed: VecDeque<Owed>,
     stall: Option<Box<(Stall, Timestamp)>>,
     reads: Vec<RetainedRead>,
+    deferred: Seldom<Deferred>,
     front: Option<Box<Front>>,
     closed: bool,
 }
@@ -191,6 +195,7 @@ impl Session {
             owed: VecDeque::new(),
             stall: None,
             reads: Vec::new(),
+            deferred: Seldom::default(),
             front: request.supervision.map(|_| {
                 Box::new(Front {
                     octets: opened.front.clone(),
@@ -281,7 +286,7 @@ impl Session {
     /// Must the front-end stop reading? A slow receiver asks this publisher to wait, or too much is unacknowledged.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.stall.is_some() || self.owed.len() >= MAX_OWED
+        self.stall.is_some() || self.owed.len() >= MAX_OWED || self.is_deferring()
     }
 
     /// When [`Self::handle_timeout`] has something to do.
@@ -316,7 +321,12 @@ impl Session {
             } else if self.recorded {
                 batch.sign_retained(self.handle.client_id(), self.epoch);
             }
-            (ticket, stall) = self.broker.finish_batch(batch);
+            let in_turn = ids && batch.goes_elsewhere() || !self.deferred.is_empty();
+            (ticket, stall) = if in_turn {
+                self.finish_in_turn(batch)
+            } else {
+                self.broker.finish_batch(batch)
+            };
         }
         // Asked after the messages were routed: a node that stopped serving meanwhile, or whose lease is over, which a stopped
         // process hears of by nobody, may not know who subscribed since.
@@ -480,6 +490,9 @@ impl Session {
     }
 
     fn next_owed(&mut self, waker: &Waker) -> Result<Option<Transmit>, SessionError> {
+        if !self.deferred.is_empty() {
+            self.submit_deferred(waker);
+        }
         let Some(first) = self.owed.front() else {
             return Ok(None);
         };
@@ -595,6 +608,7 @@ impl Session {
         }
         let mut batch = PublishBatch::default();
         self.finish_batch(&mut batch, now);
+        self.drop_deferred();
         if let Some(stall) = self.stall.take() {
             drop(stall);
         }

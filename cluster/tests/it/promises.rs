@@ -1,11 +1,15 @@
 //! What is acknowledged, and what must not be.
 
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use nightjar_broker::session::{Admission, SessionError};
 use nightjar_broker::shard::Effect;
-use nightjar_broker::{EffectSink, Message, MessageHead, Progress, Session, Timestamp, Transmit};
+use nightjar_broker::{
+    Completion, EffectSink, Forward, Interest, Mesh, Message, MessageHead, Progress, Session,
+    Ticket, Timestamp, Transmit,
+};
 use nightjar_mqtt::{QoS, ReasonCode, TopicFilter};
 
 use crate::kit::*;
@@ -135,4 +139,83 @@ fn a_message_for_a_shared_subscription_is_held_while_its_members_move() {
         None,
         Timestamp::now(),
     );
+}
+
+/// Another node, which has what is sent to it when the test says so.
+struct Far {
+    sent: parking_lot::Mutex<Vec<Arc<Completion>>>,
+}
+
+impl Mesh for Far {
+    fn node(&self) -> u64 {
+        1
+    }
+
+    fn announce(&self, _: &TopicFilter, _: Interest) {}
+
+    fn announced(&self) -> Ticket {
+        Ticket::DONE
+    }
+
+    fn forward(&self, _: u64, _: Vec<Forward>) -> Ticket {
+        let done = Completion::new(1);
+        self.sent.lock().push(done.clone());
+        Ticket::on(done)
+    }
+}
+
+#[test]
+fn a_packet_id_of_qos_2_is_not_kept_before_other_nodes_have_its_message() {
+    let dir = Dir::new("elsewhere");
+    let node = Node::start(&dir);
+    let far = Arc::new(Far {
+        sent: parking_lot::Mutex::default(),
+    });
+    node.broker.set_mesh(far.clone());
+    let (mut sub, _) = node.connect("sub", 3600, None);
+    sub.subscribe(1, vec![qos1("a")], vec![ReasonCode::GrantedQoS1]);
+    drain(&mut sub);
+    let close = nightjar_broker::shard::CloseKind::Normal;
+    sub.close(close, None, Timestamp::now());
+    let wanted = Interest {
+        members: 1,
+        acknowledged: 1,
+    };
+    let there = TopicFilter::new("a").unwrap();
+    node.broker.set_interest(2, &there, wanted);
+
+    // The connection ends while the other node does not have the message.
+    let (mut session, _) = node.connect("pub", 3600, None);
+    let message = of_qos(QoS::ExactlyOnce, "a", "once");
+    publish_by(&node, &mut session, &message, 7);
+    let early = session.next_transmit(Timestamp::now(), Waker::noop());
+    assert!(matches!(early, Ok(None)), "{early:?}");
+    session.close(close, None, Timestamp::now());
+    assert_eq!(queue(&node.store, "sub"), [""; 0]);
+
+    // Its client sends it again, and what is behind it waits for it.
+    let (mut session, present) = node.connect("pub", 3600, None);
+    assert!(present && !session.is_repeat(QoS::ExactlyOnce, 7));
+    publish_by(&node, &mut session, &message, 7);
+    publish_by(
+        &node,
+        &mut session,
+        &of_qos(QoS::AtLeastOnce, "a", "behind"),
+        8,
+    );
+    assert_eq!(far.sent.lock().len(), 3);
+    far.sent.lock()[2].complete(Ok(()));
+    let early = session.next_transmit(Timestamp::now(), Waker::noop());
+    assert!(matches!(early, Ok(None)), "{early:?}");
+    assert_eq!(queue(&node.store, "sub"), [""; 0]);
+    far.sent.lock()[1].complete(Ok(()));
+    for id in [7, 8] {
+        let got = answer(&mut session);
+        assert!(
+            matches!(got, Ok(Transmit::Ack { id: it, reason, .. }) if it == id && !reason.is_error()),
+            "{got:?}"
+        );
+    }
+    assert_eq!(queue(&node.store, "sub"), ["once", "behind"]);
+    assert!(session.is_repeat(QoS::ExactlyOnce, 7));
 }

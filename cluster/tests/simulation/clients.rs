@@ -114,8 +114,8 @@ pub async fn subscriber(world: Arc<World>, id: String, filter: String) {
 pub enum Kind {
     /// Of QoS 1, for everybody.
     AtLeastOnce,
-    /// Of QoS 2, for durable sessions: what goes to another node for a transient session or a member of a shared
-    /// subscription is not kept with the packet id, so that neither is exactly once when its publisher's node fails.
+    /// Of QoS 2, for durable sessions and the shared subscription. To members at other nodes, as to transient sessions, a
+    /// message that goes again may come again.
     ExactlyOnce,
     /// Retained messages, and what removes them, on topics that nobody else publishes on.
     Keeper(QoS),
@@ -134,7 +134,7 @@ impl Kind {
         match (self, world.below(5)) {
             (Self::Keeper(_), _) => format!("{RETAINED}{number}/{}", world.below(2)),
             (Self::AtLeastOnce, 0) => format!("t/{}", world.below(TRANSIENT as u64)),
-            (Self::AtLeastOnce, 1) => format!("{SHARED}x"),
+            (_, 1) => format!("{SHARED}x"),
             _ => format!("q/{}/x", world.below(SUBSCRIBERS as u64)),
         }
     }
