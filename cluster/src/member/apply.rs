@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use foldhash::fast::FixedState;
-use nightjar_broker::shard::{
-    CloseKind, Decoder, Effect, RetainedEntry, SessionEntry, Streams, slot_of,
-};
+use nightjar_broker::shard::{CloseKind, Decoder, Effect, RetainedEntry, SessionEntry, slot_of};
 
 use super::{Change, Event, Member, NodeEntry, parts};
 use crate::apply::{Scratch, apply_batch};
@@ -18,11 +16,11 @@ use crate::links::VERSIONS;
 use crate::meta::MetaEntry;
 use crate::node::Digests;
 use crate::pending::{Submission, Work};
-use crate::raft::{Proposal, State};
+use crate::raft::Proposal;
 use crate::store::owed;
 use crate::writer::Batch;
 
-fn bad(error: impl std::fmt::Display) -> io::Error {
+pub(super) fn bad(error: impl std::fmt::Display) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         format!("an entry of the cluster's log cannot be read: {error}"),
@@ -286,7 +284,7 @@ impl Core {
     }
 
     /// Sees to it that sessions without a connection are routed on one node. With `before`, only where that changed.
-    fn settle_sessions(&self, member: &Member, before: Option<&super::Nodes>) {
+    pub(super) fn settle_sessions(&self, member: &Member, before: Option<&super::Nodes>) {
         let Some(sink) = self.sink.read().clone() else {
             return;
         };
@@ -372,73 +370,6 @@ impl Core {
         if let (Some(member), SessionEntry::Fulfilled { duties }) = (&self.member, entry) {
             member.end_duties(group, duties);
         }
-    }
-
-    /// Puts the state of a snapshot in the place of what is here: this node was too far behind for the log.
-    pub fn install(&self, state: State) -> io::Result<()> {
-        let Some(member) = &self.member else {
-            return Ok(());
-        };
-        if state.sessions.len() != self.sessions.len()
-            || state.retained.len() != self.retained.len()
-        {
-            return Err(bad(
-                "the snapshot has another number of groups than this node (cluster.shards)",
-            ));
-        }
-        // Connections of this node stand on a state that is gone.
-        if member.serves() {
-            self.fence();
-            member.tell(Event::Fenced);
-        }
-        let sink = self.sink.read().clone();
-        for (number, (group, shard)) in self.sessions.iter().zip(state.sessions).enumerate() {
-            let number = number as u16;
-            let mut now = group.state.lock();
-            if let Some(sink) = &sink {
-                for filter in now.shard.routes() {
-                    sink.effect(number, Effect::RouteRemoved(filter));
-                }
-                for filter in shard.routes() {
-                    sink.effect(number, Effect::RouteAdded(filter));
-                }
-            }
-            now.shard = shard;
-            now.streams = Streams::default();
-            now.pressed.clear();
-            group.pressed.store(0, Ordering::Release);
-        }
-        for (group, shard) in self.retained.iter().zip(state.retained) {
-            group.state.write().0 = shard;
-        }
-        let told: Vec<(String, Option<Vec<u8>>)> = {
-            let mut meta = self.meta.write();
-            let (old, new) = (&meta.0.0, &state.meta.0);
-            let gone = old.keys().filter(|key| !new.contains_key(*key));
-            let told = gone
-                .map(|key| (key.clone(), None))
-                .chain(
-                    new.iter()
-                        .filter(|(key, value)| old.get(*key) != Some(*value))
-                        .map(|(key, value)| (key.clone(), Some(value.clone()))),
-                )
-                .collect();
-            meta.0 = state.meta;
-            told
-        };
-        for watcher in &*self.watchers.read() {
-            for (key, value) in &told {
-                watcher.changed(key, value.as_deref());
-            }
-        }
-        *member.nodes.write() = state.nodes;
-        self.settle_sessions(member, None);
-        member.doing.lock().clear();
-        if member.leads() {
-            self.take_duties();
-        }
-        member.tell(Event::Nodes(Change::Added));
-        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod apply;
 mod flight;
+mod install;
 mod nodes;
 mod open;
 pub(crate) mod parts;

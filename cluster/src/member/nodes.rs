@@ -113,6 +113,45 @@ impl Nodes {
         self.version.max(1)
     }
 
+    /// What leads from here to a later state, as the entries in between would have said it: ends before beginnings.
+    pub fn changes_to(&self, later: &Self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (&number, old) in &self.nodes {
+            match later.nodes.get(&number) {
+                None => changes.push(Change::Removed {
+                    number,
+                    ended: old.up,
+                }),
+                Some(new) if old.up && !(new.up && new.incarnation == old.incarnation) => {
+                    changes.push(Change::Down {
+                        number,
+                        incarnation: old.incarnation,
+                        now: Timestamp(new.since),
+                    });
+                }
+                Some(_) => {}
+            }
+        }
+        for (&number, new) in &later.nodes {
+            let old = self.nodes.get(&number);
+            if new.up && !old.is_some_and(|old| old.up && old.incarnation == new.incarnation) {
+                changes.push(Change::Up {
+                    number,
+                    nonce: new.nonce,
+                    ended: false,
+                    grace: 0,
+                    now: Timestamp(new.since),
+                });
+            }
+        }
+        if later.version() > self.version() {
+            changes.push(Change::Raised {
+                version: later.version(),
+            });
+        }
+        changes
+    }
+
     pub fn apply(&mut self, entry: NodeEntry) -> Change {
         match entry {
             NodeEntry::Add {

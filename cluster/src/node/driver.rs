@@ -251,6 +251,8 @@ impl ClusterNode {
         self.routes.fence();
         self.forwards.fence();
         self.member().set_lease(None);
+        // What the log says of the incarnation that ended is history.
+        self.member().nonce.store(0, Ordering::Release);
         self.lease.lock().end();
         if let Some(broker) = self.broker() {
             broker.close_all(ReasonCode::UseAnotherServer);

@@ -76,8 +76,9 @@ const NEAR: u64 = 2_000;
 /// An old connection may be heard of for so long behind the CONNACK of the next one.
 const LATE: u64 = 6_000;
 
-/// A node that dies or loses its lease may have been without a majority for so long.
-const DYING: u64 = 6_000;
+/// A node that dies or loses its lease may have been without a majority for so long: a lease, and a leader that stood still
+/// before.
+const DYING: u64 = 8_000;
 
 /// A will is published so soon behind the death of the client's node.
 const WILL: u64 = 10_000;
@@ -134,11 +135,11 @@ impl History {
         connection.clean = clean;
     }
 
-    /// A message goes again on another connection: with QoS 2 it is the same, but for members of the shared subscription at
-    /// other nodes.
+    /// A message goes again on another connection. With QoS 2 it is the same for sessions that stay; transient ones and members
+    /// of the shared subscription at other nodes may get it once more.
     pub fn sent_again(&mut self, body: &str) {
         if let Some(sent) = self.sent.get_mut(body) {
-            sent.again |= sent.qos == QoS::AtLeastOnce || sent.topic.starts_with(SHARED);
+            sent.again = true;
         }
     }
 
@@ -358,7 +359,10 @@ impl History {
         for connection in self.connections.iter().filter(one) {
             let mut once = BTreeSet::new();
             for (body, at, dup) in &connection.got {
-                let again = self.sent.get(body).is_some_and(|sent| sent.again);
+                let again = self.sent.get(body).is_some_and(|sent| {
+                    let once = sent.qos == QoS::ExactlyOnce && connection.durable;
+                    sent.again && (!once || sent.topic.starts_with(SHARED))
+                });
                 if !once.insert(body) && !dup && !again {
                     wrong.push(format!(
                         "{} was sent {body} twice on one connection, at {at} without DUP: I4",
