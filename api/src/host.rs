@@ -235,6 +235,9 @@ pub trait Host: Send + Sync {
     /// `sync`, `async` or `memory`.
     fn durability(&self) -> String;
 
+    /// Why it does not serve, in words for an operator, if it is known better than that it waits for its cluster.
+    fn problem(&self) -> Option<String>;
+
     /// True once the node is stopping: it is then neither ready nor well.
     fn is_stopping(&self) -> bool;
 

@@ -10,7 +10,7 @@ use nightjar_broker::shard::CodecError;
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be read or written.
-    #[error("{}: {what}: {source}", path.display())]
+    #[error("{}: {what}: {source}{}", path.display(), help(what, source))]
     Io {
         /// Which file or directory.
         path: PathBuf,
@@ -145,6 +145,24 @@ pub enum Error {
     Failed,
 }
 
+/// What an operator does about a disk that does not give back what was written to it.
+const BAD_DISK: &str = "; nothing was changed. The disk failed: see the system's log, and start again when it reads, or put an empty data directory on another disk (a node of a cluster gets everything from the others) or a backup";
+
+/// What was tried when a file or directory is read.
+const READ: &str = "cannot be read";
+
+/// The number of EIO on every system that this runs on.
+const EIO: i32 = 5;
+
+/// What to do about an error of the system.
+fn help(what: &str, error: &io::Error) -> &'static str {
+    if what == READ && error.raw_os_error() == Some(EIO) {
+        BAD_DISK
+    } else {
+        ""
+    }
+}
+
 impl Error {
     pub(crate) fn io(
         path: impl Into<PathBuf>,
@@ -166,6 +184,8 @@ impl From<raft_engine::Error> for Error {
                 Self::Full
             }
             raft_engine::Error::TryAgain(_) => Self::Full,
+            // In its own words, which name the file.
+            raft_engine::Error::Io(io) => Self::Log(io.to_string()),
             _ => Self::Log(error.to_string()),
         }
     }

@@ -34,6 +34,7 @@ mod scan;
 mod snapshot;
 mod spill;
 mod store;
+mod watched;
 mod writer;
 
 pub use backup::{Backup, RestoreOptions, Restored, inspect, restore};

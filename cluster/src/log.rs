@@ -15,6 +15,7 @@ use raft_engine::{Config, Engine, LogBatch, MessageExt, ReadableSize, RecoveryMo
 
 use crate::dir::patiently;
 use crate::error::Error;
+use crate::watched::{Trouble, Watched};
 
 /// Bytes before an entry's content: index (8) and term (4), little endian.
 pub(crate) const HEAD: usize = 12;
@@ -144,7 +145,8 @@ pub trait GroupLog: Send + Sync {
 /// [`GroupLog`] on raft-engine.
 pub struct RaftLog<F: FileSystem = DefaultFileSystem> {
     /// `None` only while it is dropped.
-    engine: Option<Engine<F>>,
+    engine: Option<Engine<Watched<F>>>,
+    trouble: Trouble,
     groups: Groups,
     syncs: AtomicU64,
     failed: AtomicBool,
@@ -201,6 +203,8 @@ impl<F: FileSystem> RaftLog<F> {
             purge_rewrite_threshold: Some(ReadableSize(file_size)),
             ..Config::default()
         };
+        let fs = Arc::new(Watched::new(fs));
+        let trouble = fs.trouble.clone();
         // The engine has a lock of its own, which may outlive a process that was started or killed by a moment; that
         // nobody else uses the directory is known by then.
         let open = || {
@@ -208,12 +212,13 @@ impl<F: FileSystem> RaftLog<F> {
                 Engine::open_with_file_system(config.clone(), fs.clone())
             }))
         };
-        let locked = |opened: &std::thread::Result<Result<Engine<F>, raft_engine::Error>>| matches!(opened, Ok(Err(error)) if error.to_string().contains("Failed to lock file"));
+        let locked = |opened: &std::thread::Result<Result<Engine<_>, raft_engine::Error>>| matches!(opened, Ok(Err(error)) if error.to_string().contains("Failed to lock file"));
         let engine = patiently(open, locked).map_err(|_| {
             Error::Log("it cannot be put together: entries are missing".to_owned())
         })??;
         let log = Self {
             engine: Some(engine),
+            trouble,
             groups,
             syncs: AtomicU64::new(0),
             failed: AtomicBool::new(false),
@@ -238,7 +243,7 @@ impl<F: FileSystem> RaftLog<F> {
         self.write(&mut batch, true)
     }
 
-    fn engine(&self) -> &Engine<F> {
+    fn engine(&self) -> &Engine<Watched<F>> {
         self.engine
             .as_ref()
             .expect("the engine is there until the log is dropped")
@@ -248,12 +253,27 @@ impl<F: FileSystem> RaftLog<F> {
         if self.failed.load(Ordering::Acquire) {
             return Err(Error::Failed);
         }
-        // The engine panics when a sync fails: pages that could not be written may be dropped by the kernel, so that
-        // no later sync means anything.
-        match catch_unwind(AssertUnwindSafe(|| self.engine().write(batch, sync))) {
-            Ok(written) => written.map(|_| ()).map_err(Error::from),
-            Err(_) => {
-                self.failed.store(true, Ordering::Release);
+        let written = catch_unwind(AssertUnwindSafe(|| self.engine().write(batch, sync)));
+        self.judge(written.map(|written| written.map(drop)))
+    }
+
+    /// How it went, unless a sync failed meanwhile: pages that could not be written may be dropped by the kernel, so that
+    /// no later sync means anything.
+    fn judge(
+        &self,
+        done: std::thread::Result<Result<(), raft_engine::Error>>,
+    ) -> Result<(), Error> {
+        let trouble = self.trouble.get();
+        match done {
+            Ok(done) if trouble.is_none() => done.map_err(Error::from),
+            _ => {
+                if !self.failed.swap(true, Ordering::AcqRel) {
+                    let what =
+                        trouble.unwrap_or_else(|| "the engine of the log gave up".to_owned());
+                    tracing::error!(
+                        "the disk failed: {what}; nothing is acknowledged until a restart"
+                    );
+                }
                 Err(Error::Failed)
             }
         }
@@ -265,7 +285,7 @@ impl<F: FileSystem> Drop for RaftLog<F> {
         if let Some(engine) = self.engine.take()
             && self.failed.load(Ordering::Acquire)
         {
-            // Closing it would sync again, and panic again.
+            // What it does at its end might panic again.
             std::mem::forget(engine);
         }
     }
@@ -352,13 +372,8 @@ impl<F: FileSystem> GroupLog for RaftLog<F> {
         if self.failed.load(Ordering::Acquire) {
             return Err(Error::Failed);
         }
-        match catch_unwind(AssertUnwindSafe(|| self.engine().purge_expired_files())) {
-            Ok(result) => result.map(|_| ()).map_err(Error::from),
-            Err(_) => {
-                self.failed.store(true, Ordering::Release);
-                Err(Error::Failed)
-            }
-        }
+        let purged = catch_unwind(AssertUnwindSafe(|| self.engine().purge_expired_files()));
+        self.judge(purged.map(|purged| purged.map(drop)))
     }
 }
 

@@ -495,6 +495,7 @@ impl Node {
             "version": env!("CARGO_PKG_VERSION"),
             "ready": broker.store().is_serving(),
             "state": self.cluster.as_ref().map_or("running", |it| it.phase().name()),
+            "problem": self.cluster.as_ref().and_then(|it| it.problem()),
             "uptime": Timestamp::now().since(broker.started()) / 1000,
             "durability": self.loaded.lock().config.durability,
             "connections": broker.connected(),

@@ -36,6 +36,9 @@ part_netns() {
     local seed=${NIGHTJAR_NETNS_SEED:-}
     run timeout 600 python3 tests/cluster/netns/run.py --bin "$target/debug/nightjar" --seed "${seed:-1795203993}"
     count_script netns $?
+    run timeout 500 python3 tests/cluster/netns/run.py --bin "$target/debug/nightjar" --rounds 7 --seed "${seed:-1795204250}" \
+        --only "does not read,takes no writes,a follower's disk does not sync,leader's disk is slow,all disks"
+    count_script "netns disks" $?
     run timeout 400 python3 tests/cluster/netns/run.py --bin "$target/debug/nightjar" --grow --seed "${seed:-1795204104}"
     count_script "netns growing" $?
     run timeout 300 python3 tests/cluster/netns/run.py --bin "$target/debug/nightjar" --haproxy --rounds 3 --seed "${seed:-1795204147}" \

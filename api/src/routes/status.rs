@@ -61,14 +61,23 @@ pub async fn status(State(shared): App) -> Json<Status> {
 }
 
 /// Why no client should be sent here: the node stops, or waits for its cluster, or takes no clients.
-fn why_not(shared: &Shared) -> Option<&'static str> {
+fn why_not(shared: &Shared) -> Option<String> {
     if shared.host.is_stopping() {
-        return Some("stopping");
+        return Some("stopping".to_owned());
     }
     if !shared.broker.store().is_serving() {
-        return Some("waiting for its cluster");
+        let waits = "waiting for its cluster";
+        // Anybody may ask this: not the names of nodes and files that follow.
+        return Some(match shared.host.problem() {
+            Some(problem) => {
+                let (short, _) = problem.split_once(": ").unwrap_or((&problem, ""));
+                format!("{waits}: {short}")
+            }
+            None => waits.to_owned(),
+        });
     }
-    shared.broker.is_closed().then_some("taking no clients")
+    let closed = shared.broker.is_closed();
+    closed.then(|| "taking no clients".to_owned())
 }
 
 /// `GET /status`: for balancers, as text.

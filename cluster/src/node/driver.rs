@@ -8,6 +8,7 @@ use bytes::Bytes;
 use nightjar_broker::Timestamp;
 use nightjar_mqtt::ReasonCode;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::Fatal;
 use tokio::sync::mpsc;
 
 use super::requests::{Reply, Request};
@@ -152,7 +153,7 @@ impl ClusterNode {
                 match node.ask_leader(request, PATIENCE).await {
                     // Counted from when it was asked for: the leader counts from when it heard of it.
                     Ok(Reply::Ok) => node.note_granted(now),
-                    Ok(Reply::Refused(what)) => node.set_problem(what),
+                    Ok(Reply::Refused(what) | Reply::Later(what)) => node.set_problem(what),
                     Ok(other) => node.set_problem(format!("not up yet: {other:?}")),
                     Err(what) => node.set_problem(what),
                 }
@@ -217,9 +218,24 @@ impl ClusterNode {
                     .to_owned(),
             );
         }
-        let metrics = self.raft()?.metrics();
-        let ended = metrics.borrow_watched().running_state.clone().err()?;
-        Some(format!("consensus has ended: {ended}; restart this node"))
+        let ended = self.raft().and_then(|raft| {
+            let metrics = raft.metrics();
+            let state = metrics.borrow_watched().running_state.clone();
+            state.err()
+        });
+        // A snapshot beside the log, say.
+        if let Some(Fatal::StorageError(error)) = &ended {
+            self.log.fail(&error.to_string());
+        }
+        if let Some(what) = self.log.failed() {
+            return Some(format!(
+                "the disk failed: {what}; other nodes serve the clients of this one: see to its disk, then restart it"
+            ));
+        }
+        Some(format!(
+            "consensus has ended: {}; restart this node",
+            ended?
+        ))
     }
 
     /// Others need not wait for the end of this node's lease.
@@ -232,9 +248,26 @@ impl ClusterNode {
                 incarnation,
             };
             // If it does not succeed the lease ends by itself.
+            if node.log.failed().is_some() {
+                let _ = tokio::time::timeout(LEASE, node.tell_whoever_leads(&request)).await;
+                return;
+            }
             let _ = tokio::time::timeout(PATIENCE, node.ask_leader(request, PATIENCE)).await;
             node.keep_lead_elsewhere().await;
         });
+    }
+
+    /// Asks all until the one that leads has done it: without a disk this node has no part in consensus, and does not hear
+    /// who leads next.
+    async fn tell_whoever_leads(&self, request: &Request) {
+        loop {
+            for link in self.links().map(|links| links.all()).unwrap_or_default() {
+                if let Ok(Reply::Ok) = self.ask(&link, request, RENEW).await {
+                    return;
+                }
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     /// The lease that was asked for at this time is granted.

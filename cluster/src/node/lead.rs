@@ -85,8 +85,17 @@ impl ClusterNode {
             let up = up.map(|(number, node)| (*number, node.incarnation));
             (term, leases.silent(Instant::now(), up))
         };
+        {
+            // A leader that is cut off finds the same ones each time, and cannot commit their end.
+            let mut said = self.silent.lock();
+            said.retain(|one| silent.contains(one));
+            for (number, incarnation) in &silent {
+                if said.insert((*number, *incarnation)) {
+                    tracing::warn!(number, "a node is silent: its lease is over");
+                }
+            }
+        }
         for (number, incarnation) in silent {
-            tracing::warn!(number, "a node is silent: its lease is over");
             let entry = NodeEntry::Down {
                 number,
                 incarnation,

@@ -141,6 +141,8 @@ pub struct ClusterNode {
     incoming: Incoming,
     lease: Mutex<Lease>,
     leases: Mutex<Leases>,
+    /// Nodes and incarnations of which the log says already that they are silent.
+    silent: Mutex<BTreeSet<(u64, u64)>>,
     /// Addresses that discovery found last.
     found: Mutex<Vec<String>>,
     /// Why it found none, in words.
@@ -242,6 +244,7 @@ impl ClusterNode {
             incoming: Incoming::default(),
             lease: Mutex::default(),
             leases: Mutex::default(),
+            silent: Mutex::default(),
             found: Mutex::default(),
             lost: Mutex::default(),
             reach: Mutex::default(),
@@ -348,6 +351,12 @@ impl ClusterNode {
     #[must_use]
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
+    }
+
+    /// Why it does not serve, in words for an operator.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().clone()
     }
 
     /// Says goodbye to the cluster and ends the links. Clients are gone already.

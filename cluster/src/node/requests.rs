@@ -246,7 +246,14 @@ impl ClusterNode {
                 grace,
                 now,
             } => {
-                if !self.member().nodes.read().nodes.contains_key(&number) {
+                let (known, forming) = {
+                    let nodes = self.member().nodes.read();
+                    (nodes.nodes.contains_key(&number), nodes.nodes.is_empty())
+                };
+                if forming {
+                    return Reply::Later("the cluster is being formed".to_owned());
+                }
+                if !known {
                     return Reply::Refused(format!(
                         "node {number} was removed from the cluster; it comes back with an empty data directory, under a \
                          new number"
@@ -384,6 +391,10 @@ impl Local for ClusterNode {
                         return refused("this node is in no cluster yet".to_owned());
                     };
                     match postcard::from_bytes(rpc) {
+                        // What ended says so in the log each time it is asked.
+                        Ok(_) if self.log.failed().is_some() => {
+                            refused("the disk of this node failed".to_owned())
+                        }
                         Ok(rpc) => answer(&raft, &self.incoming, rpc).await,
                         Err(error) => refused(error.to_string()),
                     }

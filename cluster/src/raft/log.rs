@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::files::Files;
 use crate::ground::Ground;
 use crate::member::write_mark;
+use crate::watched::{Trouble, Watched};
 
 const REGION: u64 = 1;
 const VOTE: &[u8] = b"vote";
@@ -135,9 +136,41 @@ struct Shared {
     written: AtomicU64,
     /// The durable mark beside the log, and what it says.
     mark: (PathBuf, Mutex<u64>),
+    /// Why the mark could not be written last.
+    unmarked: Mutex<Option<String>>,
     files: Arc<dyn Files>,
     /// Since when the disk has no room.
     full: Mutex<Option<Instant>>,
+    /// The first sync of the engine that failed.
+    trouble: Trouble,
+    /// What failed first: nothing is written any more.
+    failed: Mutex<Option<String>>,
+}
+
+impl Shared {
+    /// Something could not be read or written: what it was, in words for an operator.
+    fn fail(&self, what: &str) {
+        let mut failed = self.failed.lock();
+        if failed.is_none() {
+            tracing::error!(
+                "the disk failed: {what}; this node acknowledges nothing more until a restart"
+            );
+            *failed = Some(what.to_owned());
+        }
+    }
+
+    /// Entries `[from, to)`, from the disk.
+    fn read(&self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
+        read(&*self.engine, from, to).inspect_err(|error| {
+            // What else the engine says consensus judges.
+            let engine = error
+                .get_ref()
+                .is_some_and(|it| it.is::<raft_engine::Error>());
+            if !engine {
+                self.fail(&error.to_string());
+            }
+        })
+    }
 }
 
 /// The log.
@@ -177,7 +210,9 @@ impl LogStore {
             purge_rewrite_threshold: Some(ReadableSize(file_size)),
             ..Config::default()
         };
-        let open = || Engine::open_with_file_system(config, disk.log.clone());
+        let watched = Arc::new(Watched::new(disk.log.clone()));
+        let trouble = watched.trouble.clone();
+        let open = || Engine::open_with_file_system(config, watched);
         let engine = catch_unwind(AssertUnwindSafe(open)).map_err(|_| {
             Error::Log("it cannot be put together: entries are missing".to_owned())
         })??;
@@ -202,15 +237,17 @@ impl LogStore {
             flushed: AtomicU64::new(flushed),
             written: AtomicU64::new(0),
             mark: (data_dir.to_owned(), Mutex::new(marked)),
+            unmarked: Mutex::new(None),
             files: disk.files.clone(),
             full: Mutex::new(None),
+            trouble,
+            failed: Mutex::new(None),
         });
         let (orders, received) = unbounded_channel();
         let writer = Writer {
             shared: shared.clone(),
             orders: received,
             carried: None,
-            failed: false,
         };
         if ground.write_takes().is_some() {
             ground.run(Box::pin(writer.run_as_task(ground.clone())));
@@ -242,16 +279,37 @@ impl LogStore {
         self.shared.full.lock().map(|since| since.elapsed())
     }
 
+    /// What of the log could not be read or written, in words; `None`: all of it could.
+    pub fn failed(&self) -> Option<String> {
+        self.shared.failed.lock().clone()
+    }
+
+    /// Something beside the log failed, so that consensus ended.
+    pub fn fail(&self, what: &str) {
+        self.shared.fail(what);
+    }
+
     /// Writes the durable mark if the log has grown.
     pub fn note_mark(&self) {
+        if self.failed().is_some() {
+            return;
+        }
         let (dir, marked) = &self.shared.mark;
         let mut marked = marked.lock();
         let end = self.flushed();
         if end > *marked {
             match write_mark(dir, end, &*self.shared.files) {
-                Ok(()) => *marked = end,
+                Ok(()) => {
+                    *marked = end;
+                    *self.shared.unmarked.lock() = None;
+                }
                 Err(error) => {
-                    tracing::error!(%error, "damage to the end of the log may go unnoticed");
+                    let what = error.to_string();
+                    let mut said = self.shared.unmarked.lock();
+                    if said.as_ref() != Some(&what) {
+                        tracing::error!(%error, "damage to the end of the log may go unnoticed");
+                        *said = Some(what);
+                    }
                 }
             }
         }
@@ -280,7 +338,12 @@ impl LogStore {
 /// Reads `[from, to)`.
 fn read(engine: &dyn Store, from: u64, to: u64) -> io::Result<Vec<Entry>> {
     // The engine counts from 1.
-    let raw = engine.fetch(from + 1, to + 1).map_err(io::Error::other)?;
+    let raw = engine
+        .fetch(from + 1, to + 1)
+        .map_err(|error| match error {
+            raft_engine::Error::Io(error) => error,
+            other => io::Error::other(other),
+        })?;
     raw.iter()
         .map(|raw| decode(raw.value.get(HEAD..).unwrap_or_default(), "an entry"))
         .collect()
@@ -341,7 +404,6 @@ struct Writer {
     orders: UnboundedReceiver<Order>,
     /// The order that did not fit the last batch.
     carried: Option<Order>,
-    failed: bool,
 }
 
 #[allow(
@@ -409,16 +471,19 @@ impl Writer {
 
     /// Writes it with one sync; `None` if the disk has no room.
     fn write(&self, round: &Round) -> Option<Result<(), String>> {
-        if self.failed {
-            return Some(Err("an earlier sync failed".to_owned()));
+        if let Some(what) = self.shared.failed.lock().clone() {
+            return Some(Err(what));
         }
         let mut batch = match round.batch() {
             Ok(batch) => batch,
             Err(error) => return Some(Err(error.to_string())),
         };
-        // The engine panics when a sync fails.
         let write = || self.shared.engine.write(&mut batch, round.sync);
-        let error = match catch_unwind(AssertUnwindSafe(write)) {
+        let written = catch_unwind(AssertUnwindSafe(write));
+        if let Some(what) = self.shared.trouble.get() {
+            return Some(Err(what));
+        }
+        let error = match written {
             Ok(Ok(_)) => {
                 if self.shared.full.lock().take().is_some() {
                     tracing::info!("there is room on the disk again");
@@ -426,7 +491,7 @@ impl Writer {
                 return Some(Ok(()));
             }
             Ok(Err(error)) => Error::from(error),
-            Err(_) => return Some(Err("a sync failed".to_owned())),
+            Err(_) => return Some(Err("the engine of the log gave up".to_owned())),
         };
         if !matches!(error, Error::Full) {
             return Some(Err(error.to_string()));
@@ -443,8 +508,7 @@ impl Writer {
     fn settle(&mut self, round: Round, written: &Result<(), String>) {
         let shared = &*self.shared;
         if let Err(error) = written {
-            self.failed = true;
-            tracing::error!(%error, "the log of the cluster cannot be written: this node acknowledges nothing more");
+            shared.fail(error);
         } else if let Some(last) = round.last {
             shared.flushed.store(last, Ordering::Release);
         }
@@ -457,9 +521,11 @@ impl Writer {
                 Order::Put(_, _, None) | Order::Purge(..) => {}
             }
         }
-        if round.purge && !self.failed {
+        if round.purge && written.is_ok() {
             let purged = catch_unwind(AssertUnwindSafe(|| shared.engine.purge()));
-            if !matches!(purged, Ok(Ok(()))) {
+            if let Some(what) = shared.trouble.get() {
+                shared.fail(&what);
+            } else if !matches!(purged, Ok(Ok(()))) {
                 tracing::error!("old files of the log cannot be removed");
             }
         }
@@ -524,7 +590,7 @@ impl RaftLogReader<Types> for LogStore {
         if start >= to {
             return Ok(Vec::new());
         }
-        read(&*self.shared.engine, start, to)
+        self.shared.read(start, to)
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {

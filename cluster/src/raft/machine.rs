@@ -163,7 +163,13 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
         let dir = self.dir.clone();
-        let found = tokio::task::spawn_blocking(move || snapshot::read(&dir))
+        let read = move || {
+            snapshot::read(&dir).map_err(|error| {
+                let path = snapshot::path(&dir);
+                io::Error::other(format!("{} cannot be read: {error}", path.display()))
+            })
+        };
+        let found = tokio::task::spawn_blocking(read)
             .await
             .map_err(io::Error::other)??;
         Ok(found.map(|(meta, data)| Snapshot {

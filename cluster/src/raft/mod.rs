@@ -100,7 +100,8 @@ pub(crate) fn config(cluster: &str) -> openraft::Config {
         election_timeout_min: 700,
         election_timeout_max: 1400,
         install_snapshot_timeout: 60_000,
-        max_payload_entries: 256,
+        // As many as fit a piece of the log: a follower whose disk takes a second to sync gets the next ones after that.
+        max_payload_entries: 100_000,
         snapshot_policy: openraft::SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 2000,
         replication_lag_threshold: 20_000,

@@ -119,7 +119,11 @@ pub(super) fn write(
     bytes.extend_from_slice(data);
     let sum = crc32fast::hash(&bytes);
     bytes.extend_from_slice(&sum.to_le_bytes());
-    files.replace(&path(dir), &bytes)
+    let path = path(dir);
+    files.replace(&path, &bytes).map_err(|error| {
+        let said = format!("{} cannot be written: {error}", path.display());
+        io::Error::new(error.kind(), said)
+    })
 }
 
 /// The snapshot in a directory, if there is one.

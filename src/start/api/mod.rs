@@ -94,6 +94,10 @@ impl Host for NodeHost {
             .to_owned()
     }
 
+    fn problem(&self) -> Option<String> {
+        self.0.cluster.as_ref()?.problem()
+    }
+
     fn is_stopping(&self) -> bool {
         self.0.is_stopping()
     }

@@ -1,5 +1,6 @@
 """What is done to nodes: each fault strikes, stays for a while, and is healed."""
 
+import hashlib
 import signal
 import time
 from dataclasses import dataclass, field
@@ -172,6 +173,145 @@ def replace(_cluster, out):
             node.begin()
 
 
+def slow(milliseconds):
+    """Each sync of the victim's disk takes so much longer."""
+    def strike(_cluster, victim):
+        victim.disk.ask(slow=milliseconds)
+        return []
+    return strike
+
+
+def all_slow(cluster, _victim):
+    for node in cluster.nodes.values():
+        node.disk.ask(slow=300)
+    return []
+
+
+def unsynced(_cluster, victim):
+    victim.disk.ask(sync=True)
+    return [victim]
+
+
+def unwritten(_cluster, victim):
+    victim.disk.ask(write=True)
+    return [victim]
+
+
+def good_disks(cluster, _out):
+    """Whatever was asked of a disk must have come about."""
+    for node in cluster.nodes.values():
+        if node.disk.asked and not node.disk.heal():
+            raise Failed(f"{node.name}'s disk was neither slow nor did it fail")
+
+
+def told(node):
+    """A node whose disk failed does not serve and says why, on every surface."""
+    end = time.monotonic() + 5
+    while True:
+        status = node.status()
+        problem = status.get("problem") or ""
+        said = {"cluster status": problem, "ctl status": node.ctl("status")[1], "/readyz": node.ready()[1],
+                "the log": (node.dir / "stderr.log").read_text(errors="replace")}
+        silent = [where for where, what in said.items() if "the disk failed" not in what]
+        if not silent and status["state"] == "starting" and node.ready()[0] == 503 and all(
+                word in problem for word in ("Input/output error", str(node.data_dir), "restart")):
+            return
+        if time.monotonic() > end:
+            raise Failed(f"the disk of {node.name} failed; it is {status['state']} for {problem!r} and says nothing in {silent}")
+        time.sleep(0.2)
+
+
+def another_disk(cluster, out):
+    """The disk is good again; what the node could not be sure of is read anew by a restart, and that is all it takes."""
+    for node in out:
+        told(node)
+        good_disks(cluster, out)
+        node.signal(signal.SIGTERM)
+        node.process.wait(40)
+        node.begin()
+
+
+# Where the store of a node of a cluster lies in its data directory.
+STORE = ("store/",)
+
+
+def stands(directory):
+    """What stands in a directory."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def unread(_cluster, victim):
+    """It is killed, and when it starts one of its files cannot be read, each in turn: it says which one and changes
+    nothing."""
+    victim.kill()
+    before = stands(victim.data_dir)
+    refused = []
+    for name in before:
+        if not (victim.data_dir / name).stat().st_size:
+            continue
+        victim.disk.ask(read=True, part=name)
+        errors = victim.dir / "stderr.log"
+        behind = errors.stat().st_size
+        victim.begin()
+        end = time.monotonic() + 20
+        while victim.lives() and not (victim.disk.struck() == 0 and "serves in the cluster" in said(errors, behind)):
+            if time.monotonic() > end:
+                raise Failed(f"{victim.name} goes on without {name}: {said(errors, behind)[-400:]}")
+            time.sleep(0.05)
+        if victim.lives():
+            # Nobody reads this one.
+            victim.signal(signal.SIGTERM)
+            victim.process.wait(40)
+            before = stands(victim.data_dir)
+            continue
+        if not victim.disk.heal():
+            raise Failed(f"{victim.name} ended by itself: {said(errors, behind)[-400:]}")
+        what = said(errors, behind)
+        # What stands beside the store is read when the cluster is being heard of already.
+        ours = name.startswith(STORE)
+        for word in (name, "Input/output error", *(["nothing was changed", "start again"] if ours else [])):
+            if word not in what:
+                raise Failed(f"{victim.name} does not say {word!r} of a disk that cannot read {name}: {what[-600:]}")
+        if "panicked at" in what:
+            raise Failed(f"{victim.name} panics when {name} cannot be read: {what[-600:]}")
+        after = stands(victim.data_dir)
+        if ours and after != before:
+            raise Failed(f"{victim.name} could not read {name} and changed {sorted(set(after.items()) ^ set(before.items()))}")
+        before = after
+        refused.append(name)
+    victim.disk.ask()
+    if not any(name.endswith(".raftlog") for name in refused) or not any("snapshot" in name for name in refused):
+        raise Failed(f"{victim.name} read neither its log nor its snapshot: only {refused}")
+    return [victim]
+
+
+def said(errors, behind):
+    with open(errors, "rb") as file:
+        file.seek(behind)
+        return file.read().decode(errors="replace")
+
+
+def unread_log(cluster, victim):
+    """The leader cannot read what a node needs that was away. All have just been started: nothing is in memory."""
+    rest = cluster.others(victim)
+    victim.kill()
+    time.sleep(1.0)
+    for node in rest:
+        stop(cluster, node)
+        node.begin()
+    cluster.whole(30, rest)
+    leader = cluster.leader()
+    leader.disk.ask(read=True, part=".raftlog")
+    victim.begin()
+    end = time.monotonic() + 10
+    while not leader.disk.struck():
+        if time.monotonic() > end:
+            raise Failed(f"{leader.name} leads and does not read what {victim.name} needs")
+        time.sleep(0.05)
+    return [leader]
+
+
 FAULTS = [
     Fault("kill the leader", kill, start, (7.0, 9.0), leader=True),
     Fault("kill a follower", kill, start, (7.0, 9.0), leader=False),
@@ -192,9 +332,19 @@ FAULTS = [
     Fault("the disk is full", fill, drain, (4.0, 8.0), fatal=False, leader=False),
     Fault("the leader's disk is full", fill, drain, (4.0, 8.0), fatal=False, leader=True),
     Fault("a zeroed page of the log", damage, replace, (7.0, 9.0), leader=False),
+    Fault("a follower's disk is slow", slow(2000), good_disks, (8.0, 10.0), fatal=False, leader=False),
+    Fault("the leader's disk is slow", slow(2000), good_disks, (8.0, 10.0), fatal=False, leader=True),
+    Fault("all disks are slow", all_slow, good_disks, (6.0, 8.0), fatal=False),
+    Fault("a follower's disk does not sync", unsynced, another_disk, (7.0, 9.0), leader=False),
+    Fault("the leader's disk does not sync", unsynced, another_disk, (7.0, 9.0), leader=True),
+    Fault("a follower's disk takes no writes", unwritten, another_disk, (7.0, 9.0), leader=False),
+    Fault("the leader's disk takes no writes", unwritten, another_disk, (7.0, 9.0), leader=True),
+    Fault("the leader's disk does not read", unread_log, another_disk, (7.0, 9.0), fatal=False, leader=False),
+    Fault("a disk does not read at the start", unread, start, (2.0, 4.0), fatal=False, leader=False),
     Fault("halves", halves, joined, (9.0, 11.0), lonely=True, needs=5),
 ]
 # In the short run, one of each kind that takes another way through the code.
 SHORT = ["kill the leader", "isolate the leader", "pause the leader", "restart a node", "the leader hears nothing",
          "reset its links", "kill all", "rolling restart", "one way lost between two", "a follower is not heard",
-         "the disk is full", "the leader's disk is full", "kill and start at once"]
+         "the disk is full", "the leader's disk is full", "kill and start at once", "the leader's disk does not sync",
+         "a follower's disk is slow"]

@@ -5,6 +5,7 @@ run is, whatever ended it. Clients are on the bridge's side, so that a cut betwe
 node.
 """
 
+import datetime
 import os
 import pathlib
 import shutil
@@ -18,9 +19,12 @@ sys.path.insert(0, str(HERE.parent.parent / "outside"))
 
 from blocking import Failed  # noqa: E402
 from broker import Broker, clean_environment  # noqa: E402
+from disk import Disk  # noqa: E402
 
 INSIDE = "NJTEST_INSIDE"
-LINK, MQTT, SN = 5369, 1883, 1884
+LINK, MQTT, SN, API = 5369, 1883, 1884, 18083
+# So often a line may stand in a log within ten seconds.
+MANY = 20
 NFT = """table inet test {{
   chain hear {{
     type filter hook input priority 0
@@ -88,6 +92,7 @@ class Node(Broker):
         self.name, self.host = f"node{number}", f"10.77.0.{number}"
         self.ballast = self.data_dir / "ballast"
         self.holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], stdin=subprocess.DEVNULL)
+        self.disk = Disk(self.dir / "disk", self.data_dir)
         self._wire()
         self.data_dir.mkdir(parents=True, exist_ok=True)
         run("mount", "-t", "tmpfs", "-o", f"size={space}m,mode=700", "none", str(self.data_dir))
@@ -139,7 +144,7 @@ enable = false
 bind = "{self.host}:{SN}"
 auth = "off"
 [api]
-enable = false
+bind = "{self.host}:{API}"
 [cluster]
 bind = "{self.host}:{LINK}"
 cookie = "the cookie of these tests"
@@ -153,7 +158,8 @@ seeds = [{seeds}]
         """Starts without waiting to be ready."""
         config = self.dir / "nightjar.toml"
         config.write_text(self.config())
-        self._spawn(["nsenter", "--target", str(self.holder.pid), "--net", str(self.binary), "serve",
+        disk = [f"{name}={value}" for name, value in self.disk.environment().items()]
+        self._spawn(["nsenter", "--target", str(self.holder.pid), "--net", "env", *disk, str(self.binary), "serve",
                      "--config", str(config)])
 
     def ctl(self, *words):
@@ -173,6 +179,17 @@ seeds = [{seeds}]
         except subprocess.TimeoutExpired:
             return {"state": "down", "error": "no answer"}
         return json.loads(text) if code == 0 else {"state": "down", "error": text}
+
+    def ready(self):
+        """What `/readyz` answers: (code, text)."""
+        import http.client
+        connection = http.client.HTTPConnection(self.host, API, timeout=5)
+        try:
+            connection.request("GET", "/readyz")
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
 
     def lives(self):
         return self.process is not None and self.process.poll() is None
@@ -226,6 +243,23 @@ seeds = [{seeds}]
         log = self.dir / "stderr.log"
         text = log.read_text(errors="replace") if log.exists() else ""
         return [line for line in text.splitlines() if "panicked at" in line]
+
+    def repeats(self):
+        """Lines that its log has again and again: more than `MANY` times the same within ten seconds."""
+        log, seen, found = self.dir / "stderr.log", {}, {}
+        for line in log.read_text(errors="replace").splitlines() if log.exists() else ():
+            stamp, _, text = line.partition(" ")
+            try:
+                at = datetime.datetime.fromisoformat(stamp).timestamp()
+            except ValueError:
+                continue
+            times = seen.setdefault(text, [])
+            times.append(at)
+            while times[0] < at - 10:
+                times.pop(0)
+            if len(times) > MANY:
+                found[text.strip()] = max(len(times), found.get(text.strip(), 0))
+        return [f"{count} times within ten seconds: {text}" for text, count in found.items()]
 
     def remove(self):
         if self.lives():

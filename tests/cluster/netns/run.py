@@ -339,7 +339,7 @@ class Run:
         for node in cluster.nodes.values():
             if node.used() > DISK:
                 self.strange(f"I12: {node.name} uses {node.used()} bytes")
-            for line in node.panics()[:3]:
+            for line in [*node.panics()[:3], *node.repeats()[:3]]:
                 self.strange(f"{node.name}: {line}")
 
     def go(self):
