@@ -214,11 +214,10 @@ impl<A: WriteExt> WriteExt for Access<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raft_engine::env::DefaultFileSystem;
     use raft_engine::{Config, Engine, LogBatch, ReadableSize};
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    type Real = DefaultFileSystem;
+    use raft_engine::env::DefaultFileSystem as Real;
 
     /// The real disk, until its syncs fail.
     #[derive(Default)]
