@@ -235,6 +235,9 @@ pub trait Host: Send + Sync {
     /// `sync`, `async` or `memory`.
     fn durability(&self) -> String;
 
+    /// Why it can acknowledge nothing any more, in a few words that anybody may read.
+    fn failure(&self) -> Option<&'static str>;
+
     /// Why it does not serve, in words for an operator, if it is known better than that it waits for its cluster.
     fn problem(&self) -> Option<String>;
 

@@ -179,7 +179,7 @@ async fn run(
         },
         false => None,
     };
-    let bound = match Listeners::bind(settings::listeners(config), &status(&broker)) {
+    let bound = match Listeners::bind(settings::listeners(config), &status(&broker, &store)) {
         Ok(bound) => bound,
         Err(error) => return exit::fail(exit::USAGE, error),
     };
@@ -423,10 +423,10 @@ async fn upkeep(node: Arc<Node>) {
     }
 }
 
-fn status(broker: &Arc<Broker>) -> StatusSource {
-    let (node, broker) = (broker.node().clone(), broker.clone());
+fn status(broker: &Arc<Broker>, store: &Arc<Store>) -> StatusSource {
+    let (node, broker, store) = (broker.node().clone(), broker.clone(), store.clone());
     Arc::new(move || StatusAnswer {
-        healthy: broker.store().is_serving() && !broker.is_closed(),
+        healthy: broker.store().is_serving() && !broker.is_closed() && store.failure().is_none(),
         text: format!("Node {node} is started\nnightjar is running\n"),
     })
 }
@@ -493,9 +493,12 @@ impl Node {
         json!({
             "node": &**broker.node(),
             "version": env!("CARGO_PKG_VERSION"),
-            "ready": broker.store().is_serving(),
+            "ready": broker.store().is_serving() && self.store.failure().is_none(),
             "state": self.cluster.as_ref().map_or("running", |it| it.phase().name()),
-            "problem": self.cluster.as_ref().and_then(|it| it.problem()),
+            "problem": match &self.cluster {
+                Some(cluster) => cluster.problem(),
+                None => self.store.failure().map(str::to_owned),
+            },
             "uptime": Timestamp::now().since(broker.started()) / 1000,
             "durability": self.loaded.lock().config.durability,
             "connections": broker.connected(),

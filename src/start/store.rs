@@ -71,6 +71,16 @@ impl Store {
         }
     }
 
+    /// Why nothing can be acknowledged any more, in a few words; a node of a cluster says so as its problem.
+    pub fn failure(&self) -> Option<&'static str> {
+        match self {
+            Self::Log(store) if store.has_failed() => {
+                Some("without a log it can write: see its log, mend the disk and restart it")
+            }
+            _ => None,
+        }
+    }
+
     /// The node's place in its cluster.
     pub fn cluster(&self) -> Option<Arc<ClusterNode>> {
         match self {

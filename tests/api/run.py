@@ -24,9 +24,10 @@ import urllib.parse
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "outside")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "outside"), str(HERE.parent / "cluster" / "netns")]
 
 from broker import Broker, clean_environment  # noqa: E402
+from disk import Disk  # noqa: E402
 from mqtt import Client, Failed  # noqa: E402
 
 CASES = []
@@ -838,6 +839,32 @@ path = "{dir}/api-acl.conf"
 ACL = """{{deny, all, publish, ["closed/#"]}}.
 {{allow, all}}.
 """
+
+
+@case
+def a_node_whose_log_fails_is_not_ready_and_says_why(api):
+    broker = Broker("nightjar", api.binary)
+    disk = Disk(broker.dir / "disk", broker.data_dir)
+    broker.environment = disk.environment()
+    try:
+        broker.start()
+        own = Api(broker, api.binary)
+        check(own.raw("GET", "/readyz")[0] == 200, "not ready with a good disk")
+        disk.ask(sync=True, part="/store/")
+        own.call("POST", "/publish", {"topic": "a", "payload": "kept", "qos": 1, "retain": True})
+        eventually(lambda: own.raw("GET", "/readyz")[0] == 503, "it is ready although it cannot sync its log")
+        check(disk.struck() > 0, "no sync failed")
+        _, text, _ = own.raw("GET", "/readyz")
+        check(b"mend the disk" in text and b"/" not in text, f"{text}")
+        check(own.raw("GET", "/healthz")[0] == 200 and own.raw("GET", "/status")[0] == 503, "healthz, status")
+        said = own.ctl("status")
+        check("mend the disk" in said and not broker.panic(), said)
+        disk.heal()
+        broker.stop()
+        broker.start()
+        check(Api(broker, api.binary).raw("GET", "/readyz")[0] == 200, "a restart does not help")
+    finally:
+        broker.remove()
 
 
 def main():

@@ -149,6 +149,8 @@ class Broker:
         self.process = None
         self.endpoints = {}
         self.started_in = None
+        # More of the environment.
+        self.environment = {}
 
     # ---- start ----
 
@@ -175,7 +177,7 @@ class Broker:
         err = open(self.dir / "stderr.log", "ab")
         with out, err:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=self.dir,
-                                            env=clean_environment())
+                                            env={**clean_environment(), **self.environment})
 
     def _start_nightjar(self):
         (self.dir / "acl.conf").write_text(ACL)

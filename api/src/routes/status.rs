@@ -65,6 +65,9 @@ fn why_not(shared: &Shared) -> Option<String> {
     if shared.host.is_stopping() {
         return Some("stopping".to_owned());
     }
+    if let Some(failure) = shared.host.failure() {
+        return Some(failure.to_owned());
+    }
     if !shared.broker.store().is_serving() {
         let waits = "waiting for its cluster";
         // Anybody may ask this: not the names of nodes and files that follow.

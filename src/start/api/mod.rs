@@ -94,6 +94,10 @@ impl Host for NodeHost {
             .to_owned()
     }
 
+    fn failure(&self) -> Option<&'static str> {
+        self.0.store.failure()
+    }
+
     fn problem(&self) -> Option<String> {
         self.0.cluster.as_ref()?.problem()
     }
