@@ -22,6 +22,9 @@ use tokio::time::Instant;
 const TICK: Duration = Duration::from_millis(100);
 /// A proposal that is not applied after so long is sent again.
 const RESEND: Duration = Duration::from_secs(2);
+/// As [`RESEND`], behind a change of the leader or of the link to it. One that was elected just now refuses what comes before
+/// a majority has confirmed it, and says so to nobody.
+const RESEND_SOON: Duration = Duration::from_millis(200);
 /// Pauses between two rounds of discovery: while this node looks for a cluster, and later.
 const DISCOVER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 /// So often nodes ask each other how they are.
@@ -375,27 +378,38 @@ struct Stuck {
     first: u64,
     since: Instant,
     patience: Duration,
-}
-
-impl Default for Stuck {
-    fn default() -> Self {
-        Self {
-            first: 0,
-            since: Instant::now(),
-            patience: RESEND,
-        }
-    }
+    /// When proposals began to go where they go now.
+    changed: Instant,
 }
 
 impl Stuck {
+    fn new(now: Instant) -> Self {
+        Self {
+            first: 0,
+            since: now,
+            patience: RESEND,
+            changed: now,
+        }
+    }
+
+    /// Nothing waits.
+    fn none(&mut self) {
+        self.first = 0;
+    }
+
+    /// Another leader, or another link to it: all that waits goes there now.
+    fn change(&mut self, now: Instant) {
+        self.changed = now;
+        self.none();
+    }
+
     /// Is it to be sent again? Each time later than before: a leader that is slow only gets slower by repeats.
     fn is_too_long(&mut self, first: u64, now: Instant) -> bool {
         if self.first != first {
-            *self = Self {
-                first,
-                since: now,
-                patience: RESEND,
-            };
+            self.first = first;
+            self.since = now;
+            let is_new = now.saturating_duration_since(self.changed) < RESEND;
+            self.patience = if is_new { RESEND_SOON } else { RESEND };
             return false;
         }
         let long = now.saturating_duration_since(self.since) >= self.patience;
@@ -412,7 +426,7 @@ pub(super) async fn propose(node: Arc<ClusterNode>) {
     let member = node.member();
     let mut target = (None, 0, 0);
     let mut sent = 0;
-    let mut stuck = Stuck::default();
+    let mut stuck = Stuck::new(Instant::now());
     let mut incarnation = 0;
     loop {
         let _ = tokio::time::timeout(Duration::from_millis(100), member.ready.notified()).await;
@@ -421,7 +435,7 @@ pub(super) async fn propose(node: Arc<ClusterNode>) {
             (flight.incarnation, flight.first())
         };
         let Some(first) = first else {
-            stuck = Stuck::default();
+            stuck.none();
             continue;
         };
         if now_incarnation != incarnation {
@@ -435,6 +449,7 @@ pub(super) async fn propose(node: Arc<ClusterNode>) {
         if now_target != target {
             target = now_target;
             sent = 0;
+            stuck.change(Instant::now());
         }
         if stuck.is_too_long(first, Instant::now()) {
             sent = 0;
@@ -555,7 +570,7 @@ mod tests {
     #[test]
     fn repeats_of_a_proposal_come_ever_later() {
         let begin = Instant::now();
-        let mut stuck = Stuck::default();
+        let mut stuck = Stuck::new(begin - RESEND);
         let mut sent = Vec::new();
         for tenth in 0..600 {
             let now = begin + Duration::from_millis(100 * tenth);
@@ -568,5 +583,25 @@ mod tests {
             !stuck.is_too_long(8, begin + Duration::from_secs(60)),
             "another one waits anew"
         );
+    }
+
+    #[test]
+    fn what_goes_to_a_leader_that_was_just_elected_goes_again_soon() {
+        let begin = Instant::now();
+        let at = |tenth: u64| begin + Duration::from_millis(100 * tenth);
+        let mut stuck = Stuck::new(begin);
+        let mut sent = Vec::new();
+        for tenth in 0..300 {
+            if tenth == 100 {
+                stuck.change(at(tenth));
+            }
+            if stuck.is_too_long(7, at(tenth)) {
+                sent.push(tenth);
+            }
+        }
+        assert_eq!(sent, [2, 6, 14, 30, 62, 102, 106, 114, 130, 162, 226]);
+        // One that comes when the leader has been there for a while.
+        assert!(!stuck.is_too_long(8, at(300)) && !stuck.is_too_long(8, at(319)));
+        assert!(stuck.is_too_long(8, at(320)));
     }
 }
