@@ -235,20 +235,15 @@ impl Broker {
             batch.wait_for(ticket);
         }
         self.submit_entries(batch);
+        self.finish_elsewhere(batch)
+    }
+
+    /// As [`Self::finish_batch`], but for what goes to shards, which stays in the batch: other nodes, and sessions that no
+    /// shard keeps. The ticket is done when that arrived.
+    pub(crate) fn finish_elsewhere(&self, batch: &mut PublishBatch) -> (Ticket, Option<Stall>) {
         if !batch.forwards.is_empty() {
             self.send_forwards(batch);
         }
-        for waker in batch.wakers.drain(..) {
-            waker.wake();
-        }
-        let ticket = join(&mut batch.tickets);
-        (ticket, batch.stall.take())
-    }
-
-    /// The first half of [`Self::finish_batch`]: what goes to other nodes and to sessions that no shard keeps. What goes to
-    /// shards stays in the batch; the ticket is done when the rest arrived.
-    pub(crate) fn finish_elsewhere(&self, batch: &mut PublishBatch) -> (Ticket, Option<Stall>) {
-        self.send_forwards(batch);
         for waker in batch.wakers.drain(..) {
             waker.wake();
         }

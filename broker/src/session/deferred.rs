@@ -2,9 +2,9 @@
 //!
 //! A message whose packet id is known is not published again when its client sends it again. So an id must not be kept before
 //! everybody who is not reached through the same log has the message: else it would be lost to them if this node failed in
-//! between. When that happens now, neither the id nor what goes to shards is kept, and the client sends all of it again:
-//! sessions that shards keep get it once, transient sessions and members of shared subscriptions at other nodes perhaps
-//! once more.
+//! between. When that happens now, or the connection ends meanwhile, neither the id nor what goes to shards is kept, and the
+//! client sends all of it again: sessions that shards keep get it once; transient sessions, at this node too, and members of
+//! shared subscriptions at other nodes perhaps once more.
 
 use std::sync::Arc;
 use std::task::Waker;

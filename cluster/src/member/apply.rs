@@ -382,9 +382,7 @@ mod tests {
     use nightjar_mqtt::{QoS, TopicFilter, TopicName};
 
     use super::*;
-    use crate::config::{Disk, StoreConfig};
-    use crate::ground::{Ground, System};
-    use crate::store::NodeStore;
+    use crate::member::kit::on_member;
 
     const GROUPS: u16 = 2;
 
@@ -456,90 +454,79 @@ mod tests {
     /// stands in the proposal of the next CONNECT is taken, because all that is newer comes behind it.
     #[test]
     fn a_retained_message_of_an_overtaken_connection_replaces_nothing_newer() {
-        let dir = std::env::temp_dir().join(format!("nightjar-late-kept-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        let config = StoreConfig {
-            session_groups: GROUPS,
-            retained_groups: 1,
-            ..StoreConfig::new(&dir, "one")
-        };
-        let ground: Arc<dyn Ground> = Arc::new(System);
-        let (store, _opened) =
-            NodeStore::open_member(&config, &ground, &Disk::default()).expect("a new directory");
-        let kept = |epoch: u64, payload: &str| {
-            let SessionEntry::Publish(message) = publish(payload) else {
-                unreachable!("it makes a message");
+        on_member("late-kept", GROUPS, |store, _| {
+            let kept = |epoch: u64, payload: &str| {
+                let SessionEntry::Publish(message) = publish(payload) else {
+                    unreachable!("it makes a message");
+                };
+                Work::Retained(RetainedEntry::SetBy {
+                    client_id: "pub".into(),
+                    epoch,
+                    message,
+                })
             };
-            Work::Retained(RetainedEntry::SetBy {
-                client_id: "pub".into(),
-                epoch,
-                message,
-            })
-        };
-        let is_late = |works: Vec<Work>| -> Vec<bool> {
-            let submissions = works.into_iter().map(Submission::of).collect();
-            let mut round = vec![(GROUPS, submissions)];
+            let is_late = |works: Vec<Work>| -> Vec<bool> {
+                let submissions = works.into_iter().map(Submission::of).collect();
+                let mut round = vec![(GROUPS, submissions)];
+                store.core.find_late(&mut round);
+                let late: Vec<bool> = round[0].1.iter().map(|it| !it.late.is_empty()).collect();
+                let (group, submissions) = round.remove(0);
+                let mut scratch = Scratch::default();
+                store
+                    .core
+                    .apply_group(1, group, submissions, false, &mut scratch);
+                late
+            };
+            let found = || {
+                let state = store.core.retained[0].state.read();
+                let message = state.0.get("a", Timestamp(1));
+                message.map(|message| message.payload().to_vec())
+            };
+            let opens = || {
+                let work = Work::Session(vec![open("pub")]);
+                let mut scratch = Scratch::default();
+                let submissions = vec![Submission::of(work)];
+                store
+                    .core
+                    .apply_group(1, group_of("pub"), submissions, false, &mut scratch);
+            };
+            opens();
+            assert_eq!(is_late(vec![kept(1, "first")]), [false]);
+            assert_eq!(found(), Some(b"first".to_vec()));
+            // With the next CONNECT in the same proposal.
+            let mut round = vec![
+                (
+                    group_of("pub"),
+                    vec![Submission::of(Work::Session(vec![open("pub")]))],
+                ),
+                (GROUPS, vec![Submission::of(kept(1, "second"))]),
+            ];
             store.core.find_late(&mut round);
-            let late: Vec<bool> = round[0].1.iter().map(|it| !it.late.is_empty()).collect();
+            assert!(round[1].1[0].late.is_empty());
+            opens();
+            assert_eq!(
+                is_late(vec![kept(2, "newer"), kept(1, "older")]),
+                [false, true]
+            );
+            assert_eq!(found(), Some(b"newer".to_vec()));
+            let done = nightjar_broker::Completion::new(1);
+            let submission = Submission {
+                done: Some(done.clone()),
+                ..Submission::of(kept(1, "older"))
+            };
+            let mut round = vec![(GROUPS, vec![submission])];
+            store.core.find_late(&mut round);
             let (group, submissions) = round.remove(0);
             let mut scratch = Scratch::default();
             store
                 .core
                 .apply_group(1, group, submissions, false, &mut scratch);
-            late
-        };
-        let found = || {
-            let state = store.core.retained[0].state.read();
-            let message = state.0.get("a", Timestamp(1));
-            message.map(|message| message.payload().to_vec())
-        };
-        let opens = || {
-            let work = Work::Session(vec![open("pub")]);
-            let mut scratch = Scratch::default();
-            let submissions = vec![Submission::of(work)];
-            store
-                .core
-                .apply_group(1, group_of("pub"), submissions, false, &mut scratch);
-        };
-        opens();
-        assert_eq!(is_late(vec![kept(1, "first")]), [false]);
-        assert_eq!(found(), Some(b"first".to_vec()));
-        // With the next CONNECT in the same proposal.
-        let mut round = vec![
-            (
-                group_of("pub"),
-                vec![Submission::of(Work::Session(vec![open("pub")]))],
-            ),
-            (GROUPS, vec![Submission::of(kept(1, "second"))]),
-        ];
-        store.core.find_late(&mut round);
-        assert!(round[1].1[0].late.is_empty());
-        opens();
-        assert_eq!(
-            is_late(vec![kept(2, "newer"), kept(1, "older")]),
-            [false, true]
-        );
-        assert_eq!(found(), Some(b"newer".to_vec()));
-        let done = nightjar_broker::Completion::new(1);
-        let submission = Submission {
-            done: Some(done.clone()),
-            ..Submission::of(kept(1, "older"))
-        };
-        let mut round = vec![(GROUPS, vec![submission])];
-        store.core.find_late(&mut round);
-        let (group, submissions) = round.remove(0);
-        let mut scratch = Scratch::default();
-        store
-            .core
-            .apply_group(1, group, submissions, false, &mut scratch);
-        assert_eq!(
-            nightjar_broker::Ticket::on(done).poll(None),
-            nightjar_broker::Progress::Failed(nightjar_mqtt::ReasonCode::SessionTakenOver)
-        );
-        assert_eq!(found(), Some(b"newer".to_vec()));
-        store.close();
-        drop(store);
-        let _ = std::fs::remove_dir_all(&dir);
+            assert_eq!(
+                nightjar_broker::Ticket::on(done).poll(None),
+                nightjar_broker::Progress::Failed(nightjar_mqtt::ReasonCode::SessionTakenOver)
+            );
+            assert_eq!(found(), Some(b"newer".to_vec()));
+        });
     }
 
     /// What a read batch of an overtaken connection published is taken whole or not at all, whatever the order of groups
@@ -553,101 +540,88 @@ mod tests {
         let (of_pub, of_sub) = (group_of("pub"), group_of(&subscriber));
         for pub_first in [true, false] {
             for open_first in [true, false] {
-                let dir = std::env::temp_dir().join(format!(
-                    "nightjar-late-{}-{pub_first}-{open_first}",
-                    std::process::id()
-                ));
-                let _ = std::fs::remove_dir_all(&dir);
-                let config = StoreConfig {
-                    session_groups: GROUPS,
-                    retained_groups: 1,
-                    ..StoreConfig::new(&dir, "one")
-                };
-                let ground: Arc<dyn Ground> = Arc::new(System);
-                let (store, _opened) = NodeStore::open_member(&config, &ground, &Disk::default())
-                    .expect("a new directory");
-                let core = &store.core;
-                let mut index = 0;
-                let mut apply = |proposal: &Proposal| {
-                    index += 1;
-                    core.apply_proposal(index, proposal).expect("it is whole");
-                };
-                for entry in [
-                    NodeEntry::Add {
-                        name: "other".to_owned(),
-                        address: "127.0.0.1:1".to_owned(),
-                        nonce: 1,
-                    },
-                    NodeEntry::Up {
-                        number: 1,
-                        nonce: 2,
-                        address: "127.0.0.1:1".to_owned(),
-                        grace: 0,
-                        now: 1,
-                    },
-                ] {
-                    apply(&Proposal {
-                        origin: 0,
-                        incarnation: 0,
-                        sequence: 0,
-                        body: parts::of_nodes(&entry),
-                    });
-                }
-                apply(&proposal(
-                    1,
-                    vec![
-                        (of_pub, vec![open("pub")]),
-                        (of_sub, vec![open(&subscriber)]),
-                    ],
-                ));
-                let sub = Subscription {
-                    options: SubOptions::new(QoS::ExactlyOnce),
-                    id: 0,
-                };
-                apply(&proposal(
-                    2,
-                    vec![(
-                        of_sub,
-                        vec![SessionEntry::Subscribe {
-                            client_id: subscriber.as_str().into(),
-                            epoch: 1,
-                            subs: vec![(TopicFilter::new("a").expect("a filter"), sub)],
-                        }],
-                    )],
-                ));
-                let mut own = vec![by(1), received(1)];
-                own.insert(if open_first { 0 } else { 2 }, open("pub"));
-                let mut round = vec![
-                    (of_pub, own),
-                    (of_sub, vec![by(1), publish("of the overtaken connection")]),
-                ];
-                if !pub_first {
-                    round.reverse();
-                }
-                apply(&proposal(3, round));
-                assert!(store.queue(&subscriber).is_empty());
-                // The client sends it again.
-                apply(&proposal(
-                    4,
-                    vec![
-                        (of_sub, vec![by(2), publish("again")]),
-                        (of_pub, vec![by(2), received(2)]),
-                    ],
-                ));
-                // And what came late, by another proposal.
-                apply(&proposal(
-                    5,
-                    vec![(of_sub, vec![by(1), publish("of the overtaken connection")])],
-                ));
-                let queue: Vec<_> = store
-                    .queue(&subscriber)
-                    .into_iter()
-                    .map(|(_, message)| message.payload().to_vec())
-                    .collect();
-                assert_eq!(queue, [b"again".to_vec()], "{pub_first} {open_first}");
-                store.close();
-                drop(store);
-                let _ = std::fs::remove_dir_all(&dir);
+                let name = format!("late-{pub_first}-{open_first}");
+                on_member(&name, GROUPS, |store, _| {
+                    let core = &store.core;
+                    let mut index = 0;
+                    let mut apply = |proposal: &Proposal| {
+                        index += 1;
+                        core.apply_proposal(index, proposal).expect("it is whole");
+                    };
+                    for entry in [
+                        NodeEntry::Add {
+                            name: "other".to_owned(),
+                            address: "127.0.0.1:1".to_owned(),
+                            nonce: 1,
+                        },
+                        NodeEntry::Up {
+                            number: 1,
+                            nonce: 2,
+                            address: "127.0.0.1:1".to_owned(),
+                            grace: 0,
+                            now: 1,
+                        },
+                    ] {
+                        apply(&Proposal {
+                            origin: 0,
+                            incarnation: 0,
+                            sequence: 0,
+                            body: parts::of_nodes(&entry),
+                        });
+                    }
+                    apply(&proposal(
+                        1,
+                        vec![
+                            (of_pub, vec![open("pub")]),
+                            (of_sub, vec![open(&subscriber)]),
+                        ],
+                    ));
+                    let sub = Subscription {
+                        options: SubOptions::new(QoS::ExactlyOnce),
+                        id: 0,
+                    };
+                    apply(&proposal(
+                        2,
+                        vec![(
+                            of_sub,
+                            vec![SessionEntry::Subscribe {
+                                client_id: subscriber.as_str().into(),
+                                epoch: 1,
+                                subs: vec![(TopicFilter::new("a").expect("a filter"), sub)],
+                            }],
+                        )],
+                    ));
+                    let mut own = vec![by(1), received(1)];
+                    own.insert(if open_first { 0 } else { 2 }, open("pub"));
+                    let mut round = vec![
+                        (of_pub, own),
+                        (of_sub, vec![by(1), publish("of the overtaken connection")]),
+                    ];
+                    if !pub_first {
+                        round.reverse();
+                    }
+                    apply(&proposal(3, round));
+                    assert!(store.queue(&subscriber).is_empty());
+                    // The client sends it again.
+                    apply(&proposal(
+                        4,
+                        vec![
+                            (of_sub, vec![by(2), publish("again")]),
+                            (of_pub, vec![by(2), received(2)]),
+                        ],
+                    ));
+                    // And what came late, by another proposal.
+                    apply(&proposal(
+                        5,
+                        vec![(of_sub, vec![by(1), publish("of the overtaken connection")])],
+                    ));
+                    let queue: Vec<_> = store
+                        .queue(&subscriber)
+                        .into_iter()
+                        .map(|(_, message)| message.payload().to_vec())
+                        .collect();
+                    assert_eq!(queue, [b"again".to_vec()], "{pub_first} {open_first}");
+                });
             }
         }
     }

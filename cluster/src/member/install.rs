@@ -119,16 +119,12 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use nightjar_broker::shard::{RetainedShard, SessionShard};
 
     use super::*;
-    use crate::config::{Disk, StoreConfig};
-    use crate::ground::{Ground, System};
+    use crate::member::kit::on_member;
     use crate::member::{NodeEntry, Nodes};
     use crate::meta::Meta;
-    use crate::store::NodeStore;
 
     fn add(nonce: u64) -> NodeEntry {
         NodeEntry::Add {
@@ -159,45 +155,33 @@ mod tests {
     /// A node asked for an incarnation with nonce 12, heard nothing for a while, and gets a snapshot. Whether it is admitted,
     /// and what it is told.
     fn install(name: &str, entries: Vec<NodeEntry>) -> (u64, Vec<Event>) {
-        let name = format!("nightjar-install-{name}-{}", std::process::id());
-        let dir = std::env::temp_dir().join(name);
-        let _ = std::fs::remove_dir_all(&dir);
-        let config = StoreConfig {
-            session_groups: 1,
-            retained_groups: 1,
-            ..StoreConfig::new(&dir, "one")
-        };
-        let ground: Arc<dyn Ground> = Arc::new(System);
-        let (store, mut opened) =
-            NodeStore::open_member(&config, &ground, &Disk::default()).expect("a new directory");
-        let core = &store.core;
-        let member = core.member.as_ref().expect("it is a member");
-        member.number.store(1, Ordering::Release);
-        member.nonce.store(12, Ordering::Release);
-        let mut nodes = Nodes::default();
-        for entry in [add(10), add(20), up(2, 21)] {
-            nodes.apply(entry);
-        }
-        *member.nodes.write() = nodes.clone();
-        for entry in entries {
-            nodes.apply(entry);
-        }
-        let state = State {
-            nodes,
-            sessions: vec![SessionShard::default()],
-            retained: vec![RetainedShard::default()],
-            meta: Meta::default(),
-        };
-        core.install(state).expect("as many groups");
-        let admitted = member.flight.lock().incarnation;
-        let mut events = Vec::new();
-        while let Ok(event) = opened.events.try_recv() {
-            events.push(event);
-        }
-        store.close();
-        drop(store);
-        let _ = std::fs::remove_dir_all(&dir);
-        (admitted, events)
+        on_member(&format!("install-{name}"), 1, |store, opened| {
+            let core = &store.core;
+            let member = core.member.as_ref().expect("it is a member");
+            member.number.store(1, Ordering::Release);
+            member.nonce.store(12, Ordering::Release);
+            let mut nodes = Nodes::default();
+            for entry in [add(10), add(20), up(2, 21)] {
+                nodes.apply(entry);
+            }
+            *member.nodes.write() = nodes.clone();
+            for entry in entries {
+                nodes.apply(entry);
+            }
+            let state = State {
+                nodes,
+                sessions: vec![SessionShard::default()],
+                retained: vec![RetainedShard::default()],
+                meta: Meta::default(),
+            };
+            core.install(state).expect("as many groups");
+            let admitted = member.flight.lock().incarnation;
+            let mut events = Vec::new();
+            while let Ok(event) = opened.events.try_recv() {
+                events.push(event);
+            }
+            (admitted, events)
+        })
     }
 
     fn changes(events: &[Event]) -> Vec<(u64, bool)> {

@@ -8,6 +8,8 @@
 mod apply;
 mod flight;
 mod install;
+#[cfg(test)]
+mod kit;
 mod nodes;
 mod open;
 pub(crate) mod parts;

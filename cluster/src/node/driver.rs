@@ -393,14 +393,14 @@ impl Stuck {
     }
 
     /// Nothing waits.
-    fn none(&mut self) {
+    fn clear(&mut self) {
         self.first = 0;
     }
 
     /// Another leader, or another link to it: all that waits goes there now.
     fn change(&mut self, now: Instant) {
         self.changed = now;
-        self.none();
+        self.clear();
     }
 
     /// Is it to be sent again? Each time later than before: a leader that is slow only gets slower by repeats.
@@ -435,7 +435,7 @@ pub(super) async fn propose(node: Arc<ClusterNode>) {
             (flight.incarnation, flight.first())
         };
         let Some(first) = first else {
-            stuck.none();
+            stuck.clear();
             continue;
         };
         if now_incarnation != incarnation {

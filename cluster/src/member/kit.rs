@@ -1,0 +1,31 @@
+//! A member of a cluster on a directory of its own, for tests of what it applies.
+
+use std::sync::Arc;
+
+use super::open::Opened;
+use crate::config::{Disk, StoreConfig};
+use crate::ground::{Ground, System};
+use crate::store::NodeStore;
+
+/// Runs a test on a new member with so many groups of sessions and one of retained messages.
+pub(super) fn on_member<T>(
+    name: &str,
+    groups: u16,
+    test: impl FnOnce(&NodeStore, &mut Opened) -> T,
+) -> T {
+    let dir = std::env::temp_dir().join(format!("nightjar-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    let config = StoreConfig {
+        session_groups: groups,
+        retained_groups: 1,
+        ..StoreConfig::new(&dir, "one")
+    };
+    let ground: Arc<dyn Ground> = Arc::new(System);
+    let (store, mut opened) =
+        NodeStore::open_member(&config, &ground, &Disk::default()).expect("a new directory");
+    let result = test(&store, &mut opened);
+    store.close();
+    drop(store);
+    let _ = std::fs::remove_dir_all(&dir);
+    result
+}
