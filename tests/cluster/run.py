@@ -510,6 +510,23 @@ def the_leader_killed_wills_sessions_and_rejoin(cluster):
 
 
 @case
+def a_killed_node_costs_no_other_its_clients(cluster):
+    """The others do not reach it and say so before its lease is over: nobody else may go for that."""
+    for _ in range(2):
+        leader = cluster.leader()
+        # Of two that do not reach each other the one with the higher number would go.
+        victim, other = [node for node in cluster.nodes.values() if node is not leader]
+        with leader.client("stays-1") as first, other.client("stays-2") as second:
+            victim.kill()
+            for _ in range(20):
+                for client in (first, second):
+                    client.publish("stays", b"still here")
+                time.sleep(0.15)
+        victim.begin()
+        cluster.wait()
+
+
+@case
 def nothing_acknowledged_is_lost_when_nodes_are_killed_in_turn(cluster):
     """A durable subscriber that is away, publishers on all nodes that go on through three kills."""
     expiry = {"properties": {"session_expiry": 600}}

@@ -2,8 +2,8 @@
 //!
 //! Shipped as they are: `Lease` and `Leases` (`cluster/src/node/lease.rs`) and the nodes of the log
 //! (`cluster/src/member/nodes.rs`). Mirrored: `keep_lease`, `watch_leader` and `fence` of `cluster/src/node/driver.rs`,
-//! `end_silent` of `lead.rs`, `renew_lease` and `Register` of `requests.rs`.
-//! Not in it: `part_the_unreached` of `reach.rs`, which puts a node out whose lease goes on.
+//! `end_silent` of `lead.rs`, `part_the_unreached` of `reach.rs` (at any time, for whatever reason), `renew_lease` and
+//! `Register` of `requests.rs`.
 //! Consensus is what openraft promises: one leader commits in a term; the read index is given to whoever leads then.
 
 use std::collections::BTreeSet;
@@ -38,6 +38,8 @@ enum Broken {
     NotedLate,
     /// A process that was stopped does not look at the clock before it acts.
     NoLook,
+    /// A node that others do not reach is put down at once, while its lease goes on.
+    PutDownAtOnce,
     /// Clocks differ by more than the margin in the time of a lease.
     Drift,
 }
@@ -56,6 +58,8 @@ struct Leasing {
     slow: u8,
     /// The node begins outside and registers.
     registers: bool,
+    /// A leader may put the node out because others do not reach it.
+    parts: bool,
 }
 
 impl Leasing {
@@ -68,6 +72,7 @@ impl Leasing {
             terms: 1,
             slow: 0,
             registers: false,
+            parts: false,
         }
     }
 }
@@ -163,6 +168,8 @@ enum Action {
     /// The leader looks for silent nodes.
     Look(usize),
     Commit(usize, (u64, u64)),
+    /// The leader puts the node out: others do not reach it.
+    Part(usize),
     /// The node applies the next entry.
     Apply,
     /// Another node applies what there is.
@@ -274,6 +281,9 @@ impl Model for Leasing {
             }
             if leader.leases.term().is_some() {
                 actions.push(Action::Look(who));
+                if self.parts {
+                    actions.push(Action::Part(who));
+                }
             }
             if leader.applied < state.log.len() {
                 actions.push(Action::Learn(who));
@@ -439,6 +449,15 @@ impl Model for Leasing {
                     state.log.push(Logged::Down(incarnation));
                 }
             }
+            Action::Part(who) => {
+                let leader = &mut state.leaders[who];
+                let incarnation = self.up(&state.log[..leader.applied])?;
+                let term = leader.leases.term()?;
+                leader.leases.refuse(NODE, incarnation);
+                if self.broken == Broken::PutDownAtOnce {
+                    leader.decided.insert((incarnation, term));
+                }
+            }
             Action::Apply => {
                 state.applied += 1;
                 let up = self.up(&state.log[..state.applied]);
@@ -511,6 +530,19 @@ fn nor_when_it_has_just_registered() {
         ..Leasing::of(Broken::Nothing)
     };
     assert!(check(model).is_empty());
+}
+
+#[test]
+fn nor_when_it_is_put_out_because_others_do_not_reach_it() {
+    let model = |broken| Leasing {
+        terms: 2,
+        horizon: 7,
+        asks: 1,
+        parts: true,
+        ..Leasing::of(broken)
+    };
+    assert!(check(model(Broken::Nothing)).is_empty());
+    assert_eq!(check(model(Broken::PutDownAtOnce)), FAILS);
 }
 
 fn drift(broken: Broken, slow: u8) -> Leasing {

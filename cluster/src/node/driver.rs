@@ -186,7 +186,8 @@ impl ClusterNode {
                     Ok(Reply::Expired) => {
                         if node.member().flight.lock().incarnation == up {
                             node.set_problem("the cluster lets the lease of this node end");
-                            node.fence();
+                            // It acts no more: others need not wait until its lease would have been over.
+                            node.give_up(number, up);
                         }
                     }
                     // Whoever leads next is asked as soon as it is known: an election takes most of a lease. The lease
@@ -205,7 +206,10 @@ impl ClusterNode {
             drop(lease);
         }
         let holds = self.lease.lock().holds(now);
-        if holds && !member.serves() && self.routes.knows_all(number, &member.nodes.read()) {
+        if holds
+            && !member.serving.load(Ordering::Acquire)
+            && self.routes.knows_all(number, &member.nodes.read())
+        {
             member.serving.store(true, Ordering::Release);
             *self.problem.lock() = None;
             tracing::info!(number, incarnation = up, "this node serves in the cluster");

@@ -113,14 +113,6 @@ impl Leases {
         Some(heard.map_or(since, |heard| since.max(*heard)))
     }
 
-    /// Nodes heard of since that time.
-    pub fn heard_since(&self, time: Instant) -> impl Iterator<Item = u64> + '_ {
-        let heard = self.heard.iter();
-        heard
-            .filter(move |(_, at)| **at >= time)
-            .map(|(node, _)| *node)
-    }
-
     /// Lets the lease of an incarnation go on that asked at this time, if that may be: a majority confirmed since that
     /// this node leads, and `is_up` was read after that. `term` is [`Self::term`] of when the question came: in another one
     /// it is forgotten whose end was decided. `None`: this node does not lead, or anew.
@@ -134,11 +126,23 @@ impl Leases {
         if self.term()? != term {
             return None;
         }
-        let granted = is_up && !self.ending.contains(&(node, incarnation));
+        let granted = is_up && !self.ends(node, incarnation);
         if granted {
             self.note(node, received);
         }
         Some(granted)
+    }
+
+    /// The lease of this incarnation does not go on from here. It is not put down by that: what it was granted lasts its time.
+    pub fn refuse(&mut self, node: u64, incarnation: u64) {
+        if self.since.is_some() {
+            self.ending.insert((node, incarnation));
+        }
+    }
+
+    /// Is it decided that the lease of this incarnation does not go on?
+    pub fn ends(&self, node: u64, incarnation: u64) -> bool {
+        self.ending.contains(&(node, incarnation))
     }
 
     /// Of the nodes that are up, with their incarnations, those whose lease is over. From here on it does not go on, whether
