@@ -14,6 +14,7 @@ use nightjar_mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
 use crate::access::ClientInfo;
 use crate::delivery::Delivery;
 use crate::lazy::Lazy;
+use crate::message::Message;
 use crate::metrics::Counter;
 use crate::settings::{QueueLimits, QueuePolicy};
 use crate::subs::SubTable;
@@ -374,53 +375,69 @@ impl SessionHandle {
 
     /// Queues a delivery. Never blocks for long, never allocates beyond the queue's own growth.
     #[inline]
-    pub fn push(&self, mut delivery: Delivery) -> Pushed {
+    pub fn push(&self, delivery: Delivery) -> Pushed {
+        let mut outbox = self.outbox.lock();
+        match outbox.state {
+            State::Connected => outbox.put(delivery, true),
+            State::Offline => outbox.put(delivery, false),
+            State::Closed => Pushed::not(PushOutcome::Closed),
+        }
+    }
+
+    /// Queues messages of QoS 0 under one lock, as [`Self::push`] one after the other would: the same limits, the same
+    /// policy. `bytes` is the cost of all of them. What was not simply queued is put into `others`, with its place among
+    /// `messages`. The waker is to be woken when the publisher's batch ends.
+    pub(crate) fn push_run(
+        &self,
+        messages: &[Message],
+        bytes: usize,
+        sub: Subscription,
+        others: &mut Vec<(usize, Pushed)>,
+    ) -> Option<Waker> {
+        let Subscription { options, id } = sub;
+        let (checked, keeps_retain) = (options.checked(), options.retain_as_published());
+        let delivery = |message: &Message| {
+            let retain = keeps_retain && message.retain();
+            let mut delivery = Delivery::new(message.clone(), QoS::AtMostOnce, retain, id);
+            delivery.checked = checked;
+            delivery
+        };
         let mut outbox = self.outbox.lock();
         let outbox = &mut *outbox;
         let connected = match outbox.state {
             State::Connected => true,
             State::Offline => false,
-            State::Closed => {
-                return Pushed::not(PushOutcome::Closed);
-            }
+            State::Closed => return None,
         };
-        let mut outcome = PushOutcome::Queued;
-        let mut victim = None;
-        let cost = delivery.message.cost();
         let len = outbox.qos0.len() + outbox.qos12.len();
-        if len >= outbox.limits.max_len || outbox.bytes + cost > outbox.limits.max_bytes {
-            match outbox.make_room(&delivery, connected, cost) {
-                Ok((reason, topic)) => {
-                    outcome = PushOutcome::DroppedOldest(reason);
-                    victim = topic;
-                }
-                Err(outcome) => return Pushed::not(outcome),
+        let limits = &outbox.limits;
+        let all_fit = len + messages.len() <= limits.max_len
+            && outbox.bytes + bytes <= limits.max_bytes
+            && (connected || limits.queue_qos0);
+        if all_fit && !options.no_local() {
+            let mut stamp = outbox.stamp;
+            outbox.qos0.extend(messages.iter().map(|message| {
+                stamp = stamp.wrapping_add(1);
+                let mut delivery = delivery(message);
+                delivery.stamp = stamp;
+                delivery
+            }));
+            outbox.stamp = stamp;
+            outbox.bytes += bytes;
+            return outbox.waker.take();
+        }
+        let mut waker = None;
+        for (at, message) in messages.iter().enumerate() {
+            if options.no_local() && message.is_from(&self.client_id) {
+                continue;
             }
-        } else if !connected && delivery.qos == QoS::AtMostOnce && !outbox.limits.queue_qos0 {
-            return Pushed::not(PushOutcome::Dropped(DropReason::Offline));
-        } else if delivery.qos != QoS::AtMostOnce
-            && connected
-            && !outbox.gave_up
-            && outbox.is_pressed(len + 1)
-        {
-            outcome = PushOutcome::Pressed;
+            let mut pushed = outbox.put(delivery(message), connected);
+            waker = waker.or(pushed.waker.take());
+            if pushed.outcome != PushOutcome::Queued {
+                others.push((at, pushed));
+            }
         }
-        outbox.stamp = outbox.stamp.wrapping_add(1);
-        delivery.stamp = outbox.stamp;
-        outbox.bytes += cost;
-        let quiet = if delivery.qos == QoS::AtMostOnce {
-            outbox.qos0.push_back(delivery);
-            false
-        } else {
-            outbox.qos12.push_back(delivery);
-            outbox.blocked
-        };
-        let waker = if quiet { None } else { outbox.waker.take() };
-        Pushed {
-            waker,
-            outcome,
-            victim,
-        }
+        waker
     }
 
     /// Queues a delivery of the durable shard; its credit bounds these, so no limit applies.
@@ -625,6 +642,48 @@ fn comes_before(first: &Delivery, zero: &Delivery) -> bool {
 }
 
 impl Outbox {
+    /// Queues a delivery as limits and policy have it.
+    #[inline]
+    fn put(&mut self, mut delivery: Delivery, connected: bool) -> Pushed {
+        let mut outcome = PushOutcome::Queued;
+        let mut victim = None;
+        let cost = delivery.message.cost();
+        let len = self.qos0.len() + self.qos12.len();
+        if len >= self.limits.max_len || self.bytes + cost > self.limits.max_bytes {
+            match self.make_room(&delivery, connected, cost) {
+                Ok((reason, topic)) => {
+                    outcome = PushOutcome::DroppedOldest(reason);
+                    victim = topic;
+                }
+                Err(outcome) => return Pushed::not(outcome),
+            }
+        } else if !connected && delivery.qos == QoS::AtMostOnce && !self.limits.queue_qos0 {
+            return Pushed::not(PushOutcome::Dropped(DropReason::Offline));
+        } else if delivery.qos != QoS::AtMostOnce
+            && connected
+            && !self.gave_up
+            && self.is_pressed(len + 1)
+        {
+            outcome = PushOutcome::Pressed;
+        }
+        self.stamp = self.stamp.wrapping_add(1);
+        delivery.stamp = self.stamp;
+        self.bytes += cost;
+        let quiet = if delivery.qos == QoS::AtMostOnce {
+            self.qos0.push_back(delivery);
+            false
+        } else {
+            self.qos12.push_back(delivery);
+            self.blocked
+        };
+        let waker = if quiet { None } else { self.waker.take() };
+        Pushed {
+            waker,
+            outcome,
+            victim,
+        }
+    }
+
     /// Keeps the waker of the connection; a signal that came before it is not slept through.
     fn listen(&mut self, waker: &Waker) {
         if !self.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {

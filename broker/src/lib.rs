@@ -25,6 +25,7 @@ pub mod observe;
 pub mod owners;
 mod publish;
 pub mod router;
+mod run;
 pub mod session;
 pub mod settings;
 pub mod shard;

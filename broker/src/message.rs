@@ -133,6 +133,13 @@ impl Message {
         std::ptr::from_ref(self.head()) as usize
     }
 
+    /// Did this client publish it?
+    #[must_use]
+    #[inline]
+    pub fn is_from(&self, client_id: &str) -> bool {
+        self.head().publisher.as_deref() == Some(client_id)
+    }
+
     /// Are both the same message (not merely equal)?
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {

@@ -8,11 +8,12 @@ use smallvec::SmallVec;
 
 use crate::broker::Broker;
 use crate::delivery::Delivery;
-use crate::handle::{DropReason, PushOutcome, SessionHandle};
+use crate::handle::{DropReason, PushOutcome, Pushed, SessionHandle};
 use crate::mesh::Forward;
 use crate::message::Message;
 use crate::metrics::Counter;
 use crate::router::{Group, Member, Route, Target, Turn};
+use crate::run::Run;
 use crate::shard::{Enqueue, RetainedEntry, SessionEntry};
 use crate::store::Batches;
 use crate::subscription::{SubOptions, Subscription};
@@ -29,6 +30,8 @@ pub struct PublishBatch {
     tickets: SmallVec<[Ticket; 2]>,
     stall: Option<Stall>,
     forwards: Vec<(u64, Vec<Forward>)>,
+    /// What was published last and nobody was given yet.
+    pub(crate) run: Run,
 }
 
 /// A wait for slow receivers.
@@ -107,6 +110,22 @@ impl PublishBatch {
             && self.tickets.is_empty()
             && self.forwards.is_empty()
             && self.stall.is_none()
+            && self.run.is_empty()
+    }
+
+    /// Says whether more packets of the same read stand behind the one that is handled next: then its message may be
+    /// gathered with those of them that go to the same receivers.
+    #[inline]
+    pub const fn expect_more(&mut self, more: bool) {
+        self.run.grows = more;
+    }
+
+    /// Wakes a receiver when the batch ends.
+    #[inline]
+    pub(crate) fn wake(&mut self, waker: Option<Waker>) {
+        if let Some(waker) = waker {
+            self.wakers.push(waker);
+        }
     }
 
     pub(crate) fn entry(&mut self, shard: u16, entry: SessionEntry) {
@@ -194,6 +213,7 @@ impl Broker {
     /// Publishes a message to everybody its route names. What is left to do is in `batch`: call
     /// [`Self::finish_batch`] before anything waits.
     pub fn publish(&self, message: &Message, route: &Route, batch: &mut PublishBatch) -> Published {
+        self.finish_run(batch);
         if message.retain() {
             self.retain(message, batch);
         }
@@ -230,6 +250,7 @@ impl Broker {
     /// Ends a batch: submits what goes to shards, wakes the receivers. The ticket is done when everything the batch
     /// published is committed; the stall, if there is one, asks the publisher to wait.
     pub fn finish_batch(&self, batch: &mut PublishBatch) -> (Ticket, Option<Stall>) {
+        self.finish_run(batch);
         for entry in std::mem::take(&mut batch.retained) {
             let ticket = self.store().retain(entry);
             batch.wait_for(ticket);
@@ -241,6 +262,7 @@ impl Broker {
     /// As [`Self::finish_batch`], but for what goes to shards, which stays in the batch: other nodes, and sessions that no
     /// shard keeps. The ticket is done when that arrived.
     pub(crate) fn finish_elsewhere(&self, batch: &mut PublishBatch) -> (Ticket, Option<Stall>) {
+        self.finish_run(batch);
         if !batch.forwards.is_empty() {
             self.send_forwards(batch);
         }
@@ -283,7 +305,7 @@ impl Broker {
         batch.wait_for(ticket);
     }
 
-    fn retain(&self, message: &Message, batch: &mut PublishBatch) {
+    pub(crate) fn retain(&self, message: &Message, batch: &mut PublishBatch) {
         if !self.may_retain(message) {
             self.metrics().count(Counter::RetainedRefused);
             return;
@@ -291,7 +313,7 @@ impl Broker {
         batch.retained.extend(self.keep_retained(message));
     }
 
-    fn to_target(
+    pub(crate) fn to_target(
         &self,
         message: &Message,
         target: &Target,
@@ -405,8 +427,7 @@ impl Broker {
         batch: &mut PublishBatch,
         published: &mut Published,
     ) {
-        if options.no_local() && message.head().publisher.as_deref() == Some(&**handle.client_id())
-        {
+        if options.no_local() && message.is_from(handle.client_id()) {
             return;
         }
         published.matched = true;
@@ -435,10 +456,21 @@ impl Broker {
         batch: &mut PublishBatch,
         published: &mut Published,
     ) -> bool {
-        let pushed = handle.push(delivery);
-        if let Some(waker) = pushed.waker {
-            batch.wakers.push(waker);
-        }
+        let mut pushed = handle.push(delivery);
+        batch.wake(pushed.waker.take());
+        self.note_pushed(message, handle, &pushed, batch, published)
+    }
+
+    /// What follows from a push; whether the message was queued.
+    #[inline]
+    pub(crate) fn note_pushed(
+        &self,
+        message: &Message,
+        handle: &Arc<SessionHandle>,
+        pushed: &Pushed,
+        batch: &mut PublishBatch,
+        published: &mut Published,
+    ) -> bool {
         match pushed.outcome {
             PushOutcome::Queued => true,
             PushOutcome::Pressed => {

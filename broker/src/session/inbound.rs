@@ -104,7 +104,7 @@ impl Session {
         match message.qos() {
             QoS::AtMostOnce => {
                 if admission == Admission::Admitted {
-                    self.broker.publish(message, route, batch);
+                    self.broker.publish_gathered(message, route, batch);
                 }
             }
             QoS::AtLeastOnce => {

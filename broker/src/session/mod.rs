@@ -312,6 +312,8 @@ impl Session {
     /// Ends a read batch: submits what it published and acknowledged. Acknowledgements of this batch leave when that
     /// is committed.
     pub fn finish_batch(&mut self, batch: &mut PublishBatch, now: Timestamp) {
+        // What is asked of the batch below is asked of all of it.
+        self.broker.finish_run(batch);
         let (credit, ids) = self.gather_own(batch);
         let (mut ticket, mut stall) = (Ticket::DONE, None);
         let waits = !batch.is_empty();

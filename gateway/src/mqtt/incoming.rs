@@ -64,6 +64,7 @@ impl Connection {
                     }
                     if let Packet::Publish(publish) = &packet {
                         messages += 1;
+                        batch.expect_more(at < bytes.len());
                         result = self.on_publish(publish, &mut batch, now);
                     } else {
                         if !batch.is_empty() {
