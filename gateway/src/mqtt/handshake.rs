@@ -1,19 +1,20 @@
 //! From the first byte to CONNACK.
 
+mod exchange;
+mod identity;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use nightjar_broker::access::{
-    Action, AuthRequest, CertNames, ClientInfo, Exchange, ExchangeStep, Protocol, Secret,
-};
+use nightjar_broker::access::{Action, AuthRequest, ClientInfo, Secret};
 use nightjar_broker::acl::{AccessCache, Check};
 use nightjar_broker::observe::Event;
 use nightjar_broker::settings::{Leniency, MqttSettings};
 use nightjar_broker::{
     Counter, Direction, MemoryLevel, OpenRequest, PacketTally, Session, Timestamp,
 };
-use nightjar_mqtt::packet::{Auth, AuthProperties, Connack, Connect, peek_connect_version};
+use nightjar_mqtt::packet::{Connack, Connect, peek_connect_version};
 use nightjar_mqtt::{
     Decoded, Decoder, Packet, PacketType, ProtocolVersion, QoS, ReasonCode, TopicName,
 };
@@ -22,10 +23,12 @@ use tokio::time::timeout_at;
 use super::connection::{Connection, Terms, Throttle};
 use super::message;
 use super::scratch::with_read;
-use super::{CertAsUsername, ListenerMqtt, Shared};
+use super::{ListenerMqtt, Shared};
 use crate::listener::Accepted;
 use crate::sniff::Spoken;
 use crate::transport::Transport;
+use exchange::exchange_until_done;
+use identity::{client_id, client_info, mountpoint, response_topic};
 
 /// A CONNECT that is refused: the code of CONNACK and the words of the debug line.
 struct Refusal {
@@ -479,108 +482,6 @@ async fn open(
     Ok((session, terms, output, rest))
 }
 
-/// Response Information: where this client may ask for responses (5.0 section 3.2.2.3.15). What
-/// would break a topic is left out of the client identifier.
-fn response_topic(client_id: &str) -> String {
-    let safe: String = client_id
-        .chars()
-        .filter(|c| !matches!(c, '+' | '#' | '/' | '\0'))
-        .collect();
-    format!("response/{safe}/")
-}
-
-/// The client identifier, and whether the server assigned it [MQTT-3.1.3-5..-8].
-fn client_id(
-    shared: &Shared,
-    settings: &MqttSettings,
-    connect: &Connect<'_>,
-) -> Result<(Arc<str>, bool), Refusal> {
-    let id = connect.client_id;
-    if id.len() > settings.max_client_id_len {
-        return Err(Refusal::new(
-            ReasonCode::ClientIdentifierNotValid,
-            format!(
-                "client identifier of {} bytes, mqtt.max_client_id_len = {}",
-                id.len(),
-                settings.max_client_id_len
-            ),
-        ));
-    }
-    if !id.is_empty() {
-        return Ok((id.into(), false));
-    }
-    let allowed = match connect.version {
-        ProtocolVersion::V5 => true,
-        ProtocolVersion::V311 => connect.clean_start,
-        ProtocolVersion::V31 => false,
-    };
-    if !allowed {
-        return Err(Refusal::new(
-            ReasonCode::ClientIdentifierNotValid,
-            "empty client identifier without clean session [MQTT-3.1.3-8]",
-        ));
-    }
-    Ok((shared.client_ids.assign(), true))
-}
-
-fn client_info(
-    accepted: &Accepted<ListenerMqtt>,
-    connect: &Connect<'_>,
-    client_id: Arc<str>,
-) -> ClientInfo {
-    let identity = accepted.identity.as_deref();
-    let from_certificate =
-        identity.and_then(
-            |identity| match accepted.listener.settings().mqtt.cert_as_username {
-                CertAsUsername::Off => None,
-                CertAsUsername::CommonName => identity.common_name.as_deref(),
-                CertAsUsername::Subject => identity.subject.as_deref(),
-            },
-        );
-    ClientInfo {
-        username: from_certificate.or(connect.username).map(Into::into),
-        loopback: accepted.loopback,
-        cert_common_name: identity
-            .and_then(|identity| identity.common_name.as_deref())
-            .map(Into::into),
-        cert_subject: identity
-            .and_then(|identity| identity.subject.as_deref())
-            .map(Into::into),
-        cert_names: identity
-            .map(|identity| &identity.alternative_names)
-            .filter(|names| **names != CertNames::default())
-            .map(|names| Arc::new(names.clone())),
-        ..ClientInfo::new(
-            client_id,
-            accepted.peer,
-            accepted.listener.name().clone(),
-            Protocol::Mqtt(connect.version),
-        )
-    }
-}
-
-/// The listener's mountpoint with its placeholders filled; a value that would break a topic is left out.
-fn mountpoint(accepted: &Accepted<ListenerMqtt>, info: &ClientInfo) -> Option<Arc<str>> {
-    let template = accepted.listener.settings().mountpoint.as_deref()?;
-    let safe = |value: &str| !value.contains(['+', '#', '/', '\0']);
-    let client_id = if safe(&info.client_id) {
-        &*info.client_id
-    } else {
-        ""
-    };
-    let username = info
-        .username
-        .as_deref()
-        .filter(|name| safe(name))
-        .unwrap_or_default();
-    Some(
-        template
-            .replace("${clientid}", client_id)
-            .replace("${username}", username)
-            .into(),
-    )
-}
-
 async fn judge_will(
     shared: &Shared,
     settings: &MqttSettings,
@@ -636,120 +537,6 @@ async fn judge_will(
         now,
     ))
 }
-
-/// Runs an enhanced authentication to its end [MQTT-4.12.0-2..-5].
-#[allow(
-    clippy::too_many_arguments,
-    reason = "one step of CONNECT, with all that CONNECT has"
-)]
-async fn exchange_until_done(
-    shared: &Shared,
-    accepted: &mut Accepted<ListenerMqtt>,
-    settings: &MqttSettings,
-    exchange: &mut dyn Exchange,
-    method: &str,
-    first: &[u8],
-    rest: &mut Vec<u8>,
-    final_data: &mut Option<Vec<u8>>,
-) -> Result<nightjar_broker::access::Grant, Refusal> {
-    let decoder = Decoder::server(settings.max_packet_size.min(shared.limits.packet))
-        .with_version(ProtocolVersion::V5);
-    let mut data = first.to_vec();
-    for _ in 0..MAX_AUTH_STEPS {
-        let next = match exchange.step(&data).await {
-            ExchangeStep::Success { data, grant } => {
-                *final_data = data;
-                return Ok(grant);
-            }
-            ExchangeStep::Fail(code) => {
-                let refused = shared
-                    .broker
-                    .auth()
-                    .refuse(code, nightjar_broker::auth::Refusal::Denied);
-                return Err(Refusal::new(refused.code, refused.to_string()));
-            }
-            ExchangeStep::Continue(data) => data,
-        };
-        let auth = Packet::Auth(Auth {
-            reason: ReasonCode::ContinueAuthentication,
-            properties: AuthProperties {
-                authentication_method: Some(method),
-                authentication_data: Some(&next),
-                ..AuthProperties::default()
-            },
-        });
-        let mut output = Vec::new();
-        auth.encode(ProtocolVersion::V5, &mut output)
-            .map_err(|error| Refusal::new(ReasonCode::UnspecifiedError, error.to_string()))?;
-        write_all(&mut accepted.transport, &output)
-            .await
-            .map_err(|error| Refusal::new(ReasonCode::UnspecifiedError, error.to_string()))?;
-        data = loop {
-            let consumed = match decoder.decode(rest) {
-                Ok(Decoded::Packet {
-                    packet: Packet::Auth(auth),
-                    consumed,
-                }) => {
-                    if auth.properties.authentication_method != Some(method) {
-                        return Err(Refusal::new(
-                            ReasonCode::ProtocolError,
-                            "AUTH with another method [MQTT-4.12.0-5]",
-                        ));
-                    }
-                    if auth.reason != ReasonCode::ContinueAuthentication {
-                        return Err(Refusal::new(
-                            ReasonCode::ProtocolError,
-                            "AUTH before CONNACK is not 0x18",
-                        ));
-                    }
-                    Some((
-                        auth.properties
-                            .authentication_data
-                            .unwrap_or_default()
-                            .to_vec(),
-                        consumed,
-                    ))
-                }
-                Ok(Decoded::Packet { packet, .. }) => {
-                    return Err(Refusal::new(
-                        ReasonCode::ProtocolError,
-                        format!(
-                            "{} before CONNACK [MQTT-3.1.2-30]",
-                            packet.packet_type().as_str()
-                        ),
-                    ));
-                }
-                Ok(Decoded::Incomplete { .. }) => None,
-                Err(error) => return Err(Refusal::new(error.reason_code(), error.to_string())),
-            };
-            if let Some((data, consumed)) = consumed {
-                rest.drain(..consumed);
-                break data;
-            }
-            let transport = &mut accepted.transport;
-            let read = std::future::poll_fn(|cx| {
-                with_read(|scratch| {
-                    transport
-                        .poll_read(cx, scratch)
-                        .map(|result| result.inspect(|&n| rest.extend_from_slice(&scratch[..n])))
-                })
-            });
-            if !matches!(read.await, Ok(1..)) {
-                return Err(Refusal::new(
-                    ReasonCode::UnspecifiedError,
-                    "closed during authentication",
-                ));
-            }
-        };
-    }
-    Err(Refusal::new(
-        ReasonCode::NotAuthorized,
-        "authentication took too many steps",
-    ))
-}
-
-/// Steps of an enhanced authentication before it is refused.
-const MAX_AUTH_STEPS: usize = 16;
 
 /// Answers a refused CONNECT [MQTT-3.2.2-6]; without a reason string if the client takes no packet that large
 /// [MQTT-3.2.2-19].
