@@ -377,11 +377,12 @@ impl SessionHandle {
     #[inline]
     pub fn push(&self, delivery: Delivery) -> Pushed {
         let mut outbox = self.outbox.lock();
-        match outbox.state {
-            State::Connected => outbox.put(delivery, true),
-            State::Offline => outbox.put(delivery, false),
-            State::Closed => Pushed::not(PushOutcome::Closed),
-        }
+        let connected = match outbox.state {
+            State::Connected => true,
+            State::Offline => false,
+            State::Closed => return Pushed::not(PushOutcome::Closed),
+        };
+        outbox.put(delivery, connected)
     }
 
     /// Queues messages of QoS 0 under one lock, as [`Self::push`] one after the other would: the same limits, the same
@@ -642,8 +643,8 @@ fn comes_before(first: &Delivery, zero: &Delivery) -> bool {
 }
 
 impl Outbox {
-    /// Queues a delivery as limits and policy have it.
-    #[inline]
+    /// Queues a delivery as limits and policy have it. Always inline: called, it cost a single push a fifth more.
+    #[inline(always)]
     fn put(&mut self, mut delivery: Delivery, connected: bool) -> Pushed {
         let mut outcome = PushOutcome::Queued;
         let mut victim = None;

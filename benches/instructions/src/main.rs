@@ -5,6 +5,7 @@
 //! depend on the machine's load or clock, so no test here is timed; they depend on the compiler, so that a new Rust
 //! may need a new file.
 
+mod fan_out;
 mod work;
 
 use std::collections::BTreeMap;

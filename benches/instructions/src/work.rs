@@ -14,9 +14,11 @@ use nightjar_broker::{
 use nightjar_mqtt::packet::{AckKind, PublishHead, encode_ack};
 use nightjar_mqtt::{Decoded, Decoder, ProtocolVersion, QoS, ReasonCode, TopicFilter, TopicName};
 
+use crate::fan_out::fan_out;
+
 /// Filters of the router that is matched against: enough for every shard, few enough for valgrind.
 const FILTERS: usize = 4096;
-const TOPIC: &str = "site/12/line/4/temperature";
+pub(crate) const TOPIC: &str = "site/12/line/4/temperature";
 
 /// A piece of work.
 pub struct Work {
@@ -72,6 +74,14 @@ pub const ALL: &[Work] = &[
         name: "outbox-push-32-and-drain",
         run: |count| outbox(32, count),
     },
+    Work {
+        name: "fan-out-to-32-single",
+        run: |count| fan_out(1, count),
+    },
+    Work {
+        name: "fan-out-to-32-in-runs-of-20",
+        run: |count| fan_out(20, count),
+    },
 ];
 
 fn head(qos: QoS) -> PublishHead<'static> {
@@ -126,7 +136,7 @@ fn puback(count: usize) {
     }
 }
 
-fn message(topic: &TopicName) -> Message {
+pub(crate) fn message(topic: &TopicName) -> Message {
     let head = MessageHead {
         topic: topic.clone(),
         qos: QoS::AtMostOnce,
@@ -146,7 +156,7 @@ fn make_message(count: usize) {
     }
 }
 
-fn handle(n: usize) -> Arc<SessionHandle> {
+pub(crate) fn handle(n: usize) -> Arc<SessionHandle> {
     let info = ClientInfo::new(
         format!("client-{n}"),
         ([127, 0, 0, 1], 1).into(),
