@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest that is waited for what is still under way, also where it goes on coming.
 const LONGEST: Duration = Duration::from_secs(15);
+/// Time for a broker to end what it does for very many subscriptions: that is no cost of messages.
+const SETTLE: Duration = Duration::from_secs(2);
 /// Latencies kept of one run.
 const SAMPLES: usize = 4_000_000;
 const TIMER: Token = Token(usize::MAX);
@@ -200,6 +202,9 @@ impl<'w> Load<'w> {
         // Every broker answered its clients by now; a relay does not.
         crate::broker::pause(Duration::from_millis(50));
         let beside = beside(broker, workload)?;
+        if workload.must_settle() {
+            crate::broker::pause(SETTLE);
+        }
         let mut load = Self {
             workload,
             drive: workload.drive,

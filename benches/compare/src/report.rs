@@ -5,7 +5,7 @@ use crate::idle::Idle;
 use crate::load::Outcome;
 use crate::options::Options;
 use crate::table::COLUMNS;
-use crate::workload::Workload;
+use crate::workload::{Drive, Workload};
 use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
@@ -59,6 +59,8 @@ pub struct Report {
     runs: Vec<Run>,
     /// Workload, broker and why there is no figure.
     missing: Vec<(String, String, String)>,
+    /// Workload and broker of each run that failed.
+    failures: Vec<(String, String)>,
     idle: Vec<(String, Idle)>,
     counts: Vec<usize>,
     rounds_done: usize,
@@ -109,6 +111,7 @@ impl Report {
             workloads: Vec::new(),
             runs: Vec::new(),
             missing: Vec::new(),
+            failures: Vec::new(),
             idle: Vec::new(),
             counts: options.idle.clone(),
             rounds_done: 0,
@@ -139,8 +142,10 @@ impl Report {
         });
     }
 
-    /// Keeps why a run did not end; it is not tried again, unless it is this project's.
+    /// Keeps why a run did not end; [`Self::gives_up`] says whether it is tried again.
     pub fn failed(&mut self, workload: &Workload, kind: &Kind, error: &io::Error) {
+        self.failures
+            .push((workload.name.clone(), kind.name().to_owned()));
         self.miss(workload, kind, format!("failed: {error}"));
     }
 
@@ -165,11 +170,16 @@ impl Report {
         }
     }
 
-    /// Whether a peer failed here in an earlier round: that may have cost a minute.
-    pub fn has_failed(&self, workload: &Workload, kind: &Kind) -> bool {
-        !kind.name().starts_with("nightjar")
-            && (self.missing.iter())
-                .any(|(name, of, _)| *name == workload.name && of == kind.name())
+    /// Whether a run of a peer is not tried again, because one of an earlier round failed: that may have cost a minute.
+    /// Connects are tried once more, for a peer may hang once and not again.
+    pub fn gives_up(&self, workload: &Workload, kind: &Kind) -> bool {
+        let tries = match workload.drive {
+            Drive::Connect(..) => 2,
+            _ => 1,
+        };
+        let failed =
+            (self.failures.iter()).filter(|(name, of)| *name == workload.name && of == kind.name());
+        !kind.name().starts_with("nightjar") && failed.count() >= tries
     }
 
     /// A round has ended.
@@ -395,4 +405,95 @@ fn push(text: &mut String, line: std::fmt::Arguments<'_>) {
     text.write_fmt(line)
         .expect("writing to a String cannot fail");
     text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Results;
+    use crate::workload::{self, Transport};
+
+    fn outcome(cpu: u64) -> Outcome {
+        Outcome {
+            delivered: 1000,
+            wall: Duration::from_secs(1),
+            cpu: Duration::from_millis(cpu),
+            p50: 1.0,
+            p99: 2.0,
+            p999: 3.0,
+            half: None,
+            resident: 1 << 20,
+            lost: 0,
+        }
+    }
+
+    fn report() -> Report {
+        let mut report = Report::new(&Options::parse(&[]).expect("no option is needed"));
+        for kind in [Kind::Nightjar, Kind::Mosquitto, Kind::Rumqttd] {
+            report
+                .brokers
+                .push((kind.name().to_owned(), kind.promise()));
+        }
+        report
+    }
+
+    fn connects() -> Workload {
+        let tcp = |workload: &Workload| matches!(workload.drive, Drive::Connect(Transport::Tcp, _));
+        workload::all()
+            .into_iter()
+            .find(tcp)
+            .expect("a row of connects")
+    }
+
+    #[test]
+    fn a_peer_that_hangs_has_no_figure_in_that_round() {
+        let (mut report, row) = (report(), connects());
+        let hung = io::Error::other("nightjar bench conn took more than 60s");
+        for (round, cost) in [(0, 10), (1, 30)] {
+            report.add(&row, &Kind::Nightjar, round, outcome(cost));
+            report.add(&row, &Kind::Mosquitto, round, outcome(100));
+        }
+        report.failed(&row, &Kind::Rumqttd, &hung);
+        assert!(!report.gives_up(&row, &Kind::Rumqttd), "tried once more");
+        report.add(&row, &Kind::Rumqttd, 1, outcome(20));
+        let results = Results::read(&report.text());
+        let table = results.table("connect-tcp").expect("its table");
+        let peer = table.row("rumqttd").expect("its row");
+        assert_eq!(peer.number(table, "us CPU"), Some(20.0));
+        assert_eq!(peer.text(table, "runs"), Some("1"));
+        let own = table.row("nightjar").expect("its row");
+        assert_eq!(
+            own.text(table, "/best"),
+            Some("1.50"),
+            "the later of two rounds"
+        );
+    }
+
+    #[test]
+    fn a_peer_that_hangs_always_has_a_reason_and_no_figures() {
+        let (mut report, row) = (report(), connects());
+        report.add(&row, &Kind::Nightjar, 0, outcome(10));
+        let hung = io::Error::other("nightjar bench conn took more than 60s");
+        report.failed(&row, &Kind::Rumqttd, &hung);
+        report.failed(&row, &Kind::Rumqttd, &hung);
+        assert!(report.gives_up(&row, &Kind::Rumqttd));
+        assert!(!report.gives_up(&row, &Kind::Mosquitto));
+        let results = Results::read(&report.text());
+        let table = results.table("connect-tcp").expect("its table");
+        let peer = table.row("rumqttd").expect("its row");
+        assert_eq!(peer.number(table, "us CPU"), None);
+        assert_eq!(peer.tail, "failed: nightjar bench conn took more than 60s");
+        let own = table.row("nightjar").expect("its row");
+        assert_eq!(own.text(table, "/best"), None);
+    }
+
+    #[test]
+    fn a_row_of_messages_is_tried_once() {
+        let mut report = report();
+        let row = workload::all().remove(0);
+        report.failed(&row, &Kind::Rumqttd, &io::Error::other("closed"));
+        assert!(report.gives_up(&row, &Kind::Rumqttd));
+        report.failed(&row, &Kind::Nightjar, &io::Error::other("closed"));
+        assert!(!report.gives_up(&row, &Kind::Nightjar));
+    }
 }

@@ -84,7 +84,7 @@ fn one_round(
                 report.not_run(workload, &kind, why);
                 continue;
             }
-            if report.has_failed(workload, &kind) {
+            if report.gives_up(workload, &kind) {
                 continue;
             }
             let turn_began = Instant::now();

@@ -9,11 +9,13 @@ use crate::process;
 use crate::workload::Transport;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Without a delivery for so long, what is missing counts as lost.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long all connects of a row may take; a broker that hangs has no figure in this round.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Clients of `nightjar bench conn` connect as fast as they are answered, stay for a moment and leave.
 pub fn connect(
@@ -41,7 +43,8 @@ pub fn connect(
             command.arg("--ws");
         }
     }
-    let output = command.stdin(Stdio::null()).output()?;
+    let output = process::output(&mut command, LONGEST)
+        .map_err(|error| io::Error::new(error.kind(), format!("nightjar bench conn {error}")))?;
     // Closing is part of it.
     crate::broker::pause(Duration::from_millis(200));
     let cpu = process::cpu(&broker.pids)?.saturating_sub(before);

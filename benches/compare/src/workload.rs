@@ -98,6 +98,11 @@ impl Workload {
         }
     }
 
+    /// Whether so many subscriptions stand beside it that a broker is busy with them after its last SUBACK.
+    pub const fn must_settle(&self) -> bool {
+        self.filters + self.idle >= 100_000
+    }
+
     /// Deliveries of one publication.
     pub const fn copies(&self) -> u64 {
         if self.shared {
