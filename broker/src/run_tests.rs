@@ -121,6 +121,14 @@ struct Others {
     shard: bool,
 }
 
+/// All that can be seen of a world.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    got: Vec<String>,
+    forwarded: Vec<(u64, String)>,
+    numbers: BTreeMap<String, u64>,
+}
+
 struct World {
     broker: Arc<Broker>,
     links: Arc<Links>,
@@ -325,7 +333,7 @@ impl World {
     }
 
     /// All that can be seen of it.
-    fn seen(mut self) -> (Vec<String>, Vec<(u64, String)>, BTreeMap<String, u64>) {
+    fn seen(mut self) -> Seen {
         self.finish();
         for who in 0..self.clients.len() {
             self.drain(who, usize::MAX);
@@ -354,7 +362,11 @@ impl World {
         retained.sort();
         self.got.extend(retained);
         let forwarded = std::mem::take(&mut *self.links.0.lock());
-        (self.got, forwarded, numbers)
+        Seen {
+            got: self.got,
+            forwarded,
+            numbers,
+        }
     }
 }
 
@@ -458,7 +470,7 @@ proptest! {
             }
         }
         let [runs, single] = worlds.map(World::seen);
-        for (runs, single) in runs.0.iter().zip(&single.0) {
+        for (runs, single) in runs.got.iter().zip(&single.got) {
             prop_assert_eq!(runs, single);
         }
         prop_assert_eq!(runs, single);
