@@ -173,6 +173,19 @@ impl PublishBatch {
         }
     }
 
+    /// Says whose duty is done by what is kept: a will that comes late replaces nothing newer.
+    pub(crate) fn owe_retained(&mut self, shard: u16, duty: u64) {
+        for entry in &mut self.retained {
+            if let RetainedEntry::Set(message) = entry {
+                *entry = RetainedEntry::SetDue {
+                    shard,
+                    duty,
+                    message: message.clone(),
+                };
+            }
+        }
+    }
+
     /// Is something of it on its way to other nodes, or held for a shared subscription whose members move?
     pub(crate) fn goes_elsewhere(&self) -> bool {
         !self.forwards.is_empty() || !self.tickets.is_empty()

@@ -4,6 +4,7 @@
 //! in the cluster crate), carries out what is the shard's own business (delivery streams) and hands every other
 //! effect to the broker's [`EffectSink`].
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
@@ -126,7 +127,8 @@ pub trait DurableStore: Send + Sync {
     fn give_up(&self, shard: u16, completion: &Arc<Completion>);
 
     /// Submits a retained entry. The ticket of a [`RetainedEntry::SetBy`] fails if a later connection of its client is
-    /// ahead of it.
+    /// ahead of it. A [`RetainedEntry::SetDue`] before which something newer was retained changes nothing, and its ticket
+    /// is done all the same.
     fn retain(&self, entry: RetainedEntry) -> Ticket;
 
     /// Done when everything submitted to the retained shards before is applied here.
@@ -233,6 +235,8 @@ struct MemoryShard {
 pub struct MemoryStore {
     shards: Box<[Mutex<MemoryShard>]>,
     retained: Box<[RwLock<RetainedShard>]>,
+    /// Shards that owe wills which are to be retained.
+    due_wills: AtomicUsize,
     sink: OnceLock<Arc<dyn EffectSink>>,
 }
 
@@ -257,6 +261,7 @@ impl MemoryStore {
         Self {
             shards: (0..shards.max(1)).map(|_| shard()).collect(),
             retained: (0..RETAINED_SHARDS).map(|_| RwLock::default()).collect(),
+            due_wills: AtomicUsize::new(0),
             sink: OnceLock::new(),
         }
     }
@@ -281,6 +286,7 @@ impl MemoryStore {
             let MemoryShard { state, streams } = &mut *guard;
             let mut effects = Vec::new();
             let mut ready = Vec::new();
+            let owed = state.owes_retained_wills();
             for entry in entries {
                 let reply = state.apply(entry, &mut effects);
                 replies.push(reply);
@@ -302,6 +308,7 @@ impl MemoryStore {
                     }
                 }
             }
+            self.note_wills(owed, state);
             ready.sort_unstable();
             ready.dedup();
             for slot in ready {
@@ -345,6 +352,15 @@ impl MemoryStore {
             if let (Effect::Dropped { .. }, Some(sink)) = (&effect, self.sink.get()) {
                 sink.effect(shard, effect);
             }
+        }
+    }
+
+    /// Counts a shard that owed wills to be retained before, or did not.
+    fn note_wills(&self, owed: bool, state: &SessionShard) {
+        match (owed, state.owes_retained_wills()) {
+            (false, true) => _ = self.due_wills.fetch_add(1, Ordering::AcqRel),
+            (true, false) => _ = self.due_wills.fetch_sub(1, Ordering::AcqRel),
+            _ => {}
         }
     }
 
@@ -430,10 +446,35 @@ impl DurableStore for MemoryStore {
     fn retain(&self, entry: RetainedEntry) -> Ticket {
         match &entry {
             // Connections of one node are told apart before.
-            RetainedEntry::Set(message) | RetainedEntry::SetBy { message, .. } => {
-                self.retained_shard(message.topic()).write().apply(entry)
+            RetainedEntry::Set(_) | RetainedEntry::SetBy { .. } | RetainedEntry::Remove(_) => {
+                let Some(topic) = entry.topic().cloned() else {
+                    return Ticket::DONE;
+                };
+                if self.due_wills.load(Ordering::Acquire) > 0 {
+                    for shard in &self.shards {
+                        let state = &mut shard.lock().state;
+                        let owed = state.owes_retained_wills();
+                        state.supersede_wills(&topic);
+                        self.note_wills(owed, state);
+                    }
+                }
+                self.retained_shard(&topic).write().apply(entry);
             }
-            RetainedEntry::Remove(topic) => self.retained_shard(topic).write().apply(entry),
+            RetainedEntry::SetDue {
+                shard,
+                duty,
+                message,
+            } => {
+                // What supersedes it does so before it takes this lock.
+                let mut retained = self.retained_shard(message.topic()).write();
+                let retains = self
+                    .shards
+                    .get(usize::from(*shard))
+                    .is_some_and(|shard| shard.lock().state.retains_will(*duty));
+                if retains {
+                    retained.apply(entry);
+                }
+            }
             RetainedEntry::Tick { .. } => self
                 .retained
                 .iter()
@@ -506,5 +547,89 @@ impl DurableStore for MemoryStore {
                 shard.write().apply(RetainedEntry::Tick { now });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nightjar_mqtt::{QoS, TopicName};
+
+    use super::*;
+    use crate::message::MessageHead;
+    use crate::settings::QueueLimits;
+    use crate::shard::{Close, CloseKind, Open, Will};
+
+    fn says(topic: &str, payload: &str) -> Message {
+        let head = MessageHead {
+            topic: TopicName::new(topic).unwrap(),
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            publisher: None,
+            received_at: Timestamp(1),
+            expires_at: None,
+            properties: None,
+        };
+        Message::new(head, payload.as_bytes())
+    }
+
+    /// A client is lost while it had said that it is there; then this is retained, and then its will.
+    fn after(entries: Vec<RetainedEntry>) -> Option<Vec<u8>> {
+        let store = MemoryStore::new(2);
+        let will = Will {
+            message: says("a", "offline"),
+            delay: 0,
+            expiry: None,
+        };
+        let (_, reply) = store.open(Open {
+            client_id: "c".into(),
+            clean_start: true,
+            expiry: 0,
+            will: Some(Box::new(will)),
+            limits: QueueLimits::default(),
+            window: 10,
+            supervision: None,
+            node: 0,
+            owner: None,
+            now: Timestamp(1),
+        });
+        store.retain(RetainedEntry::Set(says("a", "online 1")));
+        let close = SessionEntry::Close(Close {
+            client_id: "c".into(),
+            epoch: reply.take().unwrap().epoch,
+            kind: CloseKind::Abnormal,
+            expiry: None,
+            now: Timestamp(2),
+        });
+        let shard = store.shard_of("c");
+        store.submit(shard, vec![close], None);
+        assert_eq!(store.due_wills.load(Ordering::Relaxed), 1);
+        for entry in entries {
+            store.retain(entry);
+        }
+        store.retain(RetainedEntry::SetDue {
+            shard,
+            duty: 0,
+            message: says("a", "offline"),
+        });
+        let end = SessionEntry::Fulfilled { duties: vec![0] };
+        store.submit(shard, vec![end], None);
+        assert_eq!(store.due_wills.load(Ordering::Relaxed), 0);
+        let mut found = None;
+        store.read_retained("a", Timestamp(3), &mut |message| {
+            found = Some(message.payload().to_vec());
+        });
+        found
+    }
+
+    #[test]
+    fn a_late_will_replaces_nothing_that_was_retained_since_it_was_due() {
+        let offline = Some(b"offline".to_vec());
+        assert_eq!(after(Vec::new()), offline);
+        let other = RetainedEntry::Set(says("b", "x"));
+        assert_eq!(after(vec![other]), offline);
+        let back = RetainedEntry::Set(says("a", "online 2"));
+        assert_eq!(after(vec![back]), Some(b"online 2".to_vec()));
+        let gone = RetainedEntry::Remove(TopicName::new("a").unwrap());
+        assert_eq!(after(vec![gone]), None);
     }
 }

@@ -135,6 +135,7 @@ fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Done {
             }
             state.note_pressure(slot);
         }
+        group.note_wills(state);
         core.send_wanted(batch.group, state);
         core.hand_on(batch.group, state);
         core.relieve(batch.group, state);
@@ -218,10 +219,11 @@ fn others(core: &Core, batch: Batch) -> Done {
         let mut done = Vec::with_capacity(submissions.len());
         for submission in submissions {
             let is_late = !submission.late.is_empty();
+            let overtaken = is_late && !submission.work.is_will();
             one(submission.work, is_late);
             match submission.done {
                 // Never acknowledged: it was not taken.
-                Some(waits) if is_late => waits.complete(Err(ReasonCode::SessionTakenOver)),
+                Some(waits) if overtaken => waits.complete(Err(ReasonCode::SessionTakenOver)),
                 waits => done.extend(waits.map(|waits| (waits, false))),
             }
         }

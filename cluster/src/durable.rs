@@ -239,9 +239,9 @@ impl DurableStore for NodeStore {
             entry => (entry, None),
         };
         let number = match &entry {
-            RetainedEntry::Set(message) | RetainedEntry::SetBy { message, .. } => {
-                self.core.retained_group(message.topic())
-            }
+            RetainedEntry::Set(message)
+            | RetainedEntry::SetBy { message, .. }
+            | RetainedEntry::SetDue { message, .. } => self.core.retained_group(message.topic()),
             RetainedEntry::Remove(topic) => self.core.retained_group(topic),
             RetainedEntry::Tick { now } => {
                 self.tick_retained(*now, true);
@@ -252,9 +252,11 @@ impl DurableStore for NodeStore {
         self.core.retained[usize::from(number)]
             .unapplied
             .fetch_add(1, Ordering::AcqRel);
+        let work = Work::Retained(entry);
         let submission = Submission {
             done: Some(done.clone()),
-            ..Submission::of(Work::Retained(entry))
+            keep: work.must_be_kept(),
+            ..Submission::of(work)
         };
         let group = self.core.groups.retained(number);
         self.core.push_under(group, submission, || match &by {

@@ -62,6 +62,8 @@ pub(crate) struct SessionGroup {
     pub held: AtomicUsize,
     /// Size of [`SessionState::pressed`].
     pub pressed: AtomicUsize,
+    /// Wills are due that will be retained.
+    pub due_wills: AtomicBool,
     /// Publishers that wait until less is unapplied.
     pub waiting: Mutex<Vec<Arc<Completion>>>,
     pub ticking: AtomicBool,
@@ -76,6 +78,7 @@ impl SessionGroup {
     pub fn new(shard: SessionShard, applied: u64, bodies: Bodies) -> Self {
         Self {
             held: AtomicUsize::new(shard.held()),
+            due_wills: AtomicBool::new(shard.owes_retained_wills()),
             state: Mutex::new(SessionState {
                 shard,
                 streams: Streams::default(),

@@ -35,6 +35,7 @@ mod snapshot;
 mod spill;
 mod store;
 mod watched;
+mod wills;
 mod writer;
 
 pub use backup::{Backup, RestoreOptions, Restored, inspect, restore};

@@ -61,8 +61,13 @@ impl Work {
         }
     }
 
+    /// Is it a will that is to be retained?
+    pub const fn is_will(&self) -> bool {
+        matches!(self, Self::Retained(RetainedEntry::SetDue { .. }))
+    }
+
     /// Must it be tried again when the log refuses it? The end of a connection and a fulfilled duty have no client
-    /// that would come again.
+    /// that would come again, nor has the will that such a duty has retained.
     pub fn must_be_kept(&self) -> bool {
         match self {
             Self::Session(entries) => entries.iter().any(|entry| {
@@ -71,7 +76,7 @@ impl Work {
                     SessionEntry::Close(_) | SessionEntry::Fulfilled { .. }
                 )
             }),
-            _ => false,
+            _ => self.is_will(),
         }
     }
 }
@@ -86,7 +91,8 @@ pub(crate) struct Submission {
     pub open: Option<OpenReply>,
     /// Tried again until the log takes it.
     pub keep: bool,
-    /// Which of its entries are of connections that are not their clients' any more: they are not applied.
+    /// Which of its entries are not applied: they are of connections that are not their clients' any more, or a will that
+    /// is older than what is retained.
     pub late: Vec<Range<usize>>,
 }
 
@@ -121,6 +127,29 @@ pub(crate) struct GroupPending {
     /// [`HEAD`] bytes for the log, the format, the entries. Empty if there is nothing to write.
     pub bytes: Vec<u8>,
     pub submissions: Vec<Submission>,
+}
+
+impl GroupPending {
+    fn add(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.bytes.is_empty() {
+            self.bytes.reserve(HEAD + 1 + bytes.len());
+            self.bytes.resize(HEAD, 0);
+            Encoder(&mut self.bytes).u8(FORMAT);
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Encodes its entries anew, without those that are late.
+    pub fn leave_out_late(&mut self) {
+        let mut bytes = Vec::new();
+        let taken = self.submissions.iter().filter(|it| it.late.is_empty());
+        taken.for_each(|it| it.work.encode(&mut bytes));
+        self.bytes.clear();
+        self.add(&bytes);
+    }
 }
 
 /// What all groups wait to append.
@@ -158,14 +187,7 @@ impl Pending {
         if pending.submissions.is_empty() {
             self.touched.push(group);
         }
-        if !bytes.is_empty() {
-            if pending.bytes.is_empty() {
-                pending.bytes.reserve(HEAD + 1 + bytes.len());
-                pending.bytes.resize(HEAD, 0);
-                Encoder(&mut pending.bytes).u8(FORMAT);
-            }
-            pending.bytes.extend_from_slice(bytes);
-        }
+        pending.add(bytes);
         pending.submissions.push(submission);
         idle
     }

@@ -1,12 +1,13 @@
 //! The writer: one thread that takes what waits in all groups, appends it as one batch, syncs once and hands it on
 //! to be applied. While it syncs, the next batch gathers: the more there is to do, the less a sync costs each.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use nightjar_mqtt::ReasonCode;
+use nightjar_mqtt::{ReasonCode, TopicName};
 
 use crate::config::Durability;
 use crate::error::Error;
@@ -99,6 +100,7 @@ impl Writer {
     }
 
     fn append(&mut self, mut round: Vec<(u16, GroupPending)>, sync: bool) -> bool {
+        let newer = self.leave_out_late_wills(&mut round);
         let mut size = 0;
         let mut entries = Vec::with_capacity(round.len());
         for (group, pending) in &mut round {
@@ -119,6 +121,7 @@ impl Writer {
             self.refuse(round, &error);
             return false;
         }
+        self.core.supersede_wills(&newer);
         self.core.written.fetch_add(size, Ordering::Relaxed);
         for group in &written {
             self.last[usize::from(*group)] += 1;
@@ -141,6 +144,18 @@ impl Writer {
         !written.is_empty()
     }
 
+    /// What replaces a will that is due, when this round is written; a will that is replaced already is not.
+    fn leave_out_late_wills(&self, round: &mut [(u16, GroupPending)]) -> HashSet<TopicName> {
+        let submissions = round.iter_mut().flat_map(|(_, it)| &mut it.submissions);
+        let newer = self.core.find_late_wills(submissions);
+        for (_, pending) in round {
+            if pending.submissions.iter().any(|it| !it.late.is_empty()) {
+                pending.leave_out_late();
+            }
+        }
+        newer
+    }
+
     /// The log took nothing of this round: whoever waits is told, what must be kept is tried again.
     fn refuse(&self, round: Vec<(u16, GroupPending)>, error: &Error) {
         if matches!(error, Error::Failed) {
@@ -156,7 +171,9 @@ impl Writer {
         };
         let mut again = Vec::new();
         for (group, pending) in round {
-            for submission in pending.submissions {
+            for mut submission in pending.submissions {
+                // What was newer may have been refused with it.
+                submission.late.clear();
                 if submission.keep && !failed {
                     again.push((group, submission));
                 } else {
@@ -171,8 +188,9 @@ impl Writer {
         pause();
         let mut bytes = Vec::new();
         let mut pending = self.core.pending.lock();
-        // A stop does not wait for a full disk: what a restart finds open it closes itself.
-        if pending.stop {
+        // A stop does not wait for a full disk: what a restart finds open it closes itself. But the last round goes whole or
+        // not at all: the end of a duty is not written without what was done for it.
+        if pending.stop && pending.is_empty() {
             drop(pending);
             for (group, submission) in again {
                 self.core.refused(group, &submission);

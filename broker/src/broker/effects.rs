@@ -63,6 +63,7 @@ impl Broker {
                 let mut batch = PublishBatch::default();
                 let route = self.router.route(message.topic());
                 self.publish(&message, &route, &mut batch);
+                batch.owe_retained(shard, duty);
                 self.fulfil(shard, duty, batch);
             }
             Effect::Ended {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use nightjar_mqtt::{QoS, TopicFilter, TopicName};
 
 use super::entry::{CloseKind, Will};
-use super::retained::RetainedEntry;
 use crate::auth::Owner;
 use crate::settings::{QueueLimits, QueuePolicy};
 use crate::subscription::{SubOptions, Subscription};
@@ -369,56 +368,5 @@ impl<'a> Decoder<'a> {
         mut one: impl FnMut(&mut Self) -> Result<T>,
     ) -> Result<Vec<T>> {
         (0..self.count(what)?).map(|_| one(self)).collect()
-    }
-}
-
-impl RetainedEntry {
-    /// Appends the encoding, without a version byte of its own.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut out = Encoder(out);
-        match self {
-            Self::Set(message) => {
-                out.u8(1);
-                out.message(message);
-            }
-            Self::SetBy {
-                client_id,
-                epoch,
-                message,
-            } => {
-                out.u8(4);
-                out.text(client_id);
-                out.u64(*epoch);
-                out.message(message);
-            }
-            Self::Remove(topic) => {
-                out.u8(2);
-                out.text(topic);
-            }
-            Self::Tick { now } => {
-                out.u8(3);
-                out.time(*now);
-            }
-        }
-    }
-
-    /// Reads one entry.
-    ///
-    /// # Errors
-    /// [`CodecError`].
-    pub fn decode(from: &mut Decoder<'_>) -> Result<Self> {
-        Ok(match from.u8("entry")? {
-            1 => Self::Set(from.message()?),
-            2 => Self::Remove(from.topic()?),
-            3 => Self::Tick {
-                now: from.time("time")?,
-            },
-            4 => Self::SetBy {
-                client_id: from.client_id()?,
-                epoch: from.u64("epoch")?,
-                message: from.message()?,
-            },
-            _ => return Err(CodecError::Invalid("kind of entry")),
-        })
     }
 }

@@ -269,9 +269,11 @@ proptest! {
     #[test]
     fn a_retained_entry_is_read_as_it_was_written(
         message in message(), topic in topic(), now in time(), client_id in client(), epoch in any::<u64>(),
+        shard in any::<u16>(), duty in any::<u64>(),
     ) {
         for entry in [
             RetainedEntry::Set(message.clone()),
+            RetainedEntry::SetDue { shard, duty, message: message.clone() },
             RetainedEntry::SetBy { client_id, epoch, message },
             RetainedEntry::Remove(topic),
             RetainedEntry::Tick { now },

@@ -16,6 +16,7 @@ mod subscribers;
 #[cfg(test)]
 mod supervised_tests;
 mod wants;
+mod wills;
 
 pub use codec::{CodecError, Decoder, Encoder, FORMAT};
 pub use entry::{

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use nightjar_mqtt::TopicName;
 
+use super::codec::{CodecError, Decoder, Encoder};
 use crate::message::Message;
 use crate::time::Timestamp;
 
@@ -24,6 +25,16 @@ pub enum RetainedEntry {
         /// The message.
         message: Message,
     },
+    /// As [`Self::Set`], for a will that a session shard owes: changes nothing if something else was retained for the topic
+    /// since that will was due, or removed, or if the duty is done.
+    SetDue {
+        /// The session shard.
+        shard: u16,
+        /// Number of its duty.
+        duty: u64,
+        /// The will.
+        message: Message,
+    },
     /// Removes a topic's message (an operator, a limit).
     Remove(TopicName),
     /// Time passed: expired messages go.
@@ -31,6 +42,84 @@ pub enum RetainedEntry {
         /// Time of the leader.
         now: Timestamp,
     },
+}
+
+impl RetainedEntry {
+    /// The topic that it is about; `None`: about all.
+    #[must_use]
+    pub fn topic(&self) -> Option<&TopicName> {
+        match self {
+            Self::Set(message) | Self::SetBy { message, .. } | Self::SetDue { message, .. } => {
+                Some(message.topic())
+            }
+            Self::Remove(topic) => Some(topic),
+            Self::Tick { .. } => None,
+        }
+    }
+
+    /// Appends the encoding, without a version byte of its own.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut out = Encoder(out);
+        match self {
+            Self::Set(message) => {
+                out.u8(1);
+                out.message(message);
+            }
+            Self::SetBy {
+                client_id,
+                epoch,
+                message,
+            } => {
+                out.u8(4);
+                out.text(client_id);
+                out.u64(*epoch);
+                out.message(message);
+            }
+            Self::SetDue {
+                shard,
+                duty,
+                message,
+            } => {
+                out.u8(5);
+                out.u64(u64::from(*shard));
+                out.u64(*duty);
+                out.message(message);
+            }
+            Self::Remove(topic) => {
+                out.u8(2);
+                out.text(topic);
+            }
+            Self::Tick { now } => {
+                out.u8(3);
+                out.time(*now);
+            }
+        }
+    }
+
+    /// Reads one entry.
+    ///
+    /// # Errors
+    /// [`CodecError`].
+    pub fn decode(from: &mut Decoder<'_>) -> Result<Self, CodecError> {
+        Ok(match from.u8("entry")? {
+            1 => Self::Set(from.message()?),
+            2 => Self::Remove(from.topic()?),
+            3 => Self::Tick {
+                now: from.time("time")?,
+            },
+            4 => Self::SetBy {
+                client_id: from.client_id()?,
+                epoch: from.u64("epoch")?,
+                message: from.message()?,
+            },
+            5 => Self::SetDue {
+                shard: from.number("shard")?,
+                duty: from.u64("duty")?,
+                message: from.message()?,
+            },
+            _ => return Err(CodecError::Invalid("kind of entry")),
+        })
+    }
 }
 
 /// The state machine of one retained shard.
@@ -46,7 +135,9 @@ impl RetainedShard {
     pub fn apply(&mut self, entry: RetainedEntry) {
         match entry {
             // Whether it is late the store finds out, which knows the sessions.
-            RetainedEntry::Set(message) | RetainedEntry::SetBy { message, .. } => {
+            RetainedEntry::Set(message)
+            | RetainedEntry::SetBy { message, .. }
+            | RetainedEntry::SetDue { message, .. } => {
                 self.remove(message.topic());
                 if message.payload().is_empty() {
                     return;

@@ -13,6 +13,7 @@ use super::entry::{
 use super::queued::Queued;
 use super::record::Record;
 use super::subscribers::Subscribers;
+use super::wills::DueWills;
 use crate::filter_index::FilterIndex;
 use crate::handle::DropReason;
 use crate::message::Message;
@@ -114,6 +115,7 @@ pub struct SessionShard {
     /// The latest time of any entry: time never goes back here.
     pub(super) clock: Timestamp,
     pub(super) duties: BTreeMap<u64, Duty>,
+    pub(super) due_wills: DueWills,
     pub(super) next_duty: u64,
     /// The last epoch given to a connection of a cluster's node: in a shard none is given twice.
     pub(super) epochs: u64,
@@ -213,8 +215,10 @@ impl SessionShard {
             // Whoever applies the entries behind it looks at it.
             SessionEntry::By { .. } => Reply::None,
             SessionEntry::Fulfilled { duties } => {
-                for duty in duties {
-                    self.duties.remove(&duty);
+                for number in duties {
+                    if let Some(duty) = self.duties.remove(&number) {
+                        self.due_wills.forget(number, &duty);
+                    }
                 }
                 Reply::None
             }
@@ -229,6 +233,7 @@ impl SessionShard {
     fn owe(&mut self, duty: Duty) -> u64 {
         let number = self.next_duty;
         self.next_duty += 1;
+        self.due_wills.note(number, &duty);
         self.duties.insert(number, duty);
         number
     }

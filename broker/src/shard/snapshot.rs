@@ -305,7 +305,11 @@ impl SessionShard {
             enc.u64(*number);
             match duty {
                 Duty::Will { client_id, message } => {
-                    enc.u8(1);
+                    enc.u8(if self.is_superseded(*number, duty) {
+                        3
+                    } else {
+                        1
+                    });
                     enc.text(client_id);
                     enc.len(bodies.number(message));
                 }
@@ -378,7 +382,7 @@ impl SessionShard {
             let kind = from.u8("duty")?;
             let client_id: Arc<str> = from.text("client id")?.into();
             let duty = match kind {
-                1 => {
+                1 | 3 => {
                     let at: usize = from.number("message number")?;
                     let Some(Body::Memory(message)) = bodies.get(at).cloned() else {
                         return Err(CodecError::Invalid("message number"));
@@ -393,6 +397,9 @@ impl SessionShard {
                 },
                 _ => return Err(CodecError::Invalid("duty")),
             };
+            if kind != 3 {
+                shard.due_wills.note(number, &duty);
+            }
             shard.duties.insert(number, duty);
         }
         if !from.is_empty() {
@@ -425,7 +432,11 @@ impl SessionShard {
             let client_id = match duty {
                 Duty::Will { client_id, .. } | Duty::HandBack { client_id, .. } => client_id,
             };
-            sum = sum.wrapping_add(hasher.hash_one((*number, &**client_id)));
+            sum = sum.wrapping_add(hasher.hash_one((
+                *number,
+                &**client_id,
+                self.is_superseded(*number, duty),
+            )));
         }
         sum
     }

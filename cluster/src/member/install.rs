@@ -45,6 +45,7 @@ impl Core {
             now.shard = shard;
             now.streams = Streams::default();
             now.pressed.clear();
+            group.note_wills(&now);
             group.pressed.store(0, Ordering::Release);
         }
         for (group, shard) in self.retained.iter().zip(state.retained) {

@@ -10,6 +10,7 @@ mod flight;
 mod install;
 #[cfg(test)]
 mod kit;
+mod late;
 mod nodes;
 mod open;
 pub(crate) mod parts;

@@ -16,3 +16,4 @@ mod portions;
 mod promises;
 mod restart;
 mod spill;
+mod wills;

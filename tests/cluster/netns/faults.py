@@ -237,8 +237,22 @@ STORE = ("store/",)
 
 def stands(directory):
     """What stands in a directory."""
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
-    return {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    found = {}
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        try:
+            found[str(path.relative_to(directory))] = hashlib.sha256(path.read_bytes()).hexdigest()
+        except FileNotFoundError:
+            # A node that lives lets go of a file whenever it likes.
+            pass
+    return found
+
+
+def bytes_of(path):
+    """Its size; 0 if it is gone."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def unread(_cluster, victim):
@@ -248,7 +262,7 @@ def unread(_cluster, victim):
     before = stands(victim.data_dir)
     refused = []
     for name in before:
-        if not (victim.data_dir / name).stat().st_size:
+        if not bytes_of(victim.data_dir / name):
             continue
         victim.disk.ask(read=True, part=name)
         errors = victim.dir / "stderr.log"

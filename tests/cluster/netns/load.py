@@ -313,4 +313,4 @@ class Load:
         }
 
 
-__all__ = ["Gone", "History", "LEASE", "Link", "Load", "Lonely", "Stalls", "ident_of", "wire"]
+__all__ = ["Anywhere", "Client", "Gone", "History", "LEASE", "Link", "Load", "Lonely", "Stalls", "ident_of", "wire"]

@@ -237,7 +237,14 @@ seeds = [{seeds}]
 
     def used(self):
         """Bytes of the data directory."""
-        return sum(file.stat().st_size for file in self.data_dir.rglob("*") if file.is_file())
+        total = 0
+        for file in self.data_dir.rglob("*"):
+            try:
+                total += file.stat().st_size if file.is_file() else 0
+            except FileNotFoundError:
+                # The node lets go of files whenever it likes.
+                pass
+        return total
 
     def panics(self):
         log = self.dir / "stderr.log"

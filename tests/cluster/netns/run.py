@@ -5,7 +5,7 @@
                                [--only WORD] [--rate R] [--record FILE] [--next BIN]
 
 Each round strikes one node (or all) with one fault, looks whether the others serve, heals it and waits until all nodes
-serve again. At the end everybody comes back and the histories must show I1 to I12 of the cluster's promises. `--minutes`
+serve again. At the end everybody comes back and the histories must show I1 to I13 of the cluster's promises. `--minutes`
 goes on so long, whatever the number of rounds: the long soak. `--record` appends what happened to a file. `--next` rolls
 a newer build through the nodes instead of faults, back, and through them again.
 Everything is in namespaces of the run: nothing is left behind, however it ends.
@@ -25,8 +25,9 @@ import time
 import balancer
 import place
 from faults import FAULTS, SHORT, Round, roll, stop
-from load import Gone, LEASE, Link, Load, Lonely, Stalls, ident_of, wire
+from load import Anywhere, Gone, LEASE, Link, Load, Lonely, Stalls, ident_of, wire
 from place import Cluster, Failed
+from presence import Presence
 
 from history import Reading
 from results import Results
@@ -139,6 +140,7 @@ class Run:
             args.nodes = 1
         self.cluster = Cluster(os.path.abspath(args.bin), args.nodes, args.space, balancer.TRUST_TCP if args.haproxy else "")
         self.load = Load(self.cluster, args.rate)
+        self.presence = Presence(self.load.history, lambda name: Anywhere(self.cluster, name))
         self.rounds = []
 
     def faults(self):
@@ -158,6 +160,12 @@ class Run:
         print(f"      !! {what}", flush=True)
         self.load.history.strange.append(what)
 
+    def present(self, when, stalled):
+        """Nobody is said to be gone who is back."""
+        lacks = self.presence.look(list(self.cluster.nodes.values()), when, stalled)
+        if lacks:
+            print(f"      !! I13: {when}: {lacks}", flush=True)
+
     def one(self, number, fault):
         history, cluster = self.load.history, self.cluster
         leader = cluster.leader()
@@ -172,6 +180,7 @@ class Run:
         for node in cluster.nodes.values():
             if not node.lives():
                 raise Failed(f"{node.name} ended by itself: {node.tail()}")
+        self.present(f"before {fault.name}", 0.0)
         begin = began = time.monotonic()
         out = fault.strike(cluster, victim)
         if not fault.fatal:
@@ -218,6 +227,7 @@ class Run:
                     self.strange(f"I11: {probe.node.name} gave SUBACK after {probe.suback} s and a message after "
                                  f"{probe.message} s of {fault.name} ({victim.name}): {probe.last}")
         self.load.wills.over()
+        self.present(f"{fault.name} ({victim.name}) is over", stalled)
         self.rounds.append(happened)
         print(f"      {number:3} at {began - history.begin:.1f} s: {fault.name}: {victim.name}"
               f"{' (leader)' if happened.led else ''}, {stay:.1f} s"
@@ -321,6 +331,8 @@ class Run:
         """Everybody back, and what nodes must show then."""
         history, cluster = self.load.history, self.cluster
         self.load.finish(60)
+        self.present("at the end", 0.0)
+        self.presence.end()
         for node in cluster.nodes.values():
             read_somewhere(history, [node], self.dice)
         self.load.toggler.probe()
@@ -352,6 +364,7 @@ class Run:
             if self.args.haproxy:
                 self.cluster.front = balancer.Balancer(self.cluster.nodes.values())
             self.load.start()
+            self.presence.start()
             if self.args.grow:
                 self.growth()
             if self.args.next:
@@ -366,6 +379,7 @@ class Run:
             wrong.append(f"{type(error).__name__}: {error}")
         finally:
             self.load.end()
+            self.presence.end()
             bound = WILL + self.stalls.since(begin)
             if wrong:
                 # It broke off: nobody was given the time to get what is owed.
@@ -374,6 +388,7 @@ class Run:
                 wrong += self.load.check(min(bound, 2 * WILL))
             self.figures = {"seed": self.args.seed, "nodes": self.args.nodes, "rounds": len(self.rounds),
                             "minutes": round((time.monotonic() - begin) / 60, 1), **self.load.figures(),
+                            "looked who is there": self.presence.looks,
                             "disk, MiB": [node.used() >> 20 for node in self.cluster.nodes.values()],
                             "stalled, s": round(self.stalls.since(begin), 1)}
             if self.args.keep_logs:
