@@ -1,10 +1,9 @@
 //! A value that most owners never need: one word until it is written to.
 
-use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use crate::shard::Queued;
+use crate::shard::{Queue, Queued};
 use crate::ticket::Completion;
 
 /// What stands for a value that was never written.
@@ -30,12 +29,12 @@ macro_rules! empty {
 
 empty! {
     Vec<u16> => Vec::new(),
-    VecDeque<Queued> => VecDeque::new(),
+    Queue<Queued> => Queue::new(),
     Vec<Arc<Completion>> => Vec::new(),
 }
 
 /// A collection of which an owner that has nothing in it keeps a null pointer. Reading never makes it, writing does.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Lazy<T>(Option<Box<T>>);
 
 impl<T> Default for Lazy<T> {

@@ -3,18 +3,19 @@
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use nightjar_mqtt::TopicFilter;
+use triomphe::Arc;
 
 use crate::subscription::Subscription;
 
 const LIST_MAX: usize = 12;
 
 /// Topic filters (`$share/...` in full) with their subscription.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum SubTable {
     /// Few of them.
     List(Vec<(TopicFilter, Subscription)>),
-    /// Many of them.
-    Table(Box<HashMap<TopicFilter, Subscription, RandomState>>),
+    /// Many of them. A copy shares them until one of both is changed.
+    Table(Arc<HashMap<TopicFilter, Subscription, RandomState>>),
 }
 
 impl Default for SubTable {
@@ -38,10 +39,10 @@ impl SubTable {
                 }
                 let mut table: HashMap<_, _, _> = list.drain(..).collect();
                 table.insert(filter, sub);
-                *self = Self::Table(Box::new(table));
+                *self = Self::Table(Arc::new(table));
                 None
             }
-            Self::Table(table) => table.insert(filter, sub),
+            Self::Table(table) => Arc::make_mut(table).insert(filter, sub),
         }
     }
 
@@ -53,7 +54,7 @@ impl SubTable {
                 Some(list.swap_remove(at).1)
             }
             Self::Table(table) => {
-                let old = table.remove(filter);
+                let old = Arc::make_mut(table).remove(filter);
                 if table.is_empty() {
                     *self = Self::default();
                 }
@@ -101,7 +102,7 @@ impl SubTable {
     pub fn take(&mut self) -> Vec<(TopicFilter, Subscription)> {
         match std::mem::take(self) {
             Self::List(list) => list,
-            Self::Table(table) => table.into_iter().collect(),
+            Self::Table(table) => Arc::unwrap_or_clone(table).into_iter().collect(),
         }
     }
 }

@@ -5,6 +5,8 @@
 
 mod codec;
 mod entry;
+mod frozen;
+mod queue;
 mod queued;
 mod record;
 mod retained;
@@ -23,6 +25,8 @@ pub use entry::{
     Ack, AckKind, Close, CloseKind, Enqueue, Open, Opened, Parked, Reply, SessionEntry,
     Supervision, Will, WillRule,
 };
+pub use frozen::{Frozen, FrozenRetained};
+pub(crate) use queue::Queue;
 pub use queued::{Body, Place, Queued};
 pub use retained::{RetainedEntry, RetainedShard};
 pub use session::{Duty, Effect, SessionShard};

@@ -1,9 +1,11 @@
 //! The record of one session.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
+use triomphe::Arc as Shared;
+
 use super::entry::{Ack, AckKind, Will};
+use super::queue::Queue;
 use super::queued::{Body, Queued};
 use crate::auth::Owner;
 use crate::handle::DropReason;
@@ -13,7 +15,7 @@ use crate::subs::SubTable;
 use crate::time::Timestamp;
 
 /// What is kept of one session.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Record {
     pub client_id: Arc<str>,
     pub epoch: u64,
@@ -32,7 +34,7 @@ pub(super) struct Record {
     /// To whom the session belongs.
     pub owner: Option<Box<Owner>>,
     pub subs: SubTable,
-    pub queue: Lazy<VecDeque<Queued>>,
+    pub queue: Lazy<Queue<Queued>>,
     /// What its queue counts, as [`Queued::cost`] says.
     pub bytes: usize,
     /// What of that is in memory.
@@ -54,6 +56,11 @@ pub(super) struct Record {
     pub park_at: Timestamp,
     /// What the front-end left here.
     pub front: Box<[u8]>,
+}
+
+/// The record in a slot, to be changed. A copy of it that a frozen shard holds stays as it was.
+pub(super) fn change(slot: &mut Option<Shared<Record>>) -> Option<&mut Record> {
+    slot.as_mut().map(Shared::make_mut)
 }
 
 /// What a connection may have sent lies in the first so many windows of its queue: one window is in flight, and the
@@ -195,7 +202,9 @@ impl Record {
 
     /// Place of a sequence in the queue. Sequences rise along the queue, with gaps where messages were removed.
     pub fn position(&self, seq: u64) -> Option<usize> {
-        self.queue.binary_search_by_key(&seq, Queued::seq).ok()
+        let at = self.queue.partition_point(|item| item.seq() < seq);
+        let found = self.queue.get(at)?;
+        (found.seq() == seq).then_some(at)
     }
 
     /// Applies one acknowledgement; says whether the sequence was known and why it went, if undelivered.
@@ -207,7 +216,7 @@ impl Record {
                 None
             }
             AckKind::Received => {
-                let item = &mut self.queue[at];
+                let item = self.queue.get_mut(at)?;
                 self.bytes = self.bytes.saturating_sub(item.cost());
                 self.held = self.held.saturating_sub(item.held());
                 item.set_body(Body::Gone);

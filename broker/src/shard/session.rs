@@ -6,12 +6,13 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use nightjar_mqtt::{QoS, TopicFilter};
+use triomphe::Arc as Shared;
 
 use super::entry::{
     Ack, Close, CloseKind, Open, Opened, Parked, Reply, SessionEntry, Will, WillRule,
 };
 use super::queued::Queued;
-use super::record::Record;
+use super::record::{Record, change};
 use super::subscribers::Subscribers;
 use super::wills::DueWills;
 use crate::filter_index::FilterIndex;
@@ -105,7 +106,7 @@ impl Duty {
 /// The state machine of one shard.
 #[derive(Debug, Default)]
 pub struct SessionShard {
-    pub(super) slots: Vec<Option<Box<Record>>>,
+    pub(super) slots: Vec<Option<Shared<Record>>>,
     free: Vec<u32>,
     by_client: HashMap<Arc<str>, u32, RandomState>,
     pub(super) index: FilterIndex<Subscribers>,
@@ -114,7 +115,7 @@ pub struct SessionShard {
     timers: BTreeSet<(Timestamp, u32)>,
     /// The latest time of any entry: time never goes back here.
     pub(super) clock: Timestamp,
-    pub(super) duties: BTreeMap<u64, Duty>,
+    pub(super) duties: BTreeMap<u64, Shared<Duty>>,
     pub(super) due_wills: DueWills,
     pub(super) next_duty: u64,
     /// The last epoch given to a connection of a cluster's node: in a shard none is given twice.
@@ -234,7 +235,7 @@ impl SessionShard {
         let number = self.next_duty;
         self.next_duty += 1;
         self.due_wills.note(number, &duty);
-        self.duties.insert(number, duty);
+        self.duties.insert(number, Shared::new(duty));
         number
     }
 
@@ -286,7 +287,7 @@ impl SessionShard {
     pub fn next_from(&self, slot: u32, seq: u64) -> Option<&Queued> {
         let record = self.record(slot)?;
         let at = record.queue.partition_point(|item| item.seq() < seq);
-        record.queue.range(at..).find(|item| item.has_body())
+        record.queue.from(at).find(|item| item.has_body())
     }
 
     /// Is a connected session's queue more than half full?
@@ -339,7 +340,7 @@ impl SessionShard {
     fn touch(&mut self, client_id: &str, epoch: u64, now: Timestamp) -> Reply {
         let slot = self.slot(client_id);
         let Some((slot, record)) =
-            slot.and_then(|slot| Some((slot, self.slots[slot as usize].as_deref_mut()?)))
+            slot.and_then(|slot| Some((slot, change(&mut self.slots[slot as usize])?)))
         else {
             return Reply::Stale;
         };
@@ -380,8 +381,11 @@ impl SessionShard {
 
     pub(super) fn current(&mut self, client_id: &str, epoch: u64) -> Option<(u32, &mut Record)> {
         let slot = self.slot(client_id)?;
-        let record = self.slots.get_mut(slot as usize)?.as_deref_mut()?;
-        (record.epoch == epoch && record.connected).then_some((slot, record))
+        let record = self.record(slot)?;
+        if record.epoch != epoch || !record.connected {
+            return None;
+        }
+        Some((slot, change(&mut self.slots[slot as usize])?))
     }
 
     fn open(&mut self, open: Open, effects: &mut Vec<Effect>) -> Opened {
@@ -400,7 +404,7 @@ impl SessionShard {
             if gone {
                 if open.clean_start && open.supervision.is_some() {
                     // CleanSession of MQTT-SN wipes the will too (MQTT-SN section 6.3).
-                    let record = self.slots[slot as usize].as_deref_mut();
+                    let record = change(&mut self.slots[slot as usize]);
                     record.expect("the slot was just found").will = None;
                 }
                 self.end(slot, open.now, effects);
@@ -429,9 +433,8 @@ impl SessionShard {
             self.epochs = self.epochs.max(last_epoch) + 1;
             self.epochs
         };
-        let record = self.slots[slot as usize]
-            .as_deref_mut()
-            .expect("the slot was just found or filled");
+        let record =
+            change(&mut self.slots[slot as usize]).expect("the slot was just found or filled");
         let present = resumed.is_some();
         // A will of the old connection: with delay 0 it is due the moment that connection is over; with a delay
         // this resumption cancels it [MQTT-3.1.3-9].
@@ -605,15 +608,13 @@ impl SessionShard {
             .collect();
         due.sort_unstable();
         for (_, _, slot) in due {
-            let record = self.slots[slot as usize]
-                .as_deref_mut()
-                .expect("a slot with a timer has a record");
+            let record =
+                change(&mut self.slots[slot as usize]).expect("a slot with a timer has a record");
             let expired = record.expires_at <= now;
             let will_due = record.will_at <= now;
             self.lose(slot, now, effects);
-            let record = self.slots[slot as usize]
-                .as_deref_mut()
-                .expect("a slot with a timer has a record");
+            let record =
+                change(&mut self.slots[slot as usize]).expect("a slot with a timer has a record");
             if will_due {
                 record.will_at = Timestamp::NEVER;
                 if let Some(will) = record.take_due_will() {
@@ -631,12 +632,11 @@ impl SessionShard {
 
     /// A parked client whose time is over is lost, and its will due: also when it comes back before a Tick has seen it.
     fn lose(&mut self, slot: u32, now: Timestamp, effects: &mut Vec<Effect>) {
-        let record = self.slots[slot as usize]
-            .as_deref_mut()
-            .expect("only live slots are looked at");
+        let record = self.record(slot).expect("only live slots are looked at");
         if record.park_at > now {
             return;
         }
+        let record = change(&mut self.slots[slot as usize]).expect("it was just looked at");
         (record.park_at, record.will_at) = (Timestamp::NEVER, Timestamp::NEVER);
         if let Some(will) = record.take_due_will() {
             let client_id = record.client_id.clone();
@@ -670,11 +670,11 @@ impl SessionShard {
         let client_id = record.client_id.clone();
         let slot = match self.free.pop() {
             Some(slot) => {
-                self.slots[slot as usize] = Some(Box::new(record));
+                self.slots[slot as usize] = Some(Shared::new(record));
                 slot
             }
             None => {
-                self.slots.push(Some(Box::new(record)));
+                self.slots.push(Some(Shared::new(record)));
                 u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 sessions fit in memory")
             }
         };
@@ -685,9 +685,10 @@ impl SessionShard {
     /// Ends a session: its will, if it still has one, is due now ([MQTT-3.1.2-8]: at the session's end at the
     /// latest). `now` of `NEVER` means that an operator ended it: no will.
     fn end(&mut self, slot: u32, now: Timestamp, effects: &mut Vec<Effect>) {
-        let Some(mut record) = self.slots[slot as usize].take() else {
+        let Some(record) = self.slots[slot as usize].take() else {
             return;
         };
+        let mut record = Shared::unwrap_or_clone(record);
         self.held -= record.held;
         self.free.push(slot);
         self.by_client.remove(&record.client_id);
@@ -705,7 +706,7 @@ impl SessionShard {
         let (shared, rest): (Vec<_>, Vec<_>) = record
             .queue
             .take()
-            .into_iter()
+            .into_items()
             .filter(Queued::has_body)
             .partition(|item| item.group().is_some());
         effects.push(Effect::Ended {
@@ -729,13 +730,12 @@ impl SessionShard {
     }
 
     pub(super) fn arm(&mut self, slot: u32) {
-        let record = self.slots[slot as usize]
-            .as_deref_mut()
-            .expect("only live slots are armed");
+        let record = self.record(slot).expect("only live slots are armed");
         let deadline = record.deadline();
         if record.timer == deadline {
             return;
         }
+        let record = change(&mut self.slots[slot as usize]).expect("it was just looked at");
         self.timers.remove(&(record.timer, slot));
         record.timer = deadline;
         if deadline != Timestamp::NEVER {

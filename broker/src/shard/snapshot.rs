@@ -1,20 +1,17 @@
-//! Snapshots of shards: the whole state in bytes, each message once however many queues hold it.
+//! Shards from their snapshots, and what a node asks of a shard that it begins with.
 
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use foldhash::fast::{FixedState, RandomState};
-use hashbrown::HashMap;
 use nightjar_mqtt::{QoS, TopicFilter};
+use triomphe::Arc as Shared;
 
-use super::codec::{CodecError, Decoder, Encoder, FORMAT};
+use super::codec::{CodecError, Decoder};
 use super::entry::SessionEntry;
 use super::queued::{Body, Place, Queued};
 use super::record::Record;
 use super::retained::{RetainedEntry, RetainedShard};
 use super::session::{Duty, SessionShard};
 use crate::auth::Owner;
-use crate::message::Message;
 use crate::settings::QueueLimits;
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
@@ -46,55 +43,7 @@ pub struct Restored {
 
 /// Version of a snapshot that refers to bodies on the disk: each body says which kind it is. Without such bodies the
 /// first version is written.
-const WITH_PLACES: u8 = 2;
-
-/// What two queues share: a message in memory by its address, one on the disk by its place.
-#[derive(PartialEq, Eq, Hash)]
-enum Key {
-    Memory(usize),
-    Disk(Place),
-}
-
-/// The messages of a snapshot, each with its number.
-#[derive(Default)]
-struct Bodies {
-    numbers: HashMap<Key, usize, RandomState>,
-    bytes: Vec<u8>,
-    places: bool,
-    /// Each message is written where it is used: for [`SessionShard::digest`], which compares contents.
-    repeats: bool,
-}
-
-impl Bodies {
-    fn number(&mut self, message: &Message) -> usize {
-        if self.repeats {
-            Encoder(&mut self.bytes).message(message);
-            return 0;
-        }
-        let next = self.numbers.len();
-        let key = Key::Memory(message.address());
-        *self.numbers.entry(key).or_insert_with(|| {
-            let mut out = Encoder(&mut self.bytes);
-            if self.places {
-                out.u8(0);
-            }
-            out.message(message);
-            next
-        })
-    }
-
-    fn number_of_place(&mut self, place: Place, cost: u32) -> usize {
-        let next = self.numbers.len();
-        *self.numbers.entry(Key::Disk(place)).or_insert_with(|| {
-            let mut out = Encoder(&mut self.bytes);
-            out.u8(1);
-            out.u64(u64::from(place.file));
-            out.u64(u64::from(place.offset));
-            out.u64(u64::from(cost));
-            next
-        })
-    }
-}
+pub(super) const WITH_PLACES: u8 = 2;
 
 fn decode_body(from: &mut Decoder<'_>, places: bool) -> Result<Body, CodecError> {
     if !places {
@@ -113,34 +62,18 @@ fn decode_body(from: &mut Decoder<'_>, places: bool) -> Result<Body, CodecError>
     }
 }
 
-const CONNECTED: u8 = 1;
-const TRANSIENT: u8 = 2;
-const DISARMED: u8 = 4;
-const KEEPS_WILL: u8 = 8;
-const SUPERVISED: u8 = 16;
-const FRONT: u8 = 32;
-const NODE: u8 = 64;
-const OWNER: u8 = 128;
+pub(super) const CONNECTED: u8 = 1;
+pub(super) const TRANSIENT: u8 = 2;
+pub(super) const DISARMED: u8 = 4;
+pub(super) const KEEPS_WILL: u8 = 8;
+pub(super) const SUPERVISED: u8 = 16;
+pub(super) const FRONT: u8 = 32;
+pub(super) const NODE: u8 = 64;
+pub(super) const OWNER: u8 = 128;
 
-const RETAIN: u8 = 4;
-const CHECKED: u8 = 8;
-const BODY: u8 = 16;
-
-fn encode_item(out: &mut Encoder<'_>, bodies: &mut Bodies, item: &Queued) {
-    out.u64(item.seq());
-    out.u8(item.qos() as u8
-        | if item.retain() { RETAIN } else { 0 }
-        | if item.checked() { CHECKED } else { 0 }
-        | if item.has_body() { BODY } else { 0 });
-    match item.body() {
-        Body::Gone => {}
-        Body::Memory(message) => out.len(bodies.number(message)),
-        Body::Disk { place, cost } => out.len(bodies.number_of_place(*place, *cost)),
-    }
-    out.len(item.sub_ids().len());
-    item.sub_ids().iter().for_each(|id| out.u64(u64::from(*id)));
-    out.group(item.group());
-}
+pub(super) const RETAIN: u8 = 4;
+pub(super) const CHECKED: u8 = 8;
+pub(super) const BODY: u8 = 16;
 
 fn decode_item(from: &mut Decoder<'_>, bodies: &[Body]) -> Result<Queued, CodecError> {
     let seq = from.u64("delivery sequence")?;
@@ -170,55 +103,6 @@ fn decode_item(from: &mut Decoder<'_>, bodies: &[Body]) -> Result<Queued, CodecE
         .with_group(from.group()?);
     item.set_seq(seq);
     Ok(item)
-}
-
-fn encode_record(out: &mut Encoder<'_>, bodies: &mut Bodies, record: &Record) {
-    out.text(&record.client_id);
-    out.u64(record.epoch);
-    let bit = |on: bool, bit: u8| if on { bit } else { 0 };
-    out.u8(bit(record.connected, CONNECTED)
-        | bit(record.transient, TRANSIENT)
-        | bit(record.disarmed, DISARMED)
-        | bit(record.keeps_will, KEEPS_WILL)
-        | bit(record.supervision > 0, SUPERVISED)
-        | bit(!record.front.is_empty(), FRONT)
-        | bit(record.node != 0, NODE)
-        | bit(record.owner.is_some(), OWNER));
-    if record.node != 0 {
-        out.u64(record.node);
-    }
-    out.u64(u64::from(record.expiry));
-    out.time(record.expires_at);
-    out.will(record.will.as_deref());
-    out.time(record.will_at);
-    out.limits(&record.limits);
-    out.u64(u64::from(record.window));
-    out.u64(record.dropped);
-    out.u64(record.next_seq);
-    out.u64(record.maybe_sent);
-    out.len(record.received.len());
-    record
-        .received
-        .iter()
-        .for_each(|id| out.u64(u64::from(*id)));
-    out.len(record.subs.len());
-    for (filter, sub) in record.subs.iter() {
-        out.sub(filter, *sub);
-    }
-    out.len(record.queue.len());
-    for item in record.queue.iter() {
-        encode_item(out, bodies, item);
-    }
-    if record.supervision > 0 {
-        out.u64(u64::from(record.supervision));
-        out.time(record.park_at);
-    }
-    if !record.front.is_empty() {
-        out.bytes(&record.front);
-    }
-    if let Some(owner) = &record.owner {
-        out.owner(owner);
-    }
 }
 
 fn decode_record(from: &mut Decoder<'_>, bodies: &[Body]) -> Result<Record, CodecError> {
@@ -281,58 +165,6 @@ fn decode_record(from: &mut Decoder<'_>, bodies: &[Body]) -> Result<Record, Code
 }
 
 impl SessionShard {
-    /// Appends a snapshot of the whole shard.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut bodies = Bodies {
-            places: self
-                .slots
-                .iter()
-                .flatten()
-                .any(|record| record.bytes > record.held)
-                || self.duties.values().any(Duty::is_on_disk),
-            ..Bodies::default()
-        };
-        let mut rest = Vec::new();
-        let mut enc = Encoder(&mut rest);
-        enc.time(self.clock);
-        enc.len(self.slots.iter().flatten().count());
-        for record in self.slots.iter().flatten() {
-            encode_record(&mut enc, &mut bodies, record);
-        }
-        enc.u64(self.next_duty);
-        enc.len(self.duties.len());
-        for (number, duty) in &self.duties {
-            enc.u64(*number);
-            match duty {
-                Duty::Will { client_id, message } => {
-                    enc.u8(if self.is_superseded(*number, duty) {
-                        3
-                    } else {
-                        1
-                    });
-                    enc.text(client_id);
-                    enc.len(bodies.number(message));
-                }
-                Duty::HandBack { client_id, shared } => {
-                    enc.u8(2);
-                    enc.text(client_id);
-                    enc.len(shared.len());
-                    for item in shared {
-                        encode_item(&mut enc, &mut bodies, item);
-                    }
-                }
-            }
-        }
-        if self.epochs > 0 {
-            enc.u64(self.epochs);
-        }
-        let mut out = Encoder(out);
-        out.u8(if bodies.places { WITH_PLACES } else { FORMAT });
-        out.len(bodies.numbers.len());
-        out.0.extend_from_slice(&bodies.bytes);
-        out.0.extend_from_slice(&rest);
-    }
-
     /// Reads a snapshot, all of it.
     ///
     /// # Errors
@@ -400,7 +232,7 @@ impl SessionShard {
             if kind != 3 {
                 shard.due_wills.note(number, &duty);
             }
-            shard.duties.insert(number, duty);
+            shard.duties.insert(number, Shared::new(duty));
         }
         if !from.is_empty() {
             shard.epochs = from.u64("epoch")?;
@@ -412,35 +244,6 @@ impl SessionShard {
         }
     }
 
-    /// A digest of the whole shard, the same on all replicas that applied the same entries, in whatever order each keeps
-    /// its sessions. Queues must be in memory, as those of a cluster are.
-    #[must_use]
-    pub fn digest(&self) -> u64 {
-        let hasher = FixedState::default();
-        let mut sum = hasher.hash_one((self.clock.0, self.next_duty, self.epochs));
-        let mut bytes = Vec::new();
-        for record in self.slots.iter().flatten() {
-            let mut bodies = Bodies {
-                repeats: true,
-                ..Bodies::default()
-            };
-            bytes.clear();
-            encode_record(&mut Encoder(&mut bytes), &mut bodies, record);
-            sum = sum.wrapping_add(hasher.hash_one((&bytes, &bodies.bytes)));
-        }
-        for (number, duty) in &self.duties {
-            let client_id = match duty {
-                Duty::Will { client_id, .. } | Duty::HandBack { client_id, .. } => client_id,
-            };
-            sum = sum.wrapping_add(hasher.hash_one((
-                *number,
-                &**client_id,
-                self.is_superseded(*number, duty),
-            )));
-        }
-        sum
-    }
-
     /// The latest time of any entry.
     #[must_use]
     pub const fn clock(&self) -> Timestamp {
@@ -449,13 +252,13 @@ impl SessionShard {
 
     /// What the node still owes, with its numbers, oldest first.
     pub fn duties(&self) -> impl Iterator<Item = (u64, &Duty)> {
-        self.duties.iter().map(|(number, duty)| (*number, duty))
+        self.duties.iter().map(|(number, duty)| (*number, &**duty))
     }
 
     /// What the node still owes under this number.
     #[must_use]
     pub fn duty(&self, number: u64) -> Option<&Duty> {
-        self.duties.get(&number)
+        self.duties.get(&number).map(|duty| &**duty)
     }
 
     /// All filters on which the shard wants messages of QoS 1/2, each once; shared subscriptions in full.
@@ -556,29 +359,6 @@ fn is_routed(sub: Subscription) -> bool {
 }
 
 impl RetainedShard {
-    /// Appends a snapshot of the whole shard.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut out = Encoder(out);
-        out.u8(FORMAT);
-        out.len(self.len());
-        for message in self.messages() {
-            out.message(message);
-        }
-    }
-
-    /// A digest of the whole shard, the same on all replicas that applied the same entries.
-    #[must_use]
-    pub fn digest(&self) -> u64 {
-        let hasher = FixedState::default();
-        let mut bytes = Vec::new();
-        let digests = self.messages().map(|message| {
-            bytes.clear();
-            Encoder(&mut bytes).message(message);
-            hasher.hash_one(&bytes)
-        });
-        digests.fold(0, u64::wrapping_add)
-    }
-
     /// Reads a snapshot, all of it.
     ///
     /// # Errors

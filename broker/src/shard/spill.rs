@@ -1,8 +1,10 @@
 //! Bodies that leave memory for the disk and come back. What the state machine decides does not depend on where a
 //! body is: that is the business of the node that holds the shard.
 
-use super::queued::{Body, Place};
-use super::record::Record;
+use triomphe::Arc as Shared;
+
+use super::queued::{Body, Place, Queued};
+use super::record::{Record, change};
 use super::session::{Duty, SessionShard};
 use crate::message::Message;
 
@@ -40,8 +42,7 @@ impl SessionShard {
     /// many times.
     pub fn spillable(&self, each: &mut dyn FnMut(&Message)) {
         for record in self.slots.iter().flatten().filter(|it| it.held > 0) {
-            let from = record.spills_from().min(record.queue.len());
-            for item in record.queue.range(from..) {
+            for item in record.queue.from(record.spills_from()) {
                 if let Some(message) = item.message() {
                     each(message);
                 }
@@ -51,28 +52,29 @@ impl SessionShard {
 
     /// Lets go of the messages for which `place_of` knows a place: they were written there.
     pub fn spill(&mut self, place_of: &mut dyn FnMut(&Message) -> Option<Place>) {
-        for record in self.slots.iter_mut().flatten().filter(|it| it.held > 0) {
-            let from = record.spills_from().min(record.queue.len());
-            let before = record.held;
-            let mut freed = 0;
-            for item in record.queue.range_mut(from..) {
-                let Some((message, place)) = item
-                    .message()
-                    .and_then(|message| Some((message, place_of(message)?)))
-                else {
-                    continue;
-                };
-                let cost = message.cost();
-                let Ok(counted) = u32::try_from(cost) else {
-                    continue;
-                };
-                freed += cost;
-                item.set_body(Body::Disk {
-                    place,
-                    cost: counted,
-                });
+        for slot in &mut self.slots {
+            let Some(record) = slot.as_deref().filter(|it| it.held > 0) else {
+                continue;
+            };
+            let from = record.spills_from();
+            let mut place = |item: &Queued| {
+                let message = item.message()?;
+                let place = place_of(message)?;
+                Some((place, u32::try_from(message.cost()).ok()?))
+            };
+            // What stays as it is stays shared with a frozen shard.
+            if !record.queue.from(from).any(|item| place(item).is_some()) {
+                continue;
             }
-            record.held = before - freed;
+            let Some(record) = change(slot) else { continue };
+            let mut freed = 0;
+            record
+                .queue
+                .change_from(from, place, |item, (place, cost)| {
+                    freed += cost as usize;
+                    item.set_body(Body::Disk { place, cost });
+                });
+            record.held -= freed;
             self.held -= freed;
         }
     }
@@ -94,7 +96,7 @@ impl SessionShard {
         let mut sum = 0;
         record
             .queue
-            .range(at..)
+            .from(at)
             .filter(|item| item.has_body())
             .take(count)
             .filter_map(|item| match item.body() {
@@ -114,7 +116,8 @@ impl SessionShard {
         let slot = match holder {
             Holder::Session(slot) => slot,
             Holder::Duty(number) => {
-                let Some(Duty::HandBack { shared, .. }) = self.duties.get_mut(&number) else {
+                let duty = self.duties.get_mut(&number).map(Shared::make_mut);
+                let Some(Duty::HandBack { shared, .. }) = duty else {
                     return false;
                 };
                 let item = shared.iter_mut().find(|item| {
@@ -126,20 +129,20 @@ impl SessionShard {
                     .is_some();
             }
         };
-        let Some(record) = self
-            .slots
-            .get_mut(slot as usize)
-            .and_then(|slot| slot.as_deref_mut())
-        else {
+        let is_there =
+            |item: &Queued| matches!(item.body(), Body::Disk { place, .. } if *place == from);
+        let Some(at) = self.record(slot).and_then(|record| {
+            let at = record.position(seq)?;
+            is_there(&record.queue[at]).then_some(at)
+        }) else {
             return false;
         };
-        let Some(at) = record.position(seq) else {
+        let Some(record) = change(&mut self.slots[slot as usize]) else {
             return false;
         };
-        let item = &mut record.queue[at];
-        if !matches!(item.body(), Body::Disk { place, .. } if *place == from) {
+        let Some(item) = record.queue.get_mut(at) else {
             return false;
-        }
+        };
         let cost = message.cost();
         item.set_body(Body::Memory(message));
         record.held += cost;
@@ -160,7 +163,7 @@ impl SessionShard {
             }
         }
         for (number, duty) in &self.duties {
-            let Duty::HandBack { shared, .. } = duty else {
+            let Duty::HandBack { shared, .. } = &**duty else {
                 continue;
             };
             for item in shared {

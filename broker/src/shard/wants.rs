@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::entry::{Enqueue, Reply};
 use super::queued::{Body, Queued};
-use super::record::{Enqueued, Record};
+use super::record::{Enqueued, Record, change};
 use super::session::{Effect, SessionShard};
 use crate::handle::DropReason;
 use crate::message::Message;
@@ -32,9 +32,7 @@ impl SessionShard {
             return Reply::Stale;
         };
         for (filter, sub) in subs {
-            let record = self.slots[slot as usize]
-                .as_deref_mut()
-                .expect("the slot was just found");
+            let record = change(&mut self.slots[slot as usize]).expect("the slot was just found");
             let old = record.subs.insert(filter.clone(), sub);
             let indexed = old.is_some_and(|old| old.options.qos() != QoS::AtMostOnce);
             if sub.options.qos() == QoS::AtMostOnce {
@@ -69,9 +67,7 @@ impl SessionShard {
             return Reply::Stale;
         };
         for filter in filters {
-            let record = self.slots[slot as usize]
-                .as_deref_mut()
-                .expect("the slot was just found");
+            let record = change(&mut self.slots[slot as usize]).expect("the slot was just found");
             if record
                 .subs
                 .remove(filter)
@@ -133,9 +129,8 @@ impl SessionShard {
         let publisher = message.head().publisher.as_deref();
         let mut reply = Reply::None;
         for hit in hits {
-            let record = self.slots[hit.slot as usize]
-                .as_deref_mut()
-                .expect("an indexed slot has a record");
+            let record =
+                change(&mut self.slots[hit.slot as usize]).expect("an indexed slot has a record");
             if hit.no_local && publisher == Some(&*record.client_id) {
                 continue;
             }
@@ -156,8 +151,7 @@ impl SessionShard {
         let Some(slot) = self.slot(&enqueue.client_id) else {
             return Reply::Stale;
         };
-        let record = self.slots[slot as usize]
-            .as_deref_mut()
+        let record = change(&mut self.slots[slot as usize])
             .expect("a slot in the client table has a record");
         let ids = (enqueue.sub_id != 0)
             .then_some(enqueue.sub_id)

@@ -8,7 +8,7 @@ use nightjar_mqtt::TopicName;
 use super::session::{Duty, SessionShard};
 
 /// Duties whose wills are to be retained, by topic. One that is missing here, though owed, is superseded.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct DueWills(BTreeMap<TopicName, Vec<u64>>);
 
 impl DueWills {
@@ -33,6 +33,18 @@ impl DueWills {
             }
         }
     }
+
+    /// Is what this duty's will says to be retained, when it is published?
+    fn retains(&self, number: u64, duty: &Duty) -> bool {
+        matches!(duty, Duty::Will { message, .. }
+            if self.0.get(message.topic()).is_some_and(|numbers| numbers.contains(&number)))
+    }
+
+    /// Is this a will that would be retained if nothing newer had been?
+    pub fn is_superseded(&self, number: u64, duty: &Duty) -> bool {
+        matches!(duty, Duty::Will { message, .. } if message.retain())
+            && !self.retains(number, duty)
+    }
 }
 
 impl SessionShard {
@@ -46,19 +58,8 @@ impl SessionShard {
     /// it was due, or if it was published.
     #[must_use]
     pub fn retains_will(&self, duty: u64) -> bool {
-        match self.duties.get(&duty) {
-            Some(Duty::Will { message, .. }) => self
-                .due_wills
-                .0
-                .get(message.topic())
-                .is_some_and(|numbers| numbers.contains(&duty)),
-            _ => false,
-        }
-    }
-
-    /// For snapshots: is this a will that would be retained if nothing newer had been?
-    pub(super) fn is_superseded(&self, number: u64, duty: &Duty) -> bool {
-        matches!(duty, Duty::Will { message, .. } if message.retain()) && !self.retains_will(number)
+        let owed = self.duties.get(&duty);
+        owed.is_some_and(|owed| self.due_wills.retains(duty, owed))
     }
 
     /// Something was retained for this topic, or what it had was removed: that is newer than all wills that are due.
