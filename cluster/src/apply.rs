@@ -10,8 +10,9 @@ use nightjar_broker::shard::{Effect, Queued, Reply, SessionEntry};
 use nightjar_broker::{Completion, EffectSink, Timestamp};
 use nightjar_mqtt::ReasonCode;
 
-use crate::backup::Part;
+use crate::backup::Cut;
 use crate::bodies::Source;
+use crate::frozen::FrozenGroup;
 use crate::inner::{Core, LOG_WINDOW, SessionState};
 use crate::meta::MetaEntry;
 use crate::pending::{Submission, Work};
@@ -75,9 +76,13 @@ fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Done {
                         .into_iter()
                         .filter_map(|number| Some((number, state.bodies.source(number).ok()?)))
                         .collect();
-                    part(to, batch.group, index, bodies, |out| {
-                        state.shard.encode(out)
-                    });
+                    cut(
+                        to,
+                        batch.group,
+                        index,
+                        bodies,
+                        FrozenGroup::Sessions(state.shard.freeze()),
+                    );
                     Vec::new()
                 }
                 _ => Vec::new(),
@@ -160,20 +165,12 @@ fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Done {
 }
 
 /// Hands the state of a group to a backup.
-fn part(
-    to: &Sender<Part>,
-    group: u16,
-    index: u64,
-    bodies: Vec<(u32, Source)>,
-    encode: impl FnOnce(&mut Vec<u8>),
-) {
-    let mut bytes = Vec::new();
-    encode(&mut bytes);
+fn cut(to: &Sender<Cut>, group: u16, index: u64, bodies: Vec<(u32, Source)>, state: FrozenGroup) {
     // Whoever asked may have given up.
-    let _ = to.send(Part {
+    let _ = to.send(Cut {
         group,
         index,
-        bytes,
+        state,
         bodies,
     });
 }
@@ -246,9 +243,13 @@ fn others(core: &Core, batch: Batch) -> Done {
                     }
                     Work::Cut(to) => {
                         let index = batch.index.unwrap_or(state.1);
-                        part(&to, batch.group, index, Vec::new(), |out| {
-                            state.0.encode(out);
-                        });
+                        cut(
+                            &to,
+                            batch.group,
+                            index,
+                            Vec::new(),
+                            FrozenGroup::of_meta(&state.0),
+                        );
                     }
                     _ => {}
                 }),
@@ -287,9 +288,13 @@ fn others(core: &Core, batch: Batch) -> Done {
                 }
                 Work::Cut(to) => {
                     let index = batch.index.unwrap_or(state.1);
-                    part(&to, batch.group, index, Vec::new(), |out| {
-                        state.0.encode(out)
-                    });
+                    cut(
+                        &to,
+                        batch.group,
+                        index,
+                        Vec::new(),
+                        FrozenGroup::Retained(state.0.freeze()),
+                    );
                 }
                 _ => {}
             }),

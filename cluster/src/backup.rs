@@ -18,6 +18,7 @@ use crate::bodies::{self, Source};
 use crate::dir::{DataDir, Identity};
 use crate::error::Error;
 use crate::files::{DiskFiles, sync_dir};
+use crate::frozen::FrozenGroup;
 use crate::log::Groups;
 use crate::mark::Mark;
 use crate::meta::Meta;
@@ -41,6 +42,27 @@ pub(crate) struct Part {
     pub bytes: Vec<u8>,
     /// The files of bodies it refers to, as long as they were then.
     pub bodies: Vec<(u32, Source)>,
+}
+
+/// What a group gives for a [`Part`], under its lock.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    pub group: u16,
+    pub index: u64,
+    pub state: FrozenGroup,
+    pub bodies: Vec<(u32, Source)>,
+}
+
+impl Cut {
+    /// Encoded.
+    pub fn into_part(self) -> Part {
+        Part {
+            group: self.group,
+            index: self.index,
+            bytes: self.state.into_parts().concat(),
+            bodies: self.bodies,
+        }
+    }
 }
 
 /// What a backup holds.
@@ -497,7 +519,7 @@ fn fill(file: &Path, dir: &Path, backup: &Backup, options: &RestoreOptions) -> R
             groups,
             part.group,
             part.index,
-            &part.bytes,
+            &[&part.bytes],
         )
     })?;
     close_piece(&mut open)?;

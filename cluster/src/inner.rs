@@ -13,7 +13,7 @@ use nightjar_broker::{Completion, EffectSink};
 use nightjar_mqtt::ReasonCode;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
-use crate::backup::Part;
+use crate::backup::Cut;
 use crate::bodies::Bodies;
 use crate::config::Durability;
 use crate::error::Error;
@@ -216,7 +216,7 @@ impl Core {
     ///
     /// # Errors
     /// The store takes nothing any more.
-    pub fn cut(&self, to: &Sender<Part>) -> Result<(), Error> {
+    pub fn cut(&self, to: &Sender<Cut>) -> Result<(), Error> {
         let mut pending = self.pending.lock();
         if pending.failed || pending.stop {
             return Err(Error::Failed);

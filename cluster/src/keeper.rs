@@ -17,7 +17,9 @@ use crate::config::Durability;
 use crate::dir::Identity;
 use crate::error::Error;
 use crate::files::Files;
+use crate::frozen::FrozenGroup;
 use crate::inner::Core;
+use crate::leisure;
 use crate::log::{GroupLog, Groups};
 use crate::mark::Mark;
 use crate::snapshot;
@@ -123,7 +125,8 @@ impl Keeper {
         for _ in 0..groups.count() {
             // A refused batch takes its cuts along.
             let part = parts.recv().map_err(|_| Error::Full)?;
-            out.part(&part)?;
+            leisure::run_here(|| out.part(&part.into_part()))
+                .map_err(Error::io(path, "no thread can be started"))??;
         }
         out.finish()
     }
@@ -131,12 +134,13 @@ impl Keeper {
     fn snapshot_all(&mut self) -> Result<(), Error> {
         let before = self.core.written.load(Ordering::Relaxed);
         let groups = self.core.groups;
-        let mut bytes = Vec::new();
         let mut written = 0;
         for group in 0..groups.count() as u16 {
-            bytes.clear();
-            let (index, known) = self.core.encode_group(group, &mut bytes);
-            written += bytes.len() as u64;
+            let (index, known, state) = self.core.freeze_known(group);
+            // Encoded by a thread that gives way; it holds no lock, which others would wait for with it.
+            let no_thread = Error::io(&self.snapshots, "no thread can be started");
+            let parts = leisure::run_here(|| state.into_parts()).map_err(no_thread)?;
+            written += parts.iter().map(|part| part.len() as u64).sum::<u64>();
             if index == 0
                 || index <= self.core.snapshots[usize::from(group)].load(Ordering::Acquire)
             {
@@ -149,7 +153,7 @@ impl Keeper {
             if let Some(known) = &known {
                 bodies::sync(&self.bodies, &known.unsynced)?;
             }
-            snapshot::write(&self.snapshots, &*self.files, groups, group, index, &bytes)?;
+            snapshot::write(&self.snapshots, &*self.files, groups, group, index, &parts)?;
             self.core.snapshots[usize::from(group)].store(index, Ordering::Release);
             self.log.compact(group, index + 1)?;
             if let Some(known) = known {
@@ -178,29 +182,27 @@ pub(crate) struct KnownBodies {
 }
 
 impl Core {
-    /// Encodes the state of a group; the index of the last entry in it, and what it needs of files of bodies.
-    pub fn encode_group(&self, group: u16, out: &mut Vec<u8>) -> (u64, Option<KnownBodies>) {
+    /// The state of a group as it is now; the index of the last entry in it, and what it needs of files of bodies.
+    fn freeze_known(&self, group: u16) -> (u64, Option<KnownBodies>, FrozenGroup) {
         let Groups { sessions, .. } = self.groups;
         if group < sessions {
             let mut state = self.sessions[usize::from(group)].state.lock();
             let state = &mut *state;
             let needed = gather(&mut state.shard, &state.bodies);
             state.bodies.retire(&needed);
-            state.shard.encode(out);
             let known = KnownBodies {
                 unsynced: state.bodies.unsynced(),
                 needed,
                 next: state.bodies.next(),
             };
-            (state.applied, Some(known))
+            let frozen = FrozenGroup::Sessions(state.shard.freeze());
+            (state.applied, Some(known), frozen)
         } else if group < self.groups.meta() {
             let state = self.retained[usize::from(group - sessions)].state.read();
-            state.0.encode(out);
-            (state.1, None)
+            (state.1, None, FrozenGroup::Retained(state.0.freeze()))
         } else {
             let state = self.meta.read();
-            state.0.encode(out);
-            (state.1, None)
+            (state.1, None, FrozenGroup::of_meta(&state.0))
         }
     }
 

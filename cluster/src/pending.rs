@@ -8,7 +8,7 @@ use nightjar_broker::shard::{Encoder, FORMAT, Opened, RetainedEntry, SessionEntr
 use nightjar_broker::{Completion, OpenReply};
 use nightjar_mqtt::ReasonCode;
 
-use crate::backup::Part;
+use crate::backup::Cut;
 use crate::log::HEAD;
 use crate::meta::MetaEntry;
 
@@ -24,7 +24,7 @@ pub(crate) enum Work {
     /// Nothing: done when everything before it is applied.
     Barrier,
     /// Nothing to keep: the state of the group as it stands here goes to a backup.
-    Cut(Sender<Part>),
+    Cut(Sender<Cut>),
 }
 
 impl Work {

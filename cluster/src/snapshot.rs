@@ -1,6 +1,7 @@
 //! Snapshot files: the whole state of a group at one log index.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -22,26 +23,54 @@ fn name(groups: Groups, group: u16, index: u64) -> String {
     format!("{:04x}-{index:020}.snapshot", groups.region(group))
 }
 
-/// Writes the snapshot of a group and removes the older ones. `state` is what the shard encoded.
+/// Writes to a file that ends with a checksum of all that is before.
+pub(crate) struct Summed<'a> {
+    to: &'a mut dyn Write,
+    sum: crc32fast::Hasher,
+}
+
+impl<'a> Summed<'a> {
+    pub fn new(to: &'a mut dyn Write) -> Self {
+        Self {
+            to,
+            sum: crc32fast::Hasher::new(),
+        }
+    }
+
+    pub fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.sum.update(bytes);
+        self.to.write_all(bytes)
+    }
+
+    pub fn finish(self) -> io::Result<()> {
+        self.to.write_all(&self.sum.finalize().to_le_bytes())
+    }
+}
+
+/// Writes the snapshot of a group and removes the older ones. `state` is what the shard encoded, in parts.
 pub(crate) fn write(
     dir: &Path,
     files: &dyn Files,
     groups: Groups,
     group: u16,
     index: u64,
-    state: &[u8],
+    state: &[impl AsRef<[u8]>],
 ) -> Result<(), Error> {
-    let mut bytes = Vec::with_capacity(HEAD + state.len() + 4);
-    bytes.extend_from_slice(MAGIC);
-    bytes.push(VERSION);
-    bytes.extend_from_slice(&(groups.region(group) as u16).to_le_bytes());
-    bytes.extend_from_slice(&index.to_le_bytes());
-    bytes.extend_from_slice(state);
-    let sum = crc32fast::hash(&bytes);
-    bytes.extend_from_slice(&sum.to_le_bytes());
+    let mut head = Vec::with_capacity(HEAD);
+    head.extend_from_slice(MAGIC);
+    head.push(VERSION);
+    head.extend_from_slice(&(groups.region(group) as u16).to_le_bytes());
+    head.extend_from_slice(&index.to_le_bytes());
     let path = dir.join(name(groups, group, index));
     files
-        .replace(&path, &bytes)
+        .replace_by(&path, &mut |to| {
+            let mut to = Summed::new(to);
+            to.write_all(&head)?;
+            state
+                .iter()
+                .try_for_each(|part| to.write_all(part.as_ref()))?;
+            to.finish()
+        })
         .map_err(Error::io(&path, "the snapshot cannot be written"))?;
     for old in find(dir, groups, group)? {
         if old.index < index {

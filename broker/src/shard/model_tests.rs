@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use nightjar_mqtt::QoS;
+use nightjar_mqtt::{QoS, TopicName};
 use proptest::prelude::*;
 
 use super::codec_tests::entry;
 use super::*;
 use crate::settings::QueueLimits;
 use crate::subscription::Subscription;
-use crate::{Message, Timestamp};
+use crate::{Message, MessageHead, Timestamp};
 
 #[derive(Default, Clone)]
 struct Client {
@@ -355,5 +355,111 @@ proptest! {
         shard.apply(SessionEntry::Tick { now: Timestamp(u64::MAX - 1) }, &mut effects);
         let left = model.clients.values().filter(|client| client.expires_at.is_none()).count();
         prop_assert_eq!(shard.sessions(), left);
+    }
+
+    #[test]
+    fn a_frozen_shard_stays_as_it_was(
+        entries in prop::collection::vec((entry(), 0u8..8), 1..80),
+    ) {
+        let mut shard = SessionShard::default();
+        let mut effects = Vec::new();
+        let mut disk = Vec::new();
+        let mut frozen = Vec::new();
+        for (entry, step) in entries {
+            match step {
+                0 => to_disk(&mut shard, &mut disk),
+                1 => from_disk(&mut shard, &disk),
+                2 => {
+                    let mut bytes = Vec::new();
+                    shard.encode(&mut bytes);
+                    frozen.push((shard.freeze(), bytes, shard.digest()));
+                }
+                _ => {}
+            }
+            shard.apply(entry, &mut effects);
+        }
+        for (frozen, was, digest) in frozen {
+            let mut bytes = Vec::new();
+            frozen.encode(&mut bytes);
+            prop_assert_eq!(frozen.digest(), digest);
+            prop_assert_eq!(&bytes, &was);
+            let mut again = Vec::new();
+            SessionShard::decode(&bytes).expect("it was encoded").encode(&mut again);
+            prop_assert_eq!(again, bytes);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// With queues of many pieces: what is changed is copied piece by piece.
+    #[test]
+    fn a_frozen_shard_with_long_queues_stays_as_it_was(
+        steps in prop::collection::vec((0u8..4, 0u64..1500), 1..30),
+    ) {
+        let mut shard = SessionShard::default();
+        let mut effects = Vec::new();
+        let mut disk = Vec::new();
+        let mut frozen = Vec::new();
+        let open = Open {
+            owner: None,
+            client_id: "a".into(),
+            clean_start: false,
+            expiry: 3600,
+            will: None,
+            limits: QueueLimits { max_len: 2000, ..QueueLimits::default() },
+            window: 10,
+            supervision: None,
+            node: 0,
+            now: Timestamp(1),
+        };
+        shard.apply(SessionEntry::Open(Box::new(open)), &mut effects);
+        let head = MessageHead {
+            topic: TopicName::new("t").expect("a topic"),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            publisher: None,
+            received_at: Timestamp(1),
+            expires_at: None,
+            properties: None,
+        };
+        let message = Message::new(head, b"payload");
+        for (kind, number) in steps {
+            match kind {
+                0 => for _ in 0..number {
+                    shard.apply(SessionEntry::Enqueue(Box::new(Enqueue {
+                        client_id: "a".into(),
+                        message: message.clone(),
+                        qos: QoS::AtLeastOnce,
+                        retain: false,
+                        checked: false,
+                        sub_id: 0,
+                        group: None,
+                    })), &mut effects);
+                },
+                1 => {
+                    let acks = (number / 2..number)
+                        .map(|seq| Ack {
+                            seq,
+                            kind: if seq % 3 == 0 { AckKind::Received } else { AckKind::Done },
+                        })
+                        .collect();
+                    shard.apply(SessionEntry::Acks { client_id: "a".into(), epoch: 1, acks }, &mut effects);
+                }
+                2 if number % 2 == 0 => to_disk(&mut shard, &mut disk),
+                2 => from_disk(&mut shard, &disk),
+                _ => {
+                    let mut bytes = Vec::new();
+                    shard.encode(&mut bytes);
+                    frozen.push((shard.freeze(), bytes));
+                }
+            }
+        }
+        for (frozen, was) in frozen {
+            let mut bytes = Vec::new();
+            frozen.encode(&mut bytes);
+            prop_assert!(bytes == was);
+        }
     }
 }

@@ -63,17 +63,20 @@ impl SessionShard {
                 Some((place, u32::try_from(message.cost()).ok()?))
             };
             // What stays as it is stays shared with a frozen shard.
-            if !record.queue.from(from).any(|item| place(item).is_some()) {
+            let mut items = record.queue.from(from).enumerate();
+            let found = items.find_map(|(at, item)| Some((from + at, place(item)?)));
+            drop(items);
+            let Some((at, found)) = found else {
                 continue;
-            }
+            };
+            let mut first = Some(found);
             let Some(record) = change(slot) else { continue };
             let mut freed = 0;
-            record
-                .queue
-                .change_from(from, place, |item, (place, cost)| {
-                    freed += cost as usize;
-                    item.set_body(Body::Disk { place, cost });
-                });
+            let find = |item: &Queued| first.take().or_else(|| place(item));
+            record.queue.change_from(at, find, |item, (place, cost)| {
+                freed += cost as usize;
+                item.set_body(Body::Disk { place, cost });
+            });
             record.held -= freed;
             self.held -= freed;
         }

@@ -10,6 +10,7 @@ use nightjar_broker::shard::{CloseKind, Decoder, Effect, RetainedEntry, SessionE
 use super::{Change, Event, Member, NodeEntry, parts};
 use crate::apply::{Scratch, apply_batch};
 use crate::inner::Core;
+use crate::leisure;
 use crate::links::VERSIONS;
 use crate::meta::MetaEntry;
 use crate::node::Digests;
@@ -142,12 +143,7 @@ impl Core {
     fn apply_nodes(&self, member: &Member, index: u64, entry: NodeEntry, scratch: &mut Scratch) {
         let here = member.number();
         if let NodeEntry::Verify { nonce } = entry {
-            let groups = self.digests(member);
-            *member.digests.lock() = Some(Digests {
-                nonce,
-                index,
-                groups,
-            });
+            self.begin_digests(member, nonce, index);
             return;
         }
         #[cfg(feature = "next-protocol")]
@@ -209,19 +205,29 @@ impl Core {
         member.tell(Event::Nodes(change));
     }
 
-    /// A digest of each group, of the named values, and of the nodes.
-    fn digests(&self, member: &Member) -> Vec<u64> {
-        let sessions = self.sessions.iter();
-        let retained = self.retained.iter();
-        let of = |bytes: &[u8]| FixedState::default().hash_one(bytes);
-        let mut meta = Vec::new();
-        self.encode_group(self.groups.meta(), &mut meta);
-        let nodes = postcard::to_allocvec(&*member.nodes.read());
-        sessions
-            .map(|group| group.state.lock().shard.digest())
-            .chain(retained.map(|group| group.state.read().0.digest()))
-            .chain([of(&meta), of(&nodes.unwrap_or_default())])
-            .collect()
+    /// Makes a digest of each group, of the named values, and of the nodes, as they are now. It takes its time.
+    fn begin_digests(&self, member: &Member, nonce: u64, index: u64) {
+        let groups = self.freeze();
+        let nodes = postcard::to_allocvec(&*member.nodes.read()).unwrap_or_default();
+        let digests = member.digests.clone();
+        let begun = leisure::begin(move || {
+            let groups = groups
+                .into_iter()
+                .map(|group| group.digest())
+                .chain([FixedState::default().hash_one(&nodes[..])])
+                .collect();
+            let mut last = digests.lock();
+            if last.as_ref().is_none_or(|last| last.index < index) {
+                *last = Some(Digests {
+                    nonce,
+                    index,
+                    groups,
+                });
+            }
+        });
+        if let Err(error) = begun {
+            tracing::error!(%error, "no digests of what this node holds");
+        }
     }
 
     /// Sees to it that sessions without a connection are routed on one node. With `before`, only where that changed.

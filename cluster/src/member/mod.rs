@@ -84,7 +84,11 @@ pub(crate) struct Member {
     #[cfg(feature = "next-protocol")]
     pub marks: AtomicU64,
     /// Digests at the last entry that asked for them.
-    pub digests: Mutex<Option<Digests>>,
+    pub digests: Arc<Mutex<Option<Digests>>>,
+    /// Bytes of the last snapshot.
+    pub snapshot_bytes: AtomicU64,
+    /// The last one found no room: there is none of what it was to be of.
+    pub snapshot_failed: AtomicBool,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -107,7 +111,9 @@ impl Member {
             doing: Mutex::default(),
             #[cfg(feature = "next-protocol")]
             marks: AtomicU64::new(0),
-            digests: Mutex::default(),
+            digests: Arc::default(),
+            snapshot_bytes: AtomicU64::new(0),
+            snapshot_failed: AtomicBool::new(false),
             events,
         }
     }

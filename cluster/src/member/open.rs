@@ -217,6 +217,8 @@ impl NodeStore {
             .as_ref()
             .and_then(|it| it.last_log_id)
             .map_or(0, |id| id.index);
+        let mut member = Member::new(found.nodes, number, events);
+        member.snapshot_bytes = AtomicU64::new(raft::size(&raft_dir));
         let core = Arc::new(Core {
             groups,
             durability: config.durability,
@@ -241,7 +243,7 @@ impl NodeStore {
             synced: (0..groups.count()).map(|_| AtomicU64::new(0)).collect(),
             snapshots: (0..groups.count()).map(|_| AtomicU64::new(0)).collect(),
             written: AtomicU64::new(0),
-            member: Some(Member::new(found.nodes, number, events)),
+            member: Some(member),
         });
         let it = core.clone();
         let writer = if ground.write_takes().is_some() {

@@ -21,6 +21,8 @@ use tokio::time::Instant;
 const CATCH_UP: Duration = Duration::from_secs(30);
 /// How long a snapshot may take.
 const SNAPSHOT: Duration = Duration::from_secs(600);
+/// It is asked for so often.
+const AGAIN: Duration = Duration::from_secs(1);
 
 impl ClusterNode {
     /// Writes a backup of everything durable into a file: what was acknowledged anywhere in the cluster before is in it.
@@ -34,17 +36,22 @@ impl ClusterNode {
             .raft()
             .ok_or_else(|| no("this node is in no cluster yet"))?;
         let wanted = self.committed_here().await.map_err(Error::Log)?;
-        raft.trigger()
-            .snapshot()
-            .await
-            .map_err(|error| Error::Log(error.to_string()))?;
         let taken = |snapshot: Option<u64>| snapshot.is_some_and(|index| index >= wanted);
         let until = Instant::now() + SNAPSHOT;
+        let mut asked: Option<Instant> = None;
         while !taken(raft.metrics().borrow_watched().snapshot.map(|id| id.index)) {
             if Instant::now() > until {
                 return Err(no(
                     "no snapshot was written in time; see the log of this node",
                 ));
+            }
+            // One that is being written may be of an earlier entry, and while it is another one is not begun.
+            if asked.is_none_or(|asked| asked.elapsed() > AGAIN) {
+                raft.trigger()
+                    .snapshot()
+                    .await
+                    .map_err(|error| Error::Log(error.to_string()))?;
+                asked = Some(Instant::now());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

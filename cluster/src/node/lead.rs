@@ -329,13 +329,20 @@ impl ClusterNode {
     async fn keep_log_short(&self) {
         let Some(raft) = self.raft() else { return };
         let written = self.log.written();
+        // A state that is larger than that waits for as much log: snapshots never write more than the log does.
+        let member = self.member();
+        let last = member.snapshot_bytes.load(Ordering::Acquire);
+        let limit = self.settings.log_limit.max(last);
         let due = {
             let mut noted = self.snapshot_at.lock();
-            let due = written >= self.settings.log_limit && written >= *noted;
+            if member.snapshot_failed.swap(false, Ordering::AcqRel) {
+                *noted = 0;
+            }
+            let due = written >= limit && written >= *noted;
             if due {
                 // Not again before as much was written once more.
-                *noted = written + self.settings.log_limit;
-            } else if written < self.settings.log_limit {
+                *noted = written + limit;
+            } else if written < limit {
                 *noted = 0;
             }
             due

@@ -3,19 +3,26 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
+use parking_lot::Mutex;
 
+use super::snapshot::FrozenState;
 use super::{LogId, Membership, Snapshot, SnapshotMeta, Types, snapshot};
 use crate::files::Files;
 use crate::inner::Core;
+use crate::leisure;
 
 /// A disk without room is tried again after so long.
 const FULL: Duration = Duration::from_secs(2);
+
+/// A build that found no room is done again after so long: each takes the state anew.
+const FULL_AGAIN: Duration = Duration::from_secs(10);
 
 /// The state machine of a node.
 pub(crate) struct Machine {
@@ -25,6 +32,24 @@ pub(crate) struct Machine {
     files: Arc<dyn Files>,
     applied: Option<LogId>,
     membership: Membership,
+    writing: Arc<Writing>,
+}
+
+/// Who writes the snapshot. One that is built takes its time; one that comes from another node is newer, and does not wait
+/// for it.
+#[derive(Default)]
+struct Writing {
+    /// Whoever writes has it.
+    turn: Mutex<()>,
+    /// How many builds were overtaken, or lost their node.
+    overtaken: AtomicU64,
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Whoever has this directory next has it alone.
+        self.writing.overtaken.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 impl Machine {
@@ -43,29 +68,77 @@ impl Machine {
             files,
             applied: meta.last_log_id,
             membership: meta.last_membership,
+            writing: Arc::default(),
         }
     }
 }
 
 /// Writes a snapshot that was taken.
 pub(crate) struct Builder {
+    core: Arc<Core>,
     dir: PathBuf,
     files: Arc<dyn Files>,
     meta: SnapshotMeta,
-    data: io::Result<Bytes>,
+    /// Encoded while it is written.
+    state: Option<io::Result<FrozenState>>,
+    writing: Arc<Writing>,
+    /// What [`Writing::overtaken`] was when it was taken.
+    overtaken: u64,
 }
 
-/// Writes a snapshot; a disk without room is waited for, as by the log.
+impl Builder {
+    /// Writes it, on a thread that gives way to all others; false: it is given up.
+    async fn write(&mut self) -> io::Result<bool> {
+        let nothing = || Err(io::Error::other("a builder builds once"));
+        let state = self.state.take().unwrap_or_else(nothing)?;
+        let (dir, files, meta) = (self.dir.clone(), self.files.clone(), self.meta.clone());
+        let (writing, overtaken) = (self.writing.clone(), self.overtaken);
+        let write = move || {
+            let _turn = writing.turn.lock();
+            let is_overtaken = || writing.overtaken.load(Ordering::Acquire) != overtaken;
+            let goes_on = || match is_overtaken() {
+                true => Err(io::Error::other("there is a newer one")),
+                false => Ok(()),
+            };
+            match snapshot::write_frozen(&dir, &*files, &meta, state, &goes_on) {
+                Err(_) if is_overtaken() => Ok(None),
+                written => written.map(Some),
+            }
+        };
+        let written = match leisure::run(write).await? {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::error!(%error, "no snapshot can be written until there is room on the disk");
+                tokio::time::sleep(FULL_AGAIN).await;
+                if let Some(member) = &self.core.member {
+                    member.snapshot_failed.store(true, Ordering::Release);
+                }
+                None
+            }
+            written => written?,
+        };
+        if let (Some(written), Some(member)) = (written, &self.core.member) {
+            member.snapshot_bytes.store(written, Ordering::Release);
+        }
+        Ok(written.is_some())
+    }
+}
+
+/// Writes a snapshot of another node; a disk without room is waited for, as by the log.
 async fn write(
     dir: PathBuf,
     files: Arc<dyn Files>,
     meta: SnapshotMeta,
     data: Bytes,
+    writing: Arc<Writing>,
 ) -> io::Result<()> {
+    writing.overtaken.fetch_add(1, Ordering::AcqRel);
     loop {
-        let (dir, files) = (dir.clone(), files.clone());
+        let (dir, files, writing) = (dir.clone(), files.clone(), writing.clone());
         let (meta, data) = (meta.clone(), data.clone());
-        let write = move || snapshot::write(&dir, &*files, &meta, &data);
+        let write = move || {
+            let _turn = writing.turn.lock();
+            snapshot::write(&dir, &*files, &meta, &data)
+        };
         match tokio::task::spawn_blocking(write)
             .await
             .map_err(io::Error::other)?
@@ -83,13 +156,14 @@ impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = Bytes;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let data = std::mem::replace(&mut self.data, Ok(Bytes::new()))?;
-        let (dir, meta, bytes) = (self.dir.clone(), self.meta.clone(), data.clone());
-        let files = self.files.clone();
-        write(dir, files, meta, bytes).await?;
+        // One that is given up is of nothing: consensus goes by the one it has. Nobody asks for the content here.
+        let meta = match self.write().await? {
+            true => self.meta.clone(),
+            false => SnapshotMeta::default(),
+        };
         Ok(Snapshot {
-            meta: self.meta.clone(),
-            snapshot: data,
+            meta,
+            snapshot: Bytes::new(),
         })
     }
 }
@@ -127,19 +201,22 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        // Taken here, between two entries; written by the builder while entries are applied again.
-        let data = match &self.core.member {
-            Some(member) => snapshot::encode(&self.core, &member.nodes.read()),
+        // Frozen here, between two entries; encoded and written by the builder while entries are applied again.
+        let state = match &self.core.member {
+            Some(member) => FrozenState::of(&self.core, &member.nodes.read()),
             None => Err(io::Error::other("not a member of a cluster")),
         };
         Builder {
+            core: self.core.clone(),
             dir: self.dir.clone(),
             files: self.files.clone(),
             meta: SnapshotMeta {
                 last_log_id: self.applied,
                 last_membership: self.membership.clone(),
             },
-            data,
+            state: Some(state),
+            writing: self.writing.clone(),
+            overtaken: self.writing.overtaken.load(Ordering::Acquire),
         }
     }
 
@@ -150,8 +227,12 @@ impl RaftStateMachine<Types> for Machine {
     ) -> Result<(), io::Error> {
         let state = snapshot::decode(&data)?;
         let (dir, copy) = (self.dir.clone(), meta.clone());
-        let files = self.files.clone();
-        write(dir, files, copy, data).await?;
+        let (files, writing) = (self.files.clone(), self.writing.clone());
+        let bytes = data.len() as u64;
+        write(dir, files, copy, data, writing).await?;
+        if let Some(member) = &self.core.member {
+            member.snapshot_bytes.store(bytes, Ordering::Release);
+        }
         self.core.install(state)?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use log::{HEAD, LogStore};
 pub(crate) use machine::Machine;
 pub(crate) use network::{Incoming, Network, Rpc, answer};
-pub(crate) use snapshot::{State, load};
+pub(crate) use snapshot::{State, load, size};
 
 /// A node as consensus knows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Snapshots of the whole replicated state: the nodes, then every group.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -9,9 +9,11 @@ use nightjar_broker::shard::{RetainedShard, SessionShard};
 use super::SnapshotMeta;
 use crate::error::Error;
 use crate::files::Files;
+use crate::frozen::FrozenGroup;
 use crate::inner::Core;
 use crate::member::Nodes;
 use crate::meta::Meta;
+use crate::snapshot::Summed;
 
 const MAGIC: &[u8; 4] = b"NJRS";
 const VERSION: u8 = 1;
@@ -32,25 +34,51 @@ pub(crate) struct State {
     pub meta: Meta,
 }
 
-/// Encodes the state of this node. The caller is the only one who applies entries.
-pub(super) fn encode(core: &Core, nodes: &Nodes) -> io::Result<Bytes> {
-    let mut out = vec![CONTENT];
-    let mut piece = |bytes: &[u8]| {
-        out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        out.extend_from_slice(bytes);
-    };
-    piece(&postcard::to_allocvec(nodes).map_err(io::Error::other)?);
-    piece(&core.groups.sessions.to_le_bytes());
-    let mut bytes = Vec::new();
-    for group in 0..core.groups.count() as u16 {
-        bytes.clear();
-        core.encode_group(group, &mut bytes);
-        piece(&bytes);
-    }
-    Ok(Bytes::from(out))
+/// Everything that is replicated, as it was at one entry of the log.
+pub(super) struct FrozenState {
+    nodes: Vec<u8>,
+    sessions: u16,
+    groups: Vec<FrozenGroup>,
 }
 
-/// Reads what [`encode`] wrote.
+impl FrozenState {
+    /// The state of this node now. The caller is the only one who applies entries.
+    pub fn of(core: &Core, nodes: &Nodes) -> io::Result<Self> {
+        Ok(Self {
+            nodes: postcard::to_allocvec(nodes).map_err(io::Error::other)?,
+            sessions: core.groups.sessions,
+            groups: core.freeze(),
+        })
+    }
+
+    /// Writes it group by group: what is written is let go of. Before each `goes_on` is asked. How many bytes it took.
+    fn write(
+        &mut self,
+        out: &mut Summed<'_>,
+        goes_on: &dyn Fn() -> io::Result<()>,
+    ) -> io::Result<u64> {
+        let mut written = 1;
+        let mut piece = |parts: &[Vec<u8>]| {
+            goes_on()?;
+            let len: usize = parts.iter().map(Vec::len).sum();
+            written += 8 + len as u64;
+            out.write_all(&(len as u64).to_le_bytes())?;
+            let mut pieces = parts.iter().flat_map(|part| part.chunks(1 << 20));
+            pieces.try_for_each(|piece| {
+                goes_on()?;
+                out.write_all(piece)
+            })
+        };
+        piece(&[std::mem::take(&mut self.nodes)])?;
+        piece(&[self.sessions.to_le_bytes().to_vec()])?;
+        for group in self.groups.drain(..) {
+            piece(&group.into_parts())?;
+        }
+        Ok(written)
+    }
+}
+
+/// Reads what [`FrozenState::write`] wrote behind the version.
 pub(super) fn decode(bytes: &[u8]) -> io::Result<State> {
     let bad = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let (&version, mut rest) = bytes
@@ -110,20 +138,54 @@ pub(super) fn write(
     meta: &SnapshotMeta,
     data: &[u8],
 ) -> io::Result<()> {
+    put(dir, files, meta, &mut |to| to.write_all(data))
+}
+
+/// As [`write`], of a state that is encoded meanwhile; the size of it. `goes_on` is asked often.
+pub(super) fn write_frozen(
+    dir: &Path,
+    files: &dyn Files,
+    meta: &SnapshotMeta,
+    mut state: FrozenState,
+    goes_on: &dyn Fn() -> io::Result<()>,
+) -> io::Result<u64> {
+    let mut written = 0;
+    put(dir, files, meta, &mut |to| {
+        to.write_all(&[CONTENT])?;
+        written = state.write(to, goes_on)?;
+        Ok(())
+    })?;
+    Ok(written)
+}
+
+fn put(
+    dir: &Path,
+    files: &dyn Files,
+    meta: &SnapshotMeta,
+    data: &mut dyn FnMut(&mut Summed<'_>) -> io::Result<()>,
+) -> io::Result<()> {
     let meta = postcard::to_allocvec(meta).map_err(io::Error::other)?;
-    let mut bytes = Vec::with_capacity(HEAD + meta.len() + data.len() + 4);
-    bytes.extend_from_slice(MAGIC);
-    bytes.push(VERSION);
-    bytes.extend_from_slice(&(meta.len() as u32).to_le_bytes());
-    bytes.extend_from_slice(&meta);
-    bytes.extend_from_slice(data);
-    let sum = crc32fast::hash(&bytes);
-    bytes.extend_from_slice(&sum.to_le_bytes());
+    let mut head = Vec::with_capacity(HEAD + meta.len());
+    head.extend_from_slice(MAGIC);
+    head.push(VERSION);
+    head.extend_from_slice(&(meta.len() as u32).to_le_bytes());
+    head.extend_from_slice(&meta);
     let path = path(dir);
-    files.replace(&path, &bytes).map_err(|error| {
+    let mut fill = |to: &mut dyn Write| {
+        let mut to = Summed::new(to);
+        to.write_all(&head)?;
+        data(&mut to)?;
+        to.finish()
+    };
+    files.replace_by(&path, &mut fill).map_err(|error| {
         let said = format!("{} cannot be written: {error}", path.display());
         io::Error::new(error.kind(), said)
     })
+}
+
+/// Bytes of the snapshot in a directory; 0: there is none.
+pub(crate) fn size(dir: &Path) -> u64 {
+    std::fs::metadata(path(dir)).map_or(0, |file| file.len())
 }
 
 /// The snapshot in a directory, if there is one.
