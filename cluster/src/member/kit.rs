@@ -8,7 +8,7 @@ use crate::ground::{Ground, System};
 use crate::store::NodeStore;
 
 /// Runs a test on a new member with so many groups of sessions and one of retained messages.
-pub(super) fn on_member<T>(
+pub(crate) fn on_member<T>(
     name: &str,
     groups: u16,
     test: impl FnOnce(&NodeStore, &mut Opened) -> T,

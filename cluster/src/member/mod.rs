@@ -9,7 +9,7 @@ mod apply;
 mod flight;
 mod install;
 #[cfg(test)]
-mod kit;
+pub(crate) mod kit;
 mod late;
 mod nodes;
 mod open;

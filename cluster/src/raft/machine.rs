@@ -259,3 +259,106 @@ impl RaftStateMachine<Types> for Machine {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nightjar_broker::settings::QueueLimits;
+    use nightjar_broker::shard::{Open, SessionEntry};
+    use nightjar_broker::{Timestamp, shard::SessionShard};
+    use openraft::vote::RaftLeaderId;
+
+    use super::*;
+    use crate::files::DiskFiles;
+    use crate::member::kit::on_member;
+
+    fn open(shard: &mut SessionShard, client_id: &str) {
+        let open = Open {
+            owner: None,
+            client_id: client_id.into(),
+            clean_start: false,
+            expiry: 3600,
+            will: None,
+            limits: QueueLimits::default(),
+            window: 10,
+            supervision: None,
+            node: 1,
+            now: Timestamp(1),
+        };
+        shard.apply(SessionEntry::Open(Box::new(open)), &mut Vec::new());
+    }
+
+    fn at(index: u64) -> SnapshotMeta {
+        SnapshotMeta {
+            last_log_id: Some(LogId::new(RaftLeaderId::new(1, 1), index)),
+            last_membership: Membership::default(),
+        }
+    }
+
+    /// Runs a test on a machine that has applied up to entry 5, of a member with one group.
+    fn on_machine(name: &str, test: impl AsyncFnOnce(&Core, &mut Machine, PathBuf)) {
+        on_member(name, 1, |store, _| {
+            let dir = crate::member::raft_dir(store.dir());
+            let core = &store.core;
+            let files = Arc::new(DiskFiles);
+            let mut machine = Machine::new(core.clone(), dir.clone(), files, Some(at(5)));
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime
+                .expect("a runtime")
+                .block_on(test(core, &mut machine, dir));
+        });
+    }
+
+    fn sessions(dir: &std::path::Path) -> (Option<LogId>, Vec<bool>) {
+        let (meta, state) = snapshot::load(dir)
+            .expect("it is whole")
+            .expect("it is there");
+        let has = |client_id: &&str| state.sessions[0].slot(client_id).is_some();
+        (
+            meta.last_log_id,
+            ["early", "late"].iter().map(has).collect(),
+        )
+    }
+
+    #[test]
+    fn a_snapshot_has_what_was_there_when_it_was_taken() {
+        on_machine("snapshot-frozen", async |core, machine, dir| {
+            open(&mut core.sessions[0].state.lock().shard, "early");
+            let mut builder = machine.get_snapshot_builder().await;
+            open(&mut core.sessions[0].state.lock().shard, "late");
+            let built = builder.build_snapshot().await.expect("it is written");
+            assert_eq!(built.meta.last_log_id, at(5).last_log_id);
+            assert_eq!(sessions(&dir), (at(5).last_log_id, vec![true, false]));
+            let member = core.member.as_ref().expect("it is a member");
+            let bytes = member.snapshot_bytes.load(Ordering::Acquire);
+            let read = machine.get_current_snapshot().await.expect("it is read");
+            assert_eq!(read.map(|it| it.snapshot.len() as u64), Some(bytes));
+        });
+    }
+
+    #[test]
+    fn a_snapshot_of_another_node_overtakes_the_one_that_is_built() {
+        on_machine("snapshot-overtaken", async |core, machine, dir| {
+            open(&mut core.sessions[0].state.lock().shard, "early");
+            let mut first = machine.get_snapshot_builder().await;
+            first.build_snapshot().await.expect("it is written");
+            let data = machine.get_current_snapshot().await.expect("it is read");
+            let data = data.expect("it is there").snapshot;
+            open(&mut core.sessions[0].state.lock().shard, "late");
+            let mut builder = machine.get_snapshot_builder().await;
+            machine
+                .install_snapshot(&at(9), data)
+                .await
+                .expect("it is installed");
+            assert!(core.sessions[0].state.lock().shard.slot("late").is_none());
+            let built = builder.build_snapshot().await.expect("it is given up");
+            assert_eq!(built.meta.last_log_id, None);
+            assert_eq!(sessions(&dir), (at(9).last_log_id, vec![true, false]));
+            // The next one is built as ever.
+            let mut builder = machine.get_snapshot_builder().await;
+            let built = builder.build_snapshot().await.expect("it is written");
+            assert_eq!(built.meta.last_log_id, at(9).last_log_id);
+        });
+    }
+}
