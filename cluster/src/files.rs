@@ -102,10 +102,10 @@ impl Files for DiskFiles {
         let written = File::create(&aside).and_then(|file| {
             let mut to = InParts {
                 file,
-                part: Vec::with_capacity(PART),
+                part: Vec::new(),
             };
             fill(&mut to)?;
-            to.flush()?;
+            to.file.write_all(&to.part)?;
             to.file.sync_all()
         });
         if let Err(error) = written {

@@ -8,6 +8,7 @@ use std::task::Waker;
 use nightjar_broker::access::{ClientInfo, Protocol};
 use nightjar_broker::router::Router;
 use nightjar_broker::settings::QueueLimits;
+use nightjar_broker::shard::{self, Ack, Open, SessionEntry, SessionShard};
 use nightjar_broker::{
     Delivery, Message, MessageHead, SessionHandle, SubOptions, Subscription, Timestamp,
 };
@@ -82,7 +83,67 @@ pub const ALL: &[Work] = &[
         name: "fan-out-to-32-in-runs-of-20",
         run: |count| fan_out(20, count),
     },
+    Work {
+        name: "shard-queue-and-ack",
+        run: |count| shard(0, count),
+    },
+    Work {
+        name: "shard-queue-and-ack-behind-600",
+        run: |count| shard(600, count),
+    },
 ];
+
+/// A message for one durable session with so many in its queue, and the acknowledgement of the first of them.
+fn shard(waiting: usize, count: usize) {
+    let mut shard = SessionShard::default();
+    let mut effects = Vec::new();
+    let open = Open {
+        owner: None,
+        client_id: "client".into(),
+        clean_start: false,
+        expiry: 3600,
+        will: None,
+        limits: QueueLimits::default(),
+        window: 100,
+        supervision: None,
+        node: 0,
+        now: Timestamp(1),
+    };
+    shard.apply(SessionEntry::Open(Box::new(open)), &mut effects);
+    let sub = Subscription {
+        options: SubOptions::new(QoS::AtLeastOnce),
+        id: 0,
+    };
+    let subscribe = SessionEntry::Subscribe {
+        client_id: "client".into(),
+        epoch: 1,
+        subs: vec![(TopicFilter::new(TOPIC).expect("a valid filter"), sub)],
+    };
+    shard.apply(subscribe, &mut effects);
+    let topic = TopicName::new(TOPIC).expect("a valid topic");
+    let mut head = message(&topic).head().clone();
+    head.qos = QoS::AtLeastOnce;
+    let message = Message::new(head, &[0; 100]);
+    let client_id: Arc<str> = "client".into();
+    for at in 0..waiting + count {
+        shard.apply(SessionEntry::Publish(message.clone()), &mut effects);
+        if let Some(seq) = at.checked_sub(waiting) {
+            let ack = Ack {
+                seq: seq as u64,
+                kind: shard::AckKind::Done,
+            };
+            let acks = SessionEntry::Acks {
+                client_id: client_id.clone(),
+                epoch: 1,
+                acks: vec![ack],
+            };
+            shard.apply(black_box(acks), &mut effects);
+        }
+        black_box(&effects);
+        effects.clear();
+    }
+    assert_eq!(shard.queue_len("client"), Some((waiting, 0)));
+}
 
 fn head(qos: QoS) -> PublishHead<'static> {
     PublishHead {

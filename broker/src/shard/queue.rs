@@ -99,8 +99,14 @@ impl<T, const PIECE: usize> Queue<T, PIECE> {
     }
 
     /// The place of the first item of which `is_before` is not true; it is true of all before that one. What is asked for
-    /// lies in the first pieces nearly always, so they are looked through from the front.
+    /// is the first one or lies in the first pieces nearly always, so they are looked through from the front.
     pub fn partition_point(&self, mut is_before: impl FnMut(&T) -> bool) -> usize {
+        if !self.head.front().is_some_and(&mut is_before) {
+            return 0;
+        }
+        if self.rest.is_none() {
+            return self.head.partition_point(is_before);
+        }
         let mut passed = 0;
         for piece in std::iter::once(&self.head).chain(self.pieces()) {
             if !piece.back().is_some_and(&mut is_before) {
@@ -139,7 +145,10 @@ impl<T: Clone, const PIECE: usize> Queue<T, PIECE> {
     /// Takes the item at a place out.
     pub fn remove(&mut self, at: usize) -> Option<T> {
         let Some(mut at) = at.checked_sub(self.head.len()) else {
-            let item = self.head.remove(at);
+            let item = match at {
+                0 => self.head.pop_front(),
+                at => self.head.remove(at),
+            };
             if self.head.is_empty() {
                 self.refill();
             }

@@ -287,7 +287,11 @@ impl SessionShard {
     pub fn next_from(&self, slot: u32, seq: u64) -> Option<&Queued> {
         let record = self.record(slot)?;
         let at = record.queue.partition_point(|item| item.seq() < seq);
-        record.queue.from(at).find(|item| item.has_body())
+        let first = record.queue.get(at)?;
+        if first.has_body() {
+            return Some(first);
+        }
+        record.queue.from(at + 1).find(|item| item.has_body())
     }
 
     /// Is a connected session's queue more than half full?
