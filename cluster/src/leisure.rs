@@ -1,5 +1,5 @@
-//! Work that may take its time: threads of low priority. What they do is large and nobody waits for it, so whoever
-//! serves clients goes first.
+//! Work that takes its time, on threads of its own. What is large and nobody waits for is done with low priority, so that
+//! whoever serves clients goes first.
 
 use std::any::Any;
 use std::io;
@@ -23,10 +23,7 @@ fn give_way() {
 fn start<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
-    Builder::new().name("leisure".to_owned()).spawn(move || {
-        give_way();
-        work()
-    })
+    Builder::new().name("leisure".to_owned()).spawn(work)
 }
 
 fn join<T>(ended: Result<T, Box<dyn Any + Send>>) -> T {
@@ -40,7 +37,10 @@ fn join<T>(ended: Result<T, Box<dyn Any + Send>>) -> T {
 pub(crate) async fn run<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
-    let thread = start(work)?;
+    let thread = start(move || {
+        give_way();
+        work()
+    })?;
     // Waited for by a thread that the runtime knows: a simulation's clock stands still until it is done.
     tokio::task::spawn_blocking(move || join(thread.join()))
         .await
@@ -63,7 +63,7 @@ pub(crate) fn run_here<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T
     })
 }
 
-/// Does it, and nobody waits.
+/// Does it on a thread of its own while the caller goes on. Somebody asks for what comes of it, so it gives way to nobody.
 ///
 /// # Errors
 /// There is no such thread to be had.

@@ -210,6 +210,7 @@ impl Core {
         let groups = self.freeze();
         let nodes = postcard::to_allocvec(&*member.nodes.read()).unwrap_or_default();
         let digests = member.digests.clone();
+        *member.asked.lock() = Some((nonce, index));
         let begun = leisure::begin(move || {
             let groups = groups
                 .into_iter()

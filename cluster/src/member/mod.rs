@@ -85,6 +85,8 @@ pub(crate) struct Member {
     pub marks: AtomicU64,
     /// Digests at the last entry that asked for them.
     pub digests: Arc<Mutex<Option<Digests>>>,
+    /// The last entry that asked for them: its nonce and index. They are made behind it.
+    pub asked: Mutex<Option<(u64, u64)>>,
     /// Bytes of the last snapshot.
     pub snapshot_bytes: AtomicU64,
     /// The last one found no room: there is none of what it was to be of.
@@ -112,6 +114,7 @@ impl Member {
             #[cfg(feature = "next-protocol")]
             marks: AtomicU64::new(0),
             digests: Arc::default(),
+            asked: Mutex::default(),
             snapshot_bytes: AtomicU64::new(0),
             snapshot_failed: AtomicBool::new(false),
             events,

@@ -74,9 +74,9 @@ impl ClusterNode {
         }
         let until = Instant::now() + CATCH_UP;
         while Instant::now() < until {
-            let digests = self.member().digests.lock().clone();
-            if let Some(digests) = digests.filter(|digests| digests.nonce == nonce) {
-                return Ok(digests.index);
+            let asked = *self.member().asked.lock();
+            if let Some((_, index)) = asked.filter(|(asked, _)| *asked == nonce) {
+                return Ok(index);
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

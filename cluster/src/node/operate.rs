@@ -27,6 +27,8 @@ const PORTION: Duration = Duration::from_millis(100);
 const TOLERANCE: u64 = 5;
 /// Digests are compared as long as they differ by what is on its way, at most so long.
 const SETTLE: Duration = Duration::from_secs(10);
+/// A node may take so much longer to make its digests.
+const DIGESTS: Duration = Duration::from_secs(10);
 
 /// What a node says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -378,6 +380,12 @@ impl ClusterNode {
                 }
             }
             let differences = compare(&names, &known);
+            // Those of large states take their time.
+            let lacks = known.values().any(|known| known.digests.is_none());
+            let until = if lacks { until + DIGESTS } else { until };
+            if lacks && Instant::now() > until {
+                return Err(format!("{}: ask again", differences.join("; ")));
+            }
             if differences.is_empty() || Instant::now() > until {
                 let digests = known.remove(&here).and_then(|known| known.digests);
                 return Ok(Verdict {
