@@ -1,10 +1,9 @@
 //! Work that takes its time, on threads of its own. What is large and nobody waits for is done with low priority, so that
 //! whoever serves clients goes first.
 
-use std::any::Any;
 use std::io;
 use std::panic::resume_unwind;
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 
 use tokio::runtime::Handle;
 
@@ -20,34 +19,20 @@ fn give_way() {
     let _ = rustix::process::nice(NICENESS);
 }
 
-fn start<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<JoinHandle<T>> {
-    Builder::new().name("leisure".to_owned()).spawn(work)
-}
-
-fn join<T>(ended: Result<T, Box<dyn Any + Send>>) -> T {
-    ended.unwrap_or_else(|panic| resume_unwind(panic))
-}
-
-/// Does it on a thread of its own and waits for it.
+/// Does it on a thread of its own and waits for it. One whose runtime ends before it has begun is never done.
 ///
 /// # Errors
 /// There is no such thread to be had.
 pub(crate) async fn run<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
-    let thread = start(move || {
-        give_way();
-        work()
-    })?;
     // Waited for by a thread that the runtime knows: a simulation's clock stands still until it is done.
-    tokio::task::spawn_blocking(move || join(thread.join()))
+    tokio::task::spawn_blocking(move || run_here(work))
         .await
-        .map_err(io::Error::other)
+        .map_err(io::Error::other)?
 }
 
-/// As [`run`], for a thread that may wait: what it lends comes back.
+/// As [`run`], for a thread that may wait.
 ///
 /// # Errors
 /// There is no such thread to be had.
@@ -59,7 +44,7 @@ pub(crate) fn run_here<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T
                 give_way();
                 work()
             })?;
-        Ok(join(thread.join()))
+        Ok(thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })
 }
 
@@ -68,10 +53,9 @@ pub(crate) fn run_here<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T
 /// # Errors
 /// There is no such thread to be had.
 pub(crate) fn begin(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let thread = start(work)?;
-    if let Ok(runtime) = Handle::try_current() {
-        // As in [`run`].
-        drop(runtime.spawn_blocking(move || join(thread.join())));
+    match Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(work)),
+        Err(_) => drop(Builder::new().name("digests".to_owned()).spawn(work)?),
     }
     Ok(())
 }
