@@ -54,10 +54,12 @@ fn sessions(core: &Core, batch: Batch, scratch: &mut Scratch) -> Done {
     let mut done = Vec::with_capacity(batch.submissions.len());
     let mut messages = 0;
     let mut expired = Vec::new();
-    let (leads, here) = (core.leads(), core.number());
+    let here = core.number();
     {
         let mut guard = group.state.lock();
         let state = &mut *guard;
+        // Asked under the lock: who begins to lead takes what it finds owed under it, and all that comes after is taken here.
+        let leads = core.leads();
         for mut submission in batch.submissions {
             let late = std::mem::take(&mut submission.late);
             if batch.own {

@@ -302,19 +302,21 @@ impl ClusterNode {
         }
     }
 
-    /// Follows who leads.
+    /// Follows who leads. This node begins to when the first entry of its term is applied: what leaders before it did for
+    /// the duties of shards stands before that one, and is not done once more.
     fn watch_leader(&self) {
         let number = self.member().number();
         let (leader, term) = self.leader_and_term();
-        let leads = number != 0 && leader == Some(number);
+        let led = self.member().leads();
+        let leads = number != 0 && leader == Some(number) && (led || self.has_applied_of(term));
         let begins = {
             let mut leases = self.leases.lock();
-            leases.follow(leads, self.member().leads(), term, Instant::now())
+            leases.follow(leads, led, term, Instant::now())
         };
         if begins {
             tracing::info!(term, "this node leads the cluster");
         }
-        if leads != self.member().leads() {
+        if leads != led {
             self.core().lead(leads);
         }
     }

@@ -175,6 +175,15 @@ impl ClusterNode {
         (leader, metrics.current_term)
     }
 
+    /// Was an entry of this term applied here?
+    pub(super) fn has_applied_of(&self, term: u64) -> bool {
+        self.raft().is_some_and(|raft| {
+            let metrics = raft.metrics();
+            let applied = metrics.borrow_watched().last_applied;
+            applied.is_some_and(|id| id.leader_id.term == term)
+        })
+    }
+
     /// Commits an entry about nodes.
     pub(super) async fn commit(&self, entry: &NodeEntry) -> Result<(), String> {
         self.commit_as(None, entry).await
