@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use nightjar_broker::Timestamp;
+use nightjar_broker::settings::QueueLimits;
+use nightjar_broker::shard::{Open, SessionEntry};
+
 use super::open::Opened;
 use crate::config::{Disk, StoreConfig};
 use crate::ground::{Ground, System};
@@ -28,4 +32,20 @@ pub(crate) fn on_member<T>(
     drop(store);
     let _ = std::fs::remove_dir_all(&dir);
     result
+}
+
+/// A client with a kept session and no will connects to node 1.
+pub(crate) fn open(client_id: &str) -> SessionEntry {
+    SessionEntry::Open(Box::new(Open {
+        owner: None,
+        client_id: client_id.into(),
+        clean_start: false,
+        expiry: 3600,
+        will: None,
+        limits: QueueLimits::default(),
+        window: 10,
+        supervision: None,
+        node: 1,
+        now: Timestamp(1),
+    }))
 }

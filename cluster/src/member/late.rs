@@ -81,14 +81,13 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use nightjar_broker::settings::QueueLimits;
-    use nightjar_broker::shard::{Close, CloseKind, Encoder, FORMAT, Open, SessionShard, Will};
+    use nightjar_broker::shard::{Close, CloseKind, Encoder, FORMAT, SessionShard, Will};
     use nightjar_broker::{Message, MessageHead, SubOptions, Subscription, Timestamp};
     use nightjar_mqtt::{QoS, TopicFilter, TopicName};
 
     use super::*;
     use crate::apply::Scratch;
-    use crate::member::kit::on_member;
+    use crate::member::kit::{on_member, open};
     use crate::member::{NodeEntry, parts};
     use crate::raft::Proposal;
 
@@ -96,21 +95,6 @@ mod tests {
 
     fn group_of(client_id: &str) -> u16 {
         slot_of(client_id) as u16 % GROUPS
-    }
-
-    fn open(client_id: &str) -> SessionEntry {
-        SessionEntry::Open(Box::new(Open {
-            owner: None,
-            client_id: client_id.into(),
-            clean_start: false,
-            expiry: 3600,
-            will: None,
-            limits: QueueLimits::default(),
-            window: 10,
-            supervision: None,
-            node: 1,
-            now: Timestamp(1),
-        }))
     }
 
     fn publish(payload: &str) -> SessionEntry {

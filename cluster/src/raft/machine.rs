@@ -262,29 +262,15 @@ impl RaftStateMachine<Types> for Machine {
 
 #[cfg(test)]
 mod tests {
-    use nightjar_broker::settings::QueueLimits;
-    use nightjar_broker::shard::{Open, SessionEntry};
-    use nightjar_broker::{Timestamp, shard::SessionShard};
+    use nightjar_broker::shard::SessionShard;
     use openraft::vote::RaftLeaderId;
 
     use super::*;
     use crate::files::DiskFiles;
-    use crate::member::kit::on_member;
+    use crate::member::kit::{self, on_member};
 
     fn open(shard: &mut SessionShard, client_id: &str) {
-        let open = Open {
-            owner: None,
-            client_id: client_id.into(),
-            clean_start: false,
-            expiry: 3600,
-            will: None,
-            limits: QueueLimits::default(),
-            window: 10,
-            supervision: None,
-            node: 1,
-            now: Timestamp(1),
-        };
-        shard.apply(SessionEntry::Open(Box::new(open)), &mut Vec::new());
+        shard.apply(kit::open(client_id), &mut Vec::new());
     }
 
     fn at(index: u64) -> SnapshotMeta {

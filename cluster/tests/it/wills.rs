@@ -97,48 +97,50 @@ fn a_late_will_of_a_node_alone_replaces_nothing_newer() {
     }
 }
 
-#[test]
-fn a_will_that_a_full_disk_refused_is_retained_when_there_is_room() {
-    let dir = Dir::new("will-full");
+/// A will that is due, and the end of its duty, are refused by a full disk. Then `meanwhile`, which makes room again; what is
+/// retained when both are done, and after a restart.
+fn behind_a_full_disk(
+    name: &str,
+    want: &str,
+    meanwhile: impl FnOnce(&NodeStore, &SimDisk, &[&Ticket; 2]),
+) {
+    let dir = Dir::new(name);
     let sim = SimDisk::new();
     let store = NodeStore::open_on(&config(&dir), &sim.disk()).unwrap();
     started(&store);
     lost(&store);
     sim.0.full.store(true, Ordering::Relaxed);
     let (will, end) = published(&store);
-    // What is refused with it supersedes nothing.
-    let refused = store.retain(RetainedEntry::Set(says("never")));
-    assert!(matches!(wait(&refused), Progress::Failed(_)));
-    std::thread::sleep(Duration::from_millis(50));
-    assert!(will.is_pending() && end.is_pending());
-    sim.0.full.store(false, Ordering::Relaxed);
+    meanwhile(&store, &sim, &[&will, &end]);
     assert_eq!((wait(&will), wait(&end)), (Progress::Done, Progress::Done));
-    assert_eq!(kept(&store), "offline");
+    assert_eq!(kept(&store), want);
     drop(store);
     let store = NodeStore::open(&config(&dir)).unwrap();
-    assert_eq!(kept(&store), "offline");
+    assert_eq!(kept(&store), want);
+}
+
+#[test]
+fn a_will_that_a_full_disk_refused_is_retained_when_there_is_room() {
+    behind_a_full_disk("will-full", "offline", |store, sim, waiting| {
+        // What is refused with it supersedes nothing.
+        let refused = store.retain(RetainedEntry::Set(says("never")));
+        assert!(matches!(wait(&refused), Progress::Failed(_)));
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(waiting.iter().all(|ticket| ticket.is_pending()));
+        sim.0.full.store(false, Ordering::Relaxed);
+    });
 }
 
 #[test]
 fn what_was_retained_while_a_will_waited_for_room_stays() {
-    let dir = Dir::new("will-waits");
-    let sim = SimDisk::new();
-    let store = NodeStore::open_on(&config(&dir), &sim.disk()).unwrap();
-    started(&store);
-    lost(&store);
-    sim.0.full.store(true, Ordering::Relaxed);
-    let (will, end) = published(&store);
-    std::thread::sleep(Duration::from_millis(50));
-    // Before the will is tried again; or it is refused too, and comes behind it.
-    let first = store.retain(RetainedEntry::Set(says("online 2")));
-    sim.0.full.store(false, Ordering::Relaxed);
-    if wait(&first) != Progress::Done {
-        let again = store.retain(RetainedEntry::Set(says("online 2")));
-        assert_eq!(wait(&again), Progress::Done);
-    }
-    assert_eq!((wait(&will), wait(&end)), (Progress::Done, Progress::Done));
-    assert_eq!(kept(&store), "online 2");
-    drop(store);
-    let store = NodeStore::open(&config(&dir)).unwrap();
-    assert_eq!(kept(&store), "online 2");
+    behind_a_full_disk("will-waits", "online 2", |store, sim, _| {
+        std::thread::sleep(Duration::from_millis(50));
+        // Before the will is tried again; or it is refused too, and comes behind it.
+        let first = store.retain(RetainedEntry::Set(says("online 2")));
+        sim.0.full.store(false, Ordering::Relaxed);
+        if wait(&first) != Progress::Done {
+            let again = store.retain(RetainedEntry::Set(says("online 2")));
+            assert_eq!(wait(&again), Progress::Done);
+        }
+    });
 }
