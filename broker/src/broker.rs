@@ -425,7 +425,6 @@ impl Broker {
     pub(crate) fn count_drop(&self, handle: &SessionHandle, reason: DropReason, count: u64) {
         self.metrics.dropped(reason, count);
         handle
-            .counts
             .dropped
             .fetch_add(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
     }

@@ -291,7 +291,7 @@ impl World {
             stall.ignore();
         }
         for (handle, _, wakes) in &self.clients {
-            let dropped = handle.counts.dropped.load(Ordering::Relaxed);
+            let dropped = handle.dropped.load(Ordering::Relaxed);
             let woken = wakes.0.load(Ordering::Relaxed);
             self.got
                 .push(format!("{:?} {dropped} {woken}", handle.queue_state()));

@@ -153,7 +153,7 @@ impl Shared {
             inflight_max: facts.window,
             mqueue_len: queue.len.max(stored.map_or(0, |stored| stored.0)),
             mqueue_max: queue.max_len,
-            mqueue_dropped: u64::from(counts.dropped.load(Relaxed)),
+            mqueue_dropped: u64::from(handle.dropped.load(Relaxed)),
             recv_msg: counts.received.load(Relaxed),
             send_msg: counts.sent.load(Relaxed),
             recv_pkt: counts.packets_received.load(Relaxed),

@@ -169,7 +169,9 @@ impl<'w> Load<'w> {
             let stream = if broker.kind.is_floor() {
                 let mut stream = std::net::TcpStream::connect(broker.address)?;
                 if broker.kind == Kind::Relay {
-                    stream.write_all(&floor::hello(topic, subscribes))?;
+                    let length = topics[topic].template.len() as u32;
+                    let acknowledged = if workload.qos > 0 { length } else { 0 };
+                    stream.write_all(&floor::hello(topic, subscribes, acknowledged))?;
                 }
                 stream
             } else if workload.kept && subscribes {

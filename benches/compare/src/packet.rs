@@ -56,6 +56,8 @@ pub const fn ack(kind: u8, [high, low]: [u8; 2]) -> [u8; 4] {
     [kind << 4 | if kind == PUBREL { 2 } else { 0 }, 2, high, low]
 }
 
+/// CONNACK of an accepted connection.
+pub const CONNECTED: [u8; 4] = [0x20, 2, 0, 0];
 /// PINGREQ: its answer comes behind all that was sent before it.
 pub const PINGREQ: [u8; 2] = [0xc0, 0];
 /// Its answer.
@@ -89,6 +91,11 @@ impl Template {
             packet_id,
             payload,
         }
+    }
+
+    /// Bytes of the packet.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Appends one packet.

@@ -67,8 +67,7 @@ pub struct Workload {
 impl Workload {
     /// Whether it can be run with a broker; the error says why not, empty where the broker has no part in it.
     pub fn suits(&self, broker: &Broker) -> Result<(), &'static str> {
-        let plain =
-            self.qos == 0 && self.publishers == 1 && !self.shared && self.filters + self.idle == 0;
+        let plain = self.publishers == 1 && !self.shared && self.filters + self.idle == 0;
         let traffic = matches!(self.drive, Drive::Saturate { .. } | Drive::Pace { .. });
         let when = |fits: bool, why| if fits { Ok(()) } else { Err(why) };
         match (&broker.kind, self.drive) {
@@ -79,9 +78,15 @@ impl Workload {
             (Kind::Nightjar, _) if self.spread => Ok(()),
             (Kind::Echo | Kind::Relay | Kind::NightjarOneWorker, _) if self.spread => Err(""),
             (_, _) if self.spread => Err("no cluster of it is set up here"),
-            (Kind::Echo, _) => when(traffic && plain && self.subscribers == 1, ""),
-            // Publishers' bytes would be mixed within a packet if one read ends inside of it.
-            (Kind::Relay, _) => when(traffic && plain, ""),
+            (Kind::Echo, _) => when(
+                traffic && plain && self.subscribers == 1 && self.qos == 0,
+                "",
+            ),
+            (Kind::Relay, Drive::Connect(transport, _)) => {
+                when(broker.port(transport).is_some(), "")
+            }
+            // Publishers' bytes would be mixed within a packet if one read ends inside of it; it acknowledges for one.
+            (Kind::Relay, _) => when(traffic && plain && self.qos < 2 && !self.kept, ""),
             (_, Drive::Connect(transport, _)) => when(
                 broker.port(transport).is_some(),
                 "it is set up without this transport",
@@ -218,6 +223,15 @@ pub fn all() -> Vec<Workload> {
             subscribers: 100,
             shared: true,
             ..base("shared: 10 -> a shared group of 100, saturated", many)
+        },
+        Workload {
+            publishers: 10,
+            subscribers: 100,
+            shared: true,
+            ..base(
+                "paced-shared: 10 -> a shared group of 100, 10,000/s, one message per read",
+                paced(10_000),
+            )
         },
         Workload {
             topics: 50,

@@ -260,7 +260,7 @@ impl AuthChain {
         self.counters.count_authenticated();
         client.superuser = grant.superuser;
         client.rules = grant.rules;
-        client.expires_at = grant.expires_at;
+        client.expires_at = grant.expires_at.unwrap_or(crate::time::Timestamp::NEVER);
         if grant.username.is_some() {
             client.username = grant.username;
         }

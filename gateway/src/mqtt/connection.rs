@@ -94,6 +94,14 @@ impl Throttle {
     }
 }
 
+/// An exchange of AUTH packets in a live connection.
+pub enum Reauthentication {
+    /// It waits for the client's next AUTH.
+    Exchange(Box<dyn Exchange>),
+    /// A step of it is under way.
+    Step(BoxFuture<'static, (ExchangeStep, Box<dyn Exchange>)>),
+}
+
 /// A connected client.
 pub struct Connection {
     pub(super) transport: Transport,
@@ -102,10 +110,7 @@ pub struct Connection {
     pub(super) topics: TopicCache,
     pub(super) aliases: Option<Box<Aliases>>,
     pub(super) waiting: Option<Box<Waiting>>,
-    /// A re-authentication that waits for the client's next AUTH.
-    pub(super) exchange: Option<Box<dyn Exchange>>,
-    /// A step of a re-authentication that is under way.
-    pub(super) stepping: Option<BoxFuture<'static, (ExchangeStep, Box<dyn Exchange>)>>,
+    pub(super) reauthentication: Option<Box<Reauthentication>>,
     pub(super) input: Leftover,
     /// Bytes the socket did not take yet.
     pub(super) output: Vec<u8>,
@@ -133,8 +138,7 @@ impl Connection {
             topics: TopicCache::default(),
             aliases: None,
             waiting: None,
-            exchange: None,
-            stepping: None,
+            reauthentication: None,
             input: Leftover::behind_connect(rest),
             output,
             tolerated: false,
@@ -272,11 +276,19 @@ impl Connection {
     /// May more be taken from the client now?
     fn may_read(&self) -> bool {
         self.waiting.is_none()
-            && self.stepping.is_none()
+            && !self.is_stepping()
             && !self.session.is_paused()
             && self.output.len() < OUTPUT_MAX
             && !self.waits_for_memory()
             && self.throttled_until().is_none()
+    }
+
+    /// Is a step of a re-authentication under way?
+    pub(super) fn is_stepping(&self) -> bool {
+        matches!(
+            self.reauthentication.as_deref(),
+            Some(Reauthentication::Step(_))
+        )
     }
 
     /// The end of the pause that its rates ask for, if there is one now.
@@ -463,8 +475,9 @@ impl Connection {
             .then(|| Instant::now() + MEMORY_PAUSE);
         // What it came with ends: a token's time.
         let grant = self.terms.info.expires_at;
-        let grant =
-            grant.and_then(|at| Instant::now().checked_add(Duration::from_millis(at.since(now))));
+        let grant = (grant != Timestamp::NEVER)
+            .then(|| Instant::now().checked_add(Duration::from_millis(grant.since(now))))
+            .flatten();
         let waits = [keep_alive, session, memory, grant, self.throttled_until()];
         waits.into_iter().flatten().min()
     }
@@ -476,7 +489,7 @@ impl Connection {
         if timer.as_mut().poll(cx).is_pending() {
             return Ok(());
         }
-        if self.terms.info.expires_at.is_some_and(|at| at <= now) {
+        if self.terms.info.expires_at <= now {
             return Err(End::by_server(
                 ReasonCode::MaximumConnectTime,
                 Counter::DisconnectsExpired,
@@ -565,5 +578,5 @@ fn by_signal(signal: &Signal, will_restart_grace: u32) -> End {
     }
 }
 
-// An idle client's task is little more than this.
-const _: () = assert!(size_of::<Connection>() <= 1024);
+// An idle client's task is little more than this, and one byte more would take 128 of the allocator.
+const _: () = assert!(size_of::<Connection>() <= 512);

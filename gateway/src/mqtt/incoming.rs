@@ -10,7 +10,7 @@ use nightjar_broker::{Counter, Direction, PacketTally, PublishBatch, Timestamp};
 use nightjar_mqtt::packet::{Auth, AuthProperties, Disconnect, encode_pingresp};
 use nightjar_mqtt::{Decoded, Packet, PacketType, ReasonCode, TopicFilter};
 
-use super::connection::Connection;
+use super::connection::{Connection, Reauthentication};
 use super::end::End;
 use super::publish::WaitingPublish;
 use super::subscribe::WaitingSubscribe;
@@ -41,7 +41,7 @@ impl Connection {
         let mut result = Ok(());
         while at < bytes.len()
             && self.waiting.is_none()
-            && self.stepping.is_none()
+            && !self.is_stepping()
             && !batch.is_stalled()
             && !self.session.is_paused()
             && self.throttled_until().is_none()
@@ -181,12 +181,13 @@ impl Connection {
                 "AUTH with another method [MQTT-4.12.1-1]",
             ));
         }
-        let exchange = match (auth.reason, self.exchange.take()) {
+        let pending = self.reauthentication.take().map(|pending| *pending);
+        let mut exchange = match (auth.reason, pending) {
             (ReasonCode::ReAuthenticate, None) => {
                 let refused = self.session.broker().auth().exchange(own, &self.terms.info);
                 refused.map_err(|refused| End::protocol(refused.code, refused.to_string()))?
             }
-            (ReasonCode::ContinueAuthentication, Some(exchange)) => exchange,
+            (ReasonCode::ContinueAuthentication, Some(Reauthentication::Exchange(it))) => it,
             _ => return Err(End::protocol(ReasonCode::ProtocolError, "AUTH out of turn")),
         };
         let data = auth
@@ -194,11 +195,11 @@ impl Connection {
             .authentication_data
             .unwrap_or_default()
             .to_vec();
-        let mut exchange = exchange;
-        self.stepping = Some(Box::pin(async move {
+        let step = Box::pin(async move {
             let step = exchange.step(&data).await;
             (step, exchange)
-        }));
+        });
+        self.reauthentication = Some(Box::new(Reauthentication::Step(step)));
         Ok(())
     }
 
@@ -222,16 +223,17 @@ impl Connection {
 
     fn poll_reauthentication(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         use nightjar_broker::access::ExchangeStep;
-        let Some(stepping) = &mut self.stepping else {
+        let Some(Reauthentication::Step(step)) = self.reauthentication.as_deref_mut() else {
             return Ok(());
         };
-        let Poll::Ready((step, exchange)) = stepping.as_mut().poll(cx) else {
+        let Poll::Ready((step, exchange)) = step.as_mut().poll(cx) else {
             return Ok(());
         };
-        self.stepping = None;
+        self.reauthentication = None;
         let (reason, data) = match step {
             ExchangeStep::Continue(data) => {
-                self.exchange = Some(exchange);
+                let pending = Reauthentication::Exchange(exchange);
+                self.reauthentication = Some(Box::new(pending));
                 (ReasonCode::ContinueAuthentication, Some(data))
             }
             ExchangeStep::Success { data, grant } => {

@@ -246,7 +246,7 @@ impl Live {
             at = at.min(due);
         }
         // What it came in with (a token) is good until then.
-        self.info.expires_at.map_or(at, |over| at.min(over))
+        at.min(self.info.expires_at)
     }
 
     /// Time passed.
@@ -268,7 +268,7 @@ impl Live {
                 }
             }
         }
-        if self.info.expires_at.is_some_and(|at| at <= cx.now) {
+        if self.info.expires_at <= cx.now {
             return Err(Over::Closed(ReasonCode::NotAuthorized));
         }
         if self.session.poll_timeout().is_some_and(|at| at <= cx.now) {

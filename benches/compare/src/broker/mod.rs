@@ -198,6 +198,10 @@ impl Broker {
         if kind.is_floor() {
             broker.subscribers = broker.address;
         }
+        if *kind == Kind::Relay {
+            // It tells by the first bytes what is spoken.
+            broker.other.ws = Some(broker.address.port());
+        }
         broker.pids = process::tree(broker.child.id())?;
         broker.pids.extend(broker.others.iter().map(Child::id));
         Ok(broker)
