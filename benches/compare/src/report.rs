@@ -4,6 +4,7 @@ use crate::broker::{Broker, Kind};
 use crate::idle::Idle;
 use crate::load::Outcome;
 use crate::options::Options;
+use crate::rounds::PACED;
 use crate::table::COLUMNS;
 use crate::workload::{Drive, Workload};
 use std::fmt::Write as _;
@@ -209,9 +210,10 @@ impl Report {
         fact(
             "method",
             format!(
-                "{} rounds in turns, {:?} each, medians of the column runs; ratios within a round{half}",
+                "{} rounds in turns, {:?} each ({:?} paced), medians of the column runs; ratios within a round{half}",
                 self.rounds_done.max(1),
-                self.measured
+                self.measured,
+                self.measured * PACED
             ),
         );
         for (name, value) in LEGEND {

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How long clients drive before the measured time begins.
 const WARM: Duration = Duration::from_millis(300);
+/// So many times as long as the others are rows measured that keep a pace.
+pub const PACED: u32 = 4;
 
 /// All of it. What is done is written after each row, so that a run that is broken off keeps it.
 pub fn run(options: &Options) -> io::Result<()> {
@@ -144,9 +146,17 @@ fn drive(
             broker,
             workload,
             WARM.min(options.measured),
-            options.measured,
+            measured(workload, options),
             round < options.half,
         ),
+    }
+}
+
+/// How long a row is measured. A pace is few messages, and a broker that rests between them is at the mercy of who wakes it.
+fn measured(workload: &Workload, options: &Options) -> Duration {
+    match workload.drive {
+        Drive::Pace { .. } => options.measured * PACED,
+        _ => options.measured,
     }
 }
 
