@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::broker::Kind;
+use crate::workload;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,6 +29,34 @@ usage: nightjar-compare [options]
                        fails where a page says something else than the file that it names
        nightjar-compare draw RESULTS PICTURE
                        the summary as SVG";
+
+/// What can be run, in the order of the tables.
+const KINDS: [Kind; 11] = [
+    Kind::Nightjar,
+    Kind::NightjarOneWorker,
+    Kind::NightjarCluster,
+    Kind::Mosquitto,
+    Kind::MosquittoKept,
+    Kind::Nats,
+    Kind::RabbitMq,
+    Kind::Rumqttd,
+    Kind::Rmqtt,
+    Kind::Echo,
+    Kind::Relay,
+];
+
+/// A row's name without its description, which says "idle" also where no idle clients are measured.
+fn row_name(name: &str) -> &str {
+    name.split(':').next().unwrap_or(name)
+}
+
+/// Does a word of `--only` mean this row?
+fn meant(word: &str, row: &str) -> bool {
+    match word.strip_suffix(':') {
+        Some(whole) => row == whole,
+        None => row.contains(word),
+    }
+}
 
 /// What to run.
 pub struct Options {
@@ -111,24 +140,30 @@ impl Options {
                 _ => return Err(USAGE.to_owned()),
             }
         }
+        options.check_names()?;
         Ok(options)
+    }
+
+    /// A name that nothing has would leave its part of the tables empty without a word.
+    fn check_names(&self) -> Result<(), String> {
+        for name in self.chosen.iter().flatten() {
+            let is_peer = self.peers.iter().any(|(peer, _)| peer == name);
+            if !is_peer && KINDS.iter().all(|kind| kind.name() != name) {
+                return Err(format!("--brokers: no broker is named {name:?}\n{USAGE}"));
+            }
+        }
+        let rows = workload::all();
+        for word in &self.only {
+            if !meant(word, "idle") && !rows.iter().any(|row| meant(word, row_name(&row.name))) {
+                return Err(format!("--only: no row's name has {word:?}\n{USAGE}"));
+            }
+        }
+        Ok(())
     }
 
     /// The brokers to try, in the order of the tables.
     pub fn brokers(&self) -> Vec<Kind> {
-        let mut kinds = vec![
-            Kind::Nightjar,
-            Kind::NightjarOneWorker,
-            Kind::NightjarCluster,
-            Kind::Mosquitto,
-            Kind::MosquittoKept,
-            Kind::Nats,
-            Kind::RabbitMq,
-            Kind::Rumqttd,
-            Kind::Rmqtt,
-            Kind::Echo,
-            Kind::Relay,
-        ];
+        let mut kinds = KINDS.to_vec();
         kinds.retain(|kind| {
             self.chosen
                 .as_ref()
@@ -149,13 +184,8 @@ impl Options {
 
     /// Whether a workload is to be run.
     pub fn wants(&self, name: &str) -> bool {
-        // What stands behind the colon says "idle" in rows that are not those of idle clients.
-        let name = name.split(':').next().unwrap_or(name);
-        let meant = |word: &String| match word.strip_suffix(':') {
-            Some(whole) => name == whole,
-            None => name.contains(word.as_str()),
-        };
-        self.only.is_empty() || self.only.iter().any(meant)
+        let name = row_name(name);
+        self.only.is_empty() || self.only.iter().any(|word| meant(word, name))
     }
 
     /// The path of a broker: in the folder of `--peers`, in PATH, the system's folders and cargo's.
@@ -175,5 +205,28 @@ impl Options {
             .map(|folder| folder.join(name))
             .find(|path| path.is_file());
         found.ok_or_else(|| io::Error::other(format!("{name} is not installed")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Options;
+
+    fn refusal(words: &[&str]) -> String {
+        Options::parse(words).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_name_that_nothing_has_is_refused() {
+        assert!(refusal(&["--brokers", "nightjar,nosuch"]).contains("\"nosuch\""));
+        assert!(refusal(&["--only", "pairs,nosuch"]).contains("\"nosuch\""));
+        assert!(refusal(&["--only", "pair:"]).contains("\"pair:\""));
+    }
+
+    #[test]
+    fn names_of_rows_peers_and_the_idle_table_are_taken() {
+        let words = ["--brokers", "relay,mine", "--peer", "mine=true {port}"];
+        assert_eq!(refusal(&words), "");
+        assert_eq!(refusal(&["--only", "pairs-50,shared:,idle"]), "");
     }
 }

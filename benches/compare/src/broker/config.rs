@@ -317,8 +317,16 @@ fn rmqtt(binary: &Path, nightjar: &Path, folder: &Path, port: u16) -> io::Result
 }
 
 /// The first line a program prints, on whichever stream.
+/// Says which program it was.
+pub fn cannot_start(command: &Command, error: &io::Error) -> io::Error {
+    let program = command.get_program().display();
+    io::Error::new(error.kind(), format!("cannot start {program}: {error}"))
+}
+
 fn first_line(command: &mut Command) -> io::Result<String> {
-    let output = command.output()?;
+    let output = command
+        .output()
+        .map_err(|error| cannot_start(command, &error))?;
     let text = if output.stdout.is_empty() {
         output.stderr
     } else {

@@ -163,7 +163,10 @@ impl Broker {
                 .stdin(Stdio::null())
                 .stdout(output)
                 .stderr(Stdio::null());
-            let child = plan.command.spawn()?;
+            let child = plan
+                .command
+                .spawn()
+                .map_err(|error| config::cannot_start(&plan.command, &error))?;
             Ok((plan, child))
         });
         let (plan, child) = started.inspect_err(|_| {
