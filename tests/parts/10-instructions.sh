@@ -10,8 +10,8 @@ part_instructions() {
         skip instructions "valgrind is not installed (Debian package valgrind)"
         return
     fi
-    if [ ! -x "$target/release/nightjar-instructions" ] &&
-        ! run cargo build --release "${all[@]}" --bins; then
+    # Also where a program is there already: it may be that of an older tree.
+    if ! run cargo build --release "${all[@]}" --bins; then
         fail instructions "the release build failed"
         return
     fi
