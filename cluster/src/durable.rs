@@ -57,11 +57,10 @@ impl DurableStore for NodeStore {
         let done = Completion::new(batches.len() as u32);
         let mut encoded = Vec::with_capacity(batches.len());
         let mut keep = false;
-        // Of a cluster, the proposal is looked at when it is applied.
         let by = match batches.first().and_then(|(_, entries)| entries.first()) {
             Some(SessionEntry::By {
                 client_id, epoch, ..
-            }) if self.core.member.is_none() => Some((client_id.clone(), *epoch)),
+            }) => Some((client_id.clone(), *epoch)),
             _ => None,
         };
         for (shard, entries) in batches {
@@ -377,15 +376,15 @@ impl DurableStore for NodeStore {
 impl NodeStore {
     /// The lock that submissions are made under, if this connection is the client's: no later one was submitted before.
     /// What an earlier one left unread in its socket is read when the client is back already; a message of QoS 2 in it
-    /// would be taken twice, its packet id being refused as stale.
+    /// would be taken twice, its packet id being refused as stale. Of a cluster, connections are compared when the
+    /// proposal is applied, for the client may be at another node by then: what stands beside an Open in it came before that.
     fn lock_for(&self, client_id: &str, epoch: u64) -> Option<MutexGuard<'_, Pending>> {
         let shard = self.shard_of(client_id);
         let group = &self.core.sessions[usize::from(shard)];
         loop {
             let opens = group.opens.load(Ordering::Acquire);
-            if self.is_opening(shard, client_id)
-                || !group.state.lock().shard.is_current(client_id, epoch)
-            {
+            let overtaken = || !group.state.lock().shard.is_current(client_id, epoch);
+            if self.is_opening(shard, client_id) || self.core.member.is_none() && overtaken() {
                 return None;
             }
             let pending = self.core.pending.lock();

@@ -1,6 +1,6 @@
 //! What comes late: of connections that are not their clients' any more, and wills that something newer was retained before.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use nightjar_broker::shard::{RetainedEntry, SessionEntry, slot_of};
@@ -12,9 +12,10 @@ impl Core {
     /// Marks what connections left on their way that are not their clients' any more: a client that came to another node
     /// is ahead of what its old node still sends. Two connections would mix, and a message of QoS 2 whose packet id is
     /// refused as stale would be taken twice. Found before anything of the proposal is applied, for all groups alike: a
-    /// read batch is taken whole or not at all. With the client's next connection in the same proposal it is not taken,
-    /// whichever stands first. But what it keeps retained is: the next connection publishes behind that proposal, so that
-    /// nothing newer is replaced.
+    /// read batch is taken whole or not at all. With the client's next connection in the same proposal it is taken: its
+    /// node submits none behind that (`NodeStore::lock_for`). So what a client said before it came back is not lost, nor
+    /// does it get again what it acknowledged. What is retained may stand behind it, too: the next connection publishes
+    /// behind that proposal, so that nothing newer is replaced.
     pub(super) fn find_late(&self, round: &mut [(u16, Vec<Submission>)]) {
         fn entries_of(submission: &Submission) -> &[SessionEntry] {
             match &submission.work {
@@ -22,15 +23,6 @@ impl Core {
                 _ => &[],
             }
         }
-        let opened: HashSet<Arc<str>> = round
-            .iter()
-            .flat_map(|(_, submissions)| submissions)
-            .flat_map(entries_of)
-            .filter_map(|entry| match entry {
-                SessionEntry::Open(open) => Some(open.client_id.clone()),
-                _ => None,
-            })
-            .collect();
         // A client's batches have entries in several groups.
         let mut known: HashMap<(Arc<str>, u64), bool> = HashMap::new();
         let mut is_current = |client_id: &Arc<str>, epoch: u64| {
@@ -58,7 +50,7 @@ impl Core {
                 else {
                     continue;
                 };
-                if opened.contains(client_id) || !is_current(client_id, *epoch) {
+                if !is_current(client_id, *epoch) {
                     let count = usize::try_from(*count).unwrap_or(usize::MAX);
                     late.push(at + 1..(at + 1).saturating_add(count));
                 }
@@ -82,8 +74,11 @@ impl Core {
 mod tests {
     use bytes::Bytes;
     use nightjar_broker::shard::{Close, CloseKind, Encoder, FORMAT, SessionShard, Will};
-    use nightjar_broker::{Message, MessageHead, SubOptions, Subscription, Timestamp};
-    use nightjar_mqtt::{QoS, TopicFilter, TopicName};
+    use nightjar_broker::{
+        Completion, DurableStore, Message, MessageHead, Progress, SubOptions, Subscription,
+        Timestamp,
+    };
+    use nightjar_mqtt::{QoS, ReasonCode, TopicFilter, TopicName};
 
     use super::*;
     use crate::apply::Scratch;
@@ -201,7 +196,7 @@ mod tests {
                 [false, true]
             );
             assert_eq!(found(), Some(b"newer".to_vec()));
-            let done = nightjar_broker::Completion::new(1);
+            let done = Completion::new(1);
             let submission = Submission {
                 done: Some(done.clone()),
                 ..Submission::of(kept(1, "older"))
@@ -215,107 +210,154 @@ mod tests {
                 .apply_group(1, group, submissions, false, &mut scratch);
             assert_eq!(
                 nightjar_broker::Ticket::on(done).poll(None),
-                nightjar_broker::Progress::Failed(nightjar_mqtt::ReasonCode::SessionTakenOver)
+                Progress::Failed(ReasonCode::SessionTakenOver)
             );
             assert_eq!(found(), Some(b"newer".to_vec()));
         });
     }
 
-    /// What a read batch of an overtaken connection published is taken whole or not at all, whatever the order of groups
-    /// and of its client's next connection in one proposal.
-    #[test]
-    fn a_read_batch_of_an_overtaken_connection_is_refused_in_all_groups() {
+    /// A session that publishes, and a subscriber of another group.
+    fn two_groups() -> (u16, u16, String) {
         let subscriber = (0..)
             .map(|n| format!("sub{n}"))
             .find(|id| group_of(id) != group_of("pub"))
             .expect("some name falls into the other group");
-        let (of_pub, of_sub) = (group_of("pub"), group_of(&subscriber));
+        (group_of("pub"), group_of(&subscriber), subscriber)
+    }
+
+    /// What a read batch of an overtaken connection published is taken whole or not at all, whatever the order of groups. What
+    /// stands beside its client's next connection in one proposal came before it.
+    #[test]
+    fn a_read_batch_of_an_overtaken_connection_is_refused_in_all_groups() {
+        let (of_pub, of_sub, subscriber) = two_groups();
         for pub_first in [true, false] {
-            for open_first in [true, false] {
-                let name = format!("late-{pub_first}-{open_first}");
-                on_member(&name, GROUPS, |store, _| {
-                    let core = &store.core;
-                    let mut index = 0;
-                    let mut apply = |proposal: &Proposal| {
-                        index += 1;
-                        core.apply_proposal(index, proposal).expect("it is whole");
-                    };
-                    for entry in [
-                        NodeEntry::Add {
-                            name: "other".to_owned(),
-                            address: "127.0.0.1:1".to_owned(),
-                            nonce: 1,
-                        },
-                        NodeEntry::Up {
-                            number: 1,
-                            nonce: 2,
-                            address: "127.0.0.1:1".to_owned(),
-                            grace: 0,
-                            now: 1,
-                        },
-                    ] {
-                        apply(&Proposal {
-                            origin: 0,
-                            incarnation: 0,
-                            sequence: 0,
-                            body: parts::of_nodes(&entry),
-                        });
-                    }
-                    apply(&proposal(
-                        1,
-                        vec![
-                            (of_pub, vec![open("pub")]),
-                            (of_sub, vec![open(&subscriber)]),
-                        ],
-                    ));
-                    let sub = Subscription {
-                        options: SubOptions::new(QoS::ExactlyOnce),
-                        id: 0,
-                    };
-                    apply(&proposal(
-                        2,
-                        vec![(
-                            of_sub,
-                            vec![SessionEntry::Subscribe {
-                                client_id: subscriber.as_str().into(),
-                                epoch: 1,
-                                subs: vec![(TopicFilter::new("a").expect("a filter"), sub)],
-                            }],
-                        )],
-                    ));
-                    let mut own = vec![by(1), received(1)];
-                    own.insert(if open_first { 0 } else { 2 }, open("pub"));
-                    let mut round = vec![
-                        (of_pub, own),
-                        (of_sub, vec![by(1), publish("of the overtaken connection")]),
-                    ];
+            let name = format!("late-{pub_first}");
+            on_member(&name, GROUPS, |store, _| {
+                let core = &store.core;
+                let mut index = 0;
+                let mut apply = |proposal: &Proposal| {
+                    index += 1;
+                    core.apply_proposal(index, proposal).expect("it is whole");
+                };
+                for entry in [
+                    NodeEntry::Add {
+                        name: "other".to_owned(),
+                        address: "127.0.0.1:1".to_owned(),
+                        nonce: 1,
+                    },
+                    NodeEntry::Up {
+                        number: 1,
+                        nonce: 2,
+                        address: "127.0.0.1:1".to_owned(),
+                        grace: 0,
+                        now: 1,
+                    },
+                ] {
+                    apply(&Proposal {
+                        origin: 0,
+                        incarnation: 0,
+                        sequence: 0,
+                        body: parts::of_nodes(&entry),
+                    });
+                }
+                apply(&proposal(
+                    1,
+                    vec![
+                        (of_pub, vec![open("pub")]),
+                        (of_sub, vec![open(&subscriber)]),
+                    ],
+                ));
+                let sub = Subscription {
+                    options: SubOptions::new(QoS::ExactlyOnce),
+                    id: 0,
+                };
+                apply(&proposal(
+                    2,
+                    vec![(
+                        of_sub,
+                        vec![SessionEntry::Subscribe {
+                            client_id: subscriber.as_str().into(),
+                            epoch: 1,
+                            subs: vec![(TopicFilter::new("a").expect("a filter"), sub)],
+                        }],
+                    )],
+                ));
+                let both = |epoch: u64, payload: &str, then: Option<SessionEntry>| {
+                    let mut own = vec![by(epoch), received(epoch)];
+                    own.extend(then);
+                    let mut round =
+                        vec![(of_pub, own), (of_sub, vec![by(epoch), publish(payload)])];
                     if !pub_first {
                         round.reverse();
                     }
-                    apply(&proposal(3, round));
-                    assert!(store.queue(&subscriber).is_empty());
-                    // The client sends it again.
-                    apply(&proposal(
-                        4,
-                        vec![
-                            (of_sub, vec![by(2), publish("again")]),
-                            (of_pub, vec![by(2), received(2)]),
-                        ],
-                    ));
-                    // And what came late, by another proposal.
-                    apply(&proposal(
-                        5,
-                        vec![(of_sub, vec![by(1), publish("of the overtaken connection")])],
-                    ));
-                    let queue: Vec<_> = store
-                        .queue(&subscriber)
-                        .into_iter()
-                        .map(|(_, message)| message.payload().to_vec())
-                        .collect();
-                    assert_eq!(queue, [b"again".to_vec()], "{pub_first} {open_first}");
-                });
-            }
+                    round
+                };
+                apply(&proposal(3, both(1, "before", Some(open("pub")))));
+                apply(&proposal(4, both(1, "overtaken", None)));
+                apply(&proposal(5, both(2, "behind", None)));
+                apply(&proposal(
+                    6,
+                    vec![(of_sub, vec![by(1), publish("overtaken")])],
+                ));
+                let queue: Vec<_> = store
+                    .queue(&subscriber)
+                    .into_iter()
+                    .map(|(_, message)| message.payload().to_vec())
+                    .collect();
+                let taken = [b"before".to_vec(), b"behind".to_vec()];
+                assert_eq!(queue, taken, "{pub_first}");
+            });
         }
+    }
+
+    /// Of one node's proposal: what a connection sent before its client came back stands before the Open, and nothing behind it.
+    #[test]
+    fn a_node_submits_nothing_of_a_connection_behind_its_clients_next_one() {
+        let (of_pub, of_sub, _) = two_groups();
+        on_member("late-submitted", GROUPS, |store, _| {
+            let core = &store.core;
+            let first = vec![Submission::of(Work::Session(vec![open("pub")]))];
+            core.apply_group(1, of_pub, first, false, &mut Scratch::default());
+            core.pending.lock().fenced = false;
+            let submit = |payload: &str| {
+                let done = Completion::new(1);
+                let batches = vec![
+                    (of_sub, vec![by(1), publish(payload)]),
+                    (of_pub, vec![by(1), received(1)]),
+                ];
+                store
+                    .submit_all(batches.into(), &done, &mut |_| {})
+                    .poll(None)
+            };
+            let SessionEntry::Open(again) = open("pub") else {
+                unreachable!("it makes an Open");
+            };
+            assert_eq!(submit("before"), Progress::Pending);
+            let (opens, _) = store.open(*again);
+            let overtaken = Progress::Failed(ReasonCode::SessionTakenOver);
+            assert_eq!(submit("behind"), overtaken);
+            assert_eq!(opens.poll(None), Progress::Pending);
+            let kinds: Vec<_> = core
+                .pending
+                .lock()
+                .take()
+                .into_iter()
+                .map(|(group, pending)| {
+                    let works = pending.submissions.into_iter().map(|it| match it.work {
+                        Work::Session(entries) => match &entries[..] {
+                            [SessionEntry::Open(_)] => "open",
+                            _ => "batch",
+                        },
+                        _ => "other",
+                    });
+                    (group, works.collect::<Vec<_>>())
+                })
+                .collect();
+            assert_eq!(
+                kinds,
+                [(of_sub, vec!["batch"]), (of_pub, vec!["batch", "open"])]
+            );
+        });
     }
 
     const TOPIC: &str = "presence/pub";
