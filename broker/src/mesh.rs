@@ -49,6 +49,13 @@ pub trait Mesh: Send + Sync {
     /// Sends messages to a node. Done when that node has queued those of QoS 1 and 2.
     fn forward(&self, node: u64, messages: Vec<Forward>) -> Ticket;
 
+    /// Done when what another node still has on its way of this client is kept: acknowledgements, messages, the end of its
+    /// last connection. Else its next connection, here, would overtake them. Also done, soon, if that node does not answer.
+    fn settled(&self, client_id: &str) -> Ticket {
+        let _ = client_id;
+        Ticket::DONE
+    }
+
     /// Where a client that this node sends away may go: the server reference of a node that takes clients
     /// [MQTT-4.11].
     fn elsewhere(&self) -> Option<String> {

@@ -118,7 +118,9 @@ pub trait DurableStore: Send + Sync {
     }
 
     /// Starts the delivery stream of an opened session to this handle.
-    fn stream(&self, client_id: &str, epoch: u64, handle: &Arc<SessionHandle>);
+    ///
+    /// `before` is the epoch of the connection before: what that one was sent is known if it was here.
+    fn stream(&self, client_id: &str, epoch: u64, before: u64, handle: &Arc<SessionHandle>);
 
     /// The connection can take so many more deliveries.
     fn grant(&self, client_id: &str, epoch: u64, credit: u32, now: Timestamp);
@@ -411,14 +413,15 @@ impl DurableStore for MemoryStore {
         (Ticket::DONE, reply)
     }
 
-    fn stream(&self, client_id: &str, epoch: u64, handle: &Arc<SessionHandle>) {
+    fn stream(&self, client_id: &str, epoch: u64, before: u64, handle: &Arc<SessionHandle>) {
         let mut guard = self.shards[usize::from(self.shard_of(client_id))].lock();
         let MemoryShard { state, streams } = &mut *guard;
         // Another connection may have taken the session meanwhile: the older one must not take its stream.
         if let Some(slot) = state.slot(client_id)
             && state.owner(slot).is_some_and(|(_, have)| have == epoch)
         {
-            streams.open(slot, epoch, handle.clone(), 0);
+            let maybe_sent = state.maybe_sent(slot);
+            streams.open(slot, (before, epoch), handle.clone(), maybe_sent);
         }
     }
 

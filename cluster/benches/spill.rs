@@ -120,7 +120,8 @@ fn ask(store: &NodeStore, number: usize) -> Waiting {
 
 fn connect(store: &NodeStore, number: usize, reply: &OpenReply, left: usize) -> Consumer {
     let client_id = client(number);
-    let epoch = reply.take().expect("the ticket is done").epoch;
+    let opened = reply.take().expect("the ticket is done");
+    let epoch = opened.epoch;
     let info = Arc::new(ClientInfo::new(
         client_id.clone(),
         ([127, 0, 0, 1], 1).into(),
@@ -128,7 +129,7 @@ fn connect(store: &NodeStore, number: usize, reply: &OpenReply, left: usize) -> 
         Protocol::Mqtt(ProtocolVersion::V5),
     ));
     let handle = SessionHandle::new(info, true, epoch, Arc::default());
-    store.stream(&client_id, epoch, &handle);
+    store.stream(&client_id, epoch, opened.before, &handle);
     store.grant(&client_id, epoch, u32::from(WINDOW), Timestamp::now());
     Consumer {
         client_id,

@@ -170,7 +170,7 @@ impl DurableStore for NodeStore {
         (Ticket::on(done), reply)
     }
 
-    fn stream(&self, client_id: &str, epoch: u64, handle: &Arc<SessionHandle>) {
+    fn stream(&self, client_id: &str, epoch: u64, before: u64, handle: &Arc<SessionHandle>) {
         let group = &self.core.sessions[usize::from(self.shard_of(client_id))];
         let mut state = group.state.lock();
         let state = &mut *state;
@@ -183,7 +183,9 @@ impl DurableStore for NodeStore {
         });
         if let Some(slot) = current {
             let maybe_sent = state.shard.maybe_sent(slot);
-            state.streams.open(slot, epoch, handle.clone(), maybe_sent);
+            state
+                .streams
+                .open(slot, (before, epoch), handle.clone(), maybe_sent);
         }
     }
 
@@ -268,15 +270,7 @@ impl DurableStore for NodeStore {
     fn retained_barrier(&self) -> Ticket {
         if self.core.member.is_some() {
             // An entry of its own: applied here after everything that was acknowledged anywhere.
-            let done = Completion::new(1);
-            self.core.push(
-                self.core.groups.meta(),
-                Submission {
-                    done: Some(done.clone()),
-                    ..Submission::of(Work::Barrier)
-                },
-            );
-            return Ticket::on(done);
+            return self.core.barrier();
         }
         let busy: Vec<u16> = (0..self.core.groups.retained)
             .filter(|number| {

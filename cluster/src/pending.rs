@@ -158,6 +158,8 @@ pub(crate) struct Pending {
     groups: Vec<GroupPending>,
     touched: Vec<u16>,
     pub stop: bool,
+    /// What was taken last is not among the proposals on their way yet.
+    pub launching: bool,
     /// A sync failed: nothing is taken any more.
     pub failed: bool,
     /// This node may not act for its cluster: nothing is taken for now.
@@ -170,6 +172,7 @@ impl Pending {
             groups: (0..groups).map(|_| GroupPending::default()).collect(),
             touched: Vec::new(),
             stop: false,
+            launching: false,
             failed: false,
             fenced: false,
         }

@@ -363,6 +363,13 @@ impl NodeStore {
             .contains_key(client_id)
     }
 
+    /// The node that has a client's connection, as far as this one knows.
+    pub(crate) fn connected_at(&self, client_id: &str) -> Option<u64> {
+        let group = &self.core.sessions[usize::from(self.shard_of(client_id))];
+        let connection = group.state.lock().shard.connection(client_id);
+        connection.map(|(_, node)| node)
+    }
+
     /// Ends the store: what was submitted is written, applied and marked, the sink is let go, the directory is free
     /// for another process. Later submissions are refused.
     pub fn close(&self) {

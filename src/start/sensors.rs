@@ -21,6 +21,10 @@ impl Relay for Between {
     fn send(&self, to: Option<u64>, octets: bytes::Bytes) -> usize {
         self.0.to_gateways(to, &octets)
     }
+
+    fn node(&self) -> u64 {
+        nightjar_broker::Mesh::node(&*self.0)
+    }
 }
 
 /// What can change while a listener runs.

@@ -92,6 +92,9 @@ impl Broker {
             return Err(ReasonCode::UseAnotherServer);
         }
         let info = request.info.clone();
+        if let Some(mesh) = self.mesh() {
+            mesh.settled(&info.client_id).wait().await?;
+        }
         let (ticket, reply) = self.store.open(Open {
             client_id: info.client_id.clone(),
             clean_start: request.clean_start,
@@ -160,7 +163,8 @@ impl Broker {
         );
         if opened.durable {
             self.restore_routes(&handle, &opened.subs);
-            self.store.stream(&info.client_id, epoch, &handle);
+            self.store
+                .stream(&info.client_id, epoch, opened.before, &handle);
         }
         let life = (epoch, interruptions);
         let session = Session::new(self.clone(), handle, &request, &opened, life, now);

@@ -166,6 +166,8 @@ pub struct Front {
     pub will: Option<Box<Will>>,
     /// The session was parked for so many seconds; 0 if not.
     pub parked: u32,
+    /// Epoch of the connection before; 0: there was none.
+    pub before: u64,
 }
 
 impl Session {
@@ -201,6 +203,7 @@ impl Session {
                     octets: opened.front.clone(),
                     will: opened.will.clone(),
                     parked: opened.parked,
+                    before: opened.before,
                 })
             }),
             closed: false,
@@ -237,6 +240,12 @@ impl Session {
     #[must_use]
     pub fn was_parked(&self) -> bool {
         self.front.as_ref().is_some_and(|front| front.parked > 0)
+    }
+
+    /// Epoch of the connection before a supervised Open; 0: there was none.
+    #[must_use]
+    pub fn before(&self) -> u64 {
+        self.front.as_ref().map_or(0, |front| front.before)
     }
 
     /// What a supervised Open found; once.

@@ -1,10 +1,17 @@
 //! Sessions whose connections are on several nodes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Waker;
 
 use nightjar_mqtt::{QoS, TopicName};
 
-use super::{CloseKind, Decoder, Effect, Open, Opened, Reply, SessionEntry, SessionShard, Will};
+use super::{
+    CloseKind, Decoder, Effect, Enqueue, Open, Opened, Reply, SessionEntry, SessionShard, Streams,
+    Will,
+};
+use crate::access::{ClientInfo, Protocol};
+use crate::handle::SessionHandle;
 use crate::message::{Message, MessageHead};
 use crate::settings::QueueLimits;
 use crate::time::Timestamp;
@@ -183,4 +190,80 @@ fn a_connection_is_its_clients_until_a_later_one_comes_wherever_it_is() {
         (shard.node_of("c"), shard.node_of("nobody")),
         (Some(2), None)
     );
+}
+
+fn waits(client_id: &str, payload: &str) -> SessionEntry {
+    let head = MessageHead {
+        topic: TopicName::new("a").unwrap(),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        publisher: None,
+        received_at: Timestamp(0),
+        expires_at: None,
+        properties: None,
+    };
+    SessionEntry::Enqueue(Box::new(Enqueue {
+        client_id: client_id.into(),
+        message: Message::new(head, payload.as_bytes()),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        sub_id: 0,
+        checked: false,
+        group: None,
+    }))
+}
+
+/// What the connection here is sent, with its DUP.
+fn stream(
+    shard: &SessionShard,
+    streams: &mut Streams,
+    opened: &Opened,
+    credit: u32,
+) -> Vec<(Vec<u8>, bool)> {
+    let slot = shard.slot("c").unwrap();
+    let info = Arc::new(ClientInfo::new(
+        Arc::<str>::from("c"),
+        ([127, 0, 0, 1], 1).into(),
+        "tcp",
+        Protocol::Mqtt(nightjar_mqtt::ProtocolVersion::V5),
+    ));
+    let handle = SessionHandle::new(info, true, opened.epoch, Arc::default());
+    let epochs = (opened.before, opened.epoch);
+    streams.open(slot, epochs, handle.clone(), shard.maybe_sent(slot));
+    streams.grant(slot, opened.epoch, credit);
+    streams.pump(shard, slot, Timestamp(2000), &mut Vec::new());
+    let mut out = VecDeque::new();
+    handle.drain(opened.epoch, &mut out, 100, 100, Waker::noop());
+    out.into_iter()
+        .map(|delivery| {
+            let dup = delivery.durable().unwrap().dup;
+            (delivery.message.payload().to_vec(), dup)
+        })
+        .collect()
+}
+
+#[test]
+fn what_another_node_sent_is_sent_again_with_dup_here_though_the_client_was_here_before() {
+    let mut shard = SessionShard::default();
+    let mut here = Streams::default();
+    let first = apply(&mut shard, open("c", 1, 100, None)).0.unwrap();
+    apply(&mut shard, waits("c", "0"));
+    apply(&mut shard, waits("c", "1"));
+    let sent = |number: u8, dup| (number.to_string().into_bytes(), dup);
+    assert_eq!(
+        stream(&shard, &mut here, &first, 1),
+        [sent(0, false)],
+        "the window is one"
+    );
+    // Here again: what was sent is known exactly.
+    let again = apply(&mut shard, open("c", 1, 100, None)).0.unwrap();
+    assert_eq!((again.before, first.before), (first.epoch, 0));
+    let all = stream(&shard, &mut here, &again, 9);
+    assert_eq!(all, [sent(0, true), sent(1, false)]);
+    // The other node may have sent what came meanwhile.
+    apply(&mut shard, open("c", 2, 100, None)).0.unwrap();
+    apply(&mut shard, waits("c", "2"));
+    let back = apply(&mut shard, open("c", 1, 100, None)).0.unwrap();
+    let all = stream(&shard, &mut here, &back, 9);
+    assert_eq!(all, [sent(0, true), sent(1, true), sent(2, true)]);
 }

@@ -272,6 +272,8 @@ pub struct Opened {
     pub durable: bool,
     /// Epoch of this connection.
     pub epoch: u64,
+    /// Epoch of the connection before; 0: there was none.
+    pub before: u64,
     /// The subscriptions it has.
     pub subs: Vec<(TopicFilter, Subscription)>,
     /// Inbound QoS 2 packet ids not yet released.

@@ -487,6 +487,7 @@ impl SessionShard {
             recorded: true,
             durable: !record.transient,
             epoch: record.epoch,
+            before: last_epoch,
             subs: record
                 .subs
                 .iter()

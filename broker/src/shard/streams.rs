@@ -40,9 +40,18 @@ struct Flow {
 
 impl Streams {
     /// A connection owns the session now: its queue is sent from the start, what was sent before with DUP.
-    /// `maybe_sent` bounds what an earlier life of this node may have sent.
-    pub fn open(&mut self, slot: u32, epoch: u64, handle: Arc<SessionHandle>, maybe_sent: u64) {
-        let sent = self.flows.get(&slot).map_or(maybe_sent, |flow| flow.sent);
+    /// `maybe_sent` bounds what the connection before may have been sent by another node, or an earlier life of this one.
+    pub fn open(
+        &mut self,
+        slot: u32,
+        (before, epoch): (u64, u64),
+        handle: Arc<SessionHandle>,
+        maybe_sent: u64,
+    ) {
+        let sent = match self.flows.get(&slot) {
+            Some(flow) if flow.epoch == before => flow.sent,
+            _ => maybe_sent,
+        };
         let flow = Flow {
             handle,
             epoch,

@@ -80,6 +80,7 @@ pub(crate) fn run(core: &Core) {
     loop {
         let round = {
             let mut pending = core.pending.lock();
+            pending.launching = false;
             loop {
                 if !pending.is_empty() && !member.flight.lock().is_full() {
                     break;
@@ -92,6 +93,7 @@ pub(crate) fn run(core: &Core) {
                 }
                 core.wake.wait(&mut pending);
             }
+            pending.launching = true;
             pending.take()
         };
         launch(core, round);

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use nightjar_broker::Completion;
+use nightjar_broker::{Completion, Ticket};
 use nightjar_mqtt::ReasonCode;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc};
@@ -36,6 +36,7 @@ pub(crate) use open::{
 
 use crate::inner::Core;
 use crate::node::Digests;
+use crate::pending::{Submission, Work};
 
 /// What the node's tasks are told of.
 #[derive(Debug)]
@@ -273,7 +274,26 @@ impl Core {
             .member
             .as_ref()
             .is_some_and(|member| member.flight.lock().first().is_some());
-        pending.is_empty() && !flies
+        pending.is_empty() && !pending.launching && !flies
+    }
+
+    /// Done when all that was submitted here before is applied.
+    pub fn settled(&self) -> Ticket {
+        if self.is_idle() {
+            return Ticket::DONE;
+        }
+        self.barrier()
+    }
+
+    /// Done when an entry of its own is applied here.
+    pub fn barrier(&self) -> Ticket {
+        let done = Completion::new(1);
+        let submission = Submission {
+            done: Some(done.clone()),
+            ..Submission::of(Work::Barrier)
+        };
+        self.push(self.groups.meta(), submission);
+        Ticket::on(done)
     }
 
     /// Everything before and with `index` is applied.

@@ -484,6 +484,10 @@ impl Mesh for ClusterNode {
         }
     }
 
+    fn settled(&self, client_id: &str) -> Ticket {
+        self.settle(client_id)
+    }
+
     fn elsewhere(&self) -> Option<String> {
         Self::elsewhere(self)
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use nightjar_broker::{Completion, Ticket};
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::ClientWriteError;
@@ -56,6 +57,8 @@ pub(super) enum Request {
     Unreached { number: u64, nodes: Vec<u64> },
     /// The newest version that all nodes speak is to be used.
     Raise,
+    /// Answered when all that was submitted there before is kept: a client that was there connects here.
+    Settle,
     /// Commits an entry of a kind that comes with the next version.
     #[cfg(feature = "next-protocol")]
     Mark { nonce: u64 },
@@ -81,6 +84,9 @@ pub(super) enum Reply {
     Known(Known),
 }
 
+/// How long a CONNECT waits for the node that its client was at.
+const SETTLE: Duration = Duration::from_millis(500);
+
 const NO_LEADER: &str = "there is no leader: no majority of the voters is reachable";
 
 /// Addresses of nodes that dialed, at most.
@@ -93,6 +99,15 @@ const HOST: u8 = 2;
 /// The request that carries a message of consensus.
 pub(crate) fn raft_request(rpc: &Rpc) -> Result<Vec<u8>, String> {
     postcard::to_extend(rpc, vec![RAFT]).map_err(|error| error.to_string())
+}
+
+async fn ask(link: &Link, request: &Request, patience: Duration) -> Result<Reply, String> {
+    let body = postcard::to_extend(request, vec![NODE]).map_err(|error| error.to_string())?;
+    let answer = link
+        .request(Lane::Control, &body, patience)
+        .await
+        .map_err(|error| format!("{}: {error}", link.address))?;
+    postcard::from_bytes(&answer).map_err(|error| error.to_string())
 }
 
 impl ClusterNode {
@@ -119,12 +134,30 @@ impl ClusterNode {
         request: &Request,
         patience: Duration,
     ) -> Result<Reply, String> {
-        let body = postcard::to_extend(request, vec![NODE]).map_err(|error| error.to_string())?;
-        let answer = link
-            .request(Lane::Control, &body, patience)
-            .await
-            .map_err(|error| format!("{}: {error}", link.address))?;
-        postcard::from_bytes(&answer).map_err(|error| error.to_string())
+        ask(link, request, patience).await
+    }
+
+    /// See [`nightjar_broker::Mesh::settled`].
+    pub(super) fn settle(&self, client_id: &str) -> Ticket {
+        let here = self.member().number();
+        let Some(node) = self
+            .store
+            .connected_at(client_id)
+            .filter(|node| *node != here)
+        else {
+            return Ticket::DONE;
+        };
+        let Some(link) = self.links().and_then(|links| links.to(node)) else {
+            return Ticket::DONE;
+        };
+        let done = Completion::new(1);
+        let told = done.clone();
+        tokio::spawn(async move {
+            // Without an answer its connection is taken over as of a node that died.
+            let _ = ask(&link, &Request::Settle, SETTLE).await;
+            told.complete(Ok(()));
+        });
+        Ticket::on(done)
     }
 
     /// Asks another node what only the program around it knows, such as its load.
@@ -231,6 +264,12 @@ impl ClusterNode {
                 self.begin_shed(count, rate);
                 return Reply::Ok;
             }
+            Request::Settle => {
+                return match self.core().settled().wait().await {
+                    Ok(()) => Reply::Ok,
+                    Err(code) => Reply::Later(format!("{code:?}")),
+                };
+            }
             _ => {}
         }
         let leads = self.leader() == Some(self.member().number()) && self.member().number() != 0;
@@ -309,7 +348,9 @@ impl ClusterNode {
                 Ok(()) => Reply::Ok,
                 Err(what) => Reply::Refused(what),
             },
-            Request::Load | Request::Known { .. } | Request::Shed { .. } => Reply::Ok,
+            Request::Load | Request::Known { .. } | Request::Shed { .. } | Request::Settle => {
+                Reply::Ok
+            }
         }
     }
 

@@ -88,7 +88,7 @@ fn receive(store: &NodeStore, client_id: &str, count: usize) -> Vec<String> {
         Protocol::Mqtt(ProtocolVersion::V5),
     ));
     let handle = SessionHandle::new(info, true, opened.epoch, Arc::default());
-    store.stream(client_id, opened.epoch, &handle);
+    store.stream(client_id, opened.epoch, opened.before, &handle);
     store.grant(client_id, opened.epoch, 16, Timestamp::now());
     let mut found = Vec::new();
     let begun = Instant::now();

@@ -1,35 +1,21 @@
 //! One client: its states and what moves it between them (MQTT-SN section 6.14 and figure 4).
 
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::task::Waker;
 
 use nightjar_broker::shard::{CloseKind, SessionEntry};
 use nightjar_broker::{Counter, DropReason, Progress, Ticket, Timestamp};
 use nightjar_mqtt::ReasonCode;
-use nightjar_mqttsn::{Connect, Message, ReturnCode};
+use nightjar_mqttsn::Message;
 
-use super::connect::{
-    Asked, Connected, Connecting, HANDSHAKE_MS, Previous, Purpose, Waking, mountpoint,
-    tolerance_ms, tolerance_secs,
-};
+use super::arrive::LastConnect;
+use super::connect::{Connected, Connecting, HANDSHAKE_MS, Purpose, Waking, tolerance_secs};
 use super::counters::Counted;
 use super::gateway::Cx;
 use super::link::Link;
-use super::live::{Air, Awake, Begin, Live, Over};
+use super::live::{Air, Live, Over};
 use super::path::Path;
 use super::settings::Settings;
-
-/// A copy of a CONNECT that comes so much later at most is one that the network made, in milliseconds.
-const COPY_MS: u64 = 2_000;
-
-/// The last CONNECT, to know it again.
-#[derive(Debug, Clone, Copy)]
-struct LastConnect {
-    /// Of all its octets.
-    hash: NonZeroU64,
-    at: Timestamp,
-}
 
 /// The states of a client.
 pub(super) enum Phase {
@@ -51,22 +37,24 @@ pub(super) struct Client {
     pub link: Link,
     /// Its id was assigned: it sent none.
     pub assigned: bool,
-    phase: Phase,
-    last_connect: Option<LastConnect>,
+    pub(super) phase: Phase,
+    pub(super) last_connect: Option<LastConnect>,
     /// Nothing else was heard since the last CONNECT.
-    alone: bool,
+    pub(super) alone: bool,
+    /// Keep alive and CleanSession of a CONNECT while it slept that may be a copy.
+    pub(super) claimed: Option<(u16, bool)>,
     /// What was on the air when it fell asleep.
-    air: Air,
+    pub(super) air: Air,
     /// QoS 2 messages taken before the connection that is there now.
-    taken: Option<Box<super::taken::Taken>>,
+    pub(super) taken: Option<Box<super::taken::Taken>>,
     /// Its sleep is on the way to its record.
     parking: Option<Ticket>,
-    /// Epoch of the connection that put it to sleep here: another one means that it was awake on another node since.
-    parked_by: u64,
+    /// Epoch of its last connection here: after another one `air` and `taken` say nothing.
+    last: u64,
     /// Topic ids it had when it fell asleep.
     asleep_ids: Option<u16>,
     /// DISCONNECT is owed when the sleep is kept.
-    parting: Option<Ticket>,
+    pub(super) parting: Option<Ticket>,
     pub waker: Option<Waker>,
     /// The entry in the wheel that counts; 0 if there is none.
     pub timer: u64,
@@ -82,10 +70,11 @@ impl Client {
             phase: Phase::Gone,
             last_connect: None,
             alone: false,
+            claimed: None,
             air: Air::Unknown,
             taken: None,
             parking: None,
-            parked_by: 0,
+            last: 0,
             asleep_ids: None,
             parting: None,
             waker: None,
@@ -145,6 +134,14 @@ impl Client {
         }
     }
 
+    /// Is it connected, or about to be?
+    pub const fn is_busy(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Live(_) | Phase::Connecting(_) | Phase::Waking(_)
+        )
+    }
+
     /// Is it connected?
     pub const fn is_connected(&self) -> bool {
         matches!(self.phase, Phase::Live(_))
@@ -162,79 +159,6 @@ impl Client {
         }
     }
 
-    /// CONNECT came, from this path.
-    pub fn on_connect(&mut self, cx: &mut Cx<'_>, path: &Path, connect: &Connect<'_>, raw: &[u8]) {
-        if cx.traced.is_some() {
-            cx.trace_received(path, &Message::Connect(*connect), None);
-        }
-        let this = LastConnect {
-            hash: NonZeroU64::new(cx.gateway.hash(raw)).unwrap_or(NonZeroU64::MIN),
-            at: cx.now,
-        };
-        if let Some(last) = &self.last_connect
-            && last.hash == this.hash
-            && self.link.path.same_end(path)
-            && (self.alone || cx.now < last.at.plus_millis(COPY_MS))
-        {
-            self.link.heard(raw.len());
-            cx.count(Counted::ConnectsRepeated);
-            match &mut self.phase {
-                Phase::Connecting(connecting) => connecting.ask_again(&self.link, cx),
-                Phase::Live(_) | Phase::Asleep { .. } | Phase::Waking(_) => {
-                    if let Phase::Live(live) = &mut self.phase {
-                        live.last_heard = cx.now;
-                    }
-                    connack(&self.link, cx, ReturnCode::ACCEPTED);
-                }
-                Phase::Gone => {}
-            }
-            return;
-        }
-        if !matches!(self.phase, Phase::Gone) && !self.link.admits(cx.settings(), path) {
-            cx.count(Counted::AddressChangesRefused);
-            refuse(path, cx, ReturnCode::NOT_SUPPORTED);
-            return;
-        }
-        let address = path.peer.ip();
-        let admitted = cx.gateway.admits_session(path, cx.now)
-            && (cx.settings().trusts(address)
-                || cx.gateway.broker().count_address(address).is_ok());
-        if !admitted {
-            cx.count(Counted::ConnectsCongested);
-            refuse(path, cx, ReturnCode::CONGESTION);
-            return;
-        }
-        cx.count(Counted::Connects);
-        cx.gateway.broker().metrics().count(Counter::Connects);
-        self.last_connect = Some(this);
-        self.alone = true;
-        self.link.move_to(cx, path);
-        self.link.heard(raw.len());
-        self.parting = None;
-        self.note_absence(cx);
-        let previous = match std::mem::replace(&mut self.phase, Phase::Gone) {
-            Phase::Gone => Previous::Nothing,
-            Phase::Live(mut live) => {
-                self.taken = live.taken.take();
-                Previous::Live(live)
-            }
-            Phase::Asleep { lost_at, .. } if lost_at <= cx.now => {
-                cx.count(Counted::LostAsleep);
-                Previous::Nothing
-            }
-            Phase::Asleep { seconds, lost_at } => Previous::Asleep { seconds, lost_at },
-            Phase::Waking(waking) => Previous::Asleep {
-                seconds: waking.seconds,
-                lost_at: waking.lost_at,
-            },
-            // It starts over.
-            Phase::Connecting(connecting) => connecting.previous,
-        };
-        let connecting = Connecting::new(cx, &self.id, path, Asked::from(connect), previous);
-        self.phase = Phase::Connecting(Box::new(connecting));
-        self.drive(cx);
-    }
-
     /// PINGREQ with the client id came, from this path.
     pub fn on_wake(&mut self, cx: &mut Cx<'_>, path: &Path, raw: &[u8]) {
         if cx.traced.is_some() {
@@ -248,7 +172,7 @@ impl Client {
             cx.gateway.stranger(cx.now, cx.turn, path);
             return;
         }
-        self.heard();
+        let alone = std::mem::replace(&mut self.alone, false);
         let moved = !self.link.path.same_end(path);
         self.link.move_to(cx, path);
         self.link.heard(raw.len());
@@ -260,6 +184,8 @@ impl Client {
                 }
                 match &mut live.awake {
                     Some(awake) => awake.flush = true,
+                    // It sleeps: its CONNECT was a copy.
+                    None if live.doubted > 0 && alone => live.sleeps_on(),
                     None => self.link.answer(cx, Message::PingResp),
                 }
             }
@@ -315,12 +241,16 @@ impl Client {
                     }
                 }
             },
+            Phase::Asleep { .. } if self.claimed.is_some() && speaks_awake(&message) => {
+                self.believe(cx, raw);
+            }
             Phase::Asleep { seconds, .. } => match message {
                 Message::PingReq { .. } => self.wake(cx),
                 Message::Disconnect { duration } => match duration {
                     None | Some(0) => self.rouse(cx, Purpose::Leave),
                     // The answer was lost: the same again.
                     Some(duration) if tolerance_secs(duration) == *seconds => {
+                        self.claimed = None;
                         self.parting = Some(self.touch(cx));
                     }
                     Some(duration) => self.rouse(cx, Purpose::Sleep(duration)),
@@ -408,19 +338,13 @@ impl Client {
         Some((store.shard_of(&self.id), touch))
     }
 
-    /// A sleeper that was awake on another node meanwhile left other things on the air than are remembered here.
-    fn note_absence(&mut self, cx: &Cx<'_>) {
-        if !matches!(self.phase, Phase::Asleep { .. }) {
-            return;
-        }
-        if let Some(parked) = cx.gateway.broker().store().parked(&self.id)
-            && parked.epoch > self.parked_by
-        {
-            self.parked_by = parked.epoch;
+    /// A client that was at another node meanwhile left other things on the air than are remembered here.
+    pub(super) fn recall(&mut self, session: &nightjar_broker::Session) {
+        if session.before() != self.last {
             self.air = Air::Unknown;
             self.taken = None;
-            self.asleep_ids = None;
         }
+        self.last = session.epoch();
     }
 
     /// Opens the session of a sleeper.
@@ -428,7 +352,6 @@ impl Client {
         let Phase::Asleep { seconds, lost_at } = self.phase else {
             return;
         };
-        self.note_absence(cx);
         let path = &self.link.path;
         let waking = Waking::new(cx, &self.id, path, purpose, (seconds, lost_at));
         self.phase = Phase::Waking(Box::new(waking));
@@ -485,156 +408,20 @@ impl Client {
         }
     }
 
-    /// The session of a CONNECT is open.
-    fn connected(
-        &mut self,
-        cx: &mut Cx<'_>,
-        session: nightjar_broker::Session,
-        present: bool,
-        info: Arc<nightjar_broker::access::ClientInfo>,
-    ) {
-        let Phase::Connecting(connecting) = std::mem::replace(&mut self.phase, Phase::Gone) else {
-            return;
-        };
-        let connecting = *connecting;
-        let air = match connecting.previous {
-            Previous::Live(live) => {
-                let air = Air::Known(live.on_air());
-                live.session.abandon();
-                air
-            }
-            Previous::Asleep { .. } | Previous::Nothing => self.air,
-        };
-        let asked = connecting.asked;
-        let begin = Begin {
-            session,
-            mountpoint: mountpoint(cx.settings(), &info),
-            info,
-            settings: cx.settings().mqtt.load_full(),
-            clean: asked.clean,
-            keep_alive_ms: tolerance_ms(asked.keep_alive),
-            awake: None,
-            air,
-            acl: connecting.acl,
-            present,
-        };
-        let mut live = Live::new(cx, begin);
-        live.after_will = asked.will;
-        cx.gateway
-            .broker()
-            .metrics()
-            .count(Counter::ConnectsAccepted);
-        live.taken = self.taken.take();
-        self.phase = Phase::Live(Box::new(live));
-        connack(&self.link, cx, ReturnCode::ACCEPTED);
-    }
-
-    /// The session of a sleeper is open.
-    fn woken(
-        &mut self,
-        cx: &mut Cx<'_>,
-        session: nightjar_broker::Session,
-        present: bool,
-        info: Arc<nightjar_broker::access::ClientInfo>,
-    ) {
-        let Phase::Waking(waking) = std::mem::replace(&mut self.phase, Phase::Gone) else {
-            return;
-        };
-        if !present || !session.was_parked() {
-            // It ended meanwhile: nothing of it is left behind. Or it was lost: it stays as it was.
-            let mut session = session;
-            let expiry = if present {
-                cx.settings().session_expiry
-            } else {
-                0
-            };
-            let _ = session.close(CloseKind::Disarmed, Some(expiry), cx.now);
-            if present && waking.lost_at <= cx.now {
-                cx.count(Counted::LostAsleep);
-            }
-            cx.gateway.stranger(cx.now, cx.turn, &self.link.path);
-            return;
-        }
-        let begin = Begin {
-            session,
-            mountpoint: mountpoint(cx.settings(), &info),
-            info,
-            settings: cx.settings().mqtt.load_full(),
-            clean: false,
-            keep_alive_ms: u64::from(waking.seconds) * 1000,
-            awake: Some(Awake {
-                seconds: waking.seconds,
-                flush: matches!(waking.purpose, Purpose::Flush),
-                sent: 0,
-            }),
-            air: self.air,
-            acl: nightjar_broker::acl::AccessCache::new(),
-            present,
-        };
-        let mut live = Live::new(cx, begin);
-        live.taken = self.taken.take();
-        self.phase = Phase::Live(Box::new(live));
-        match waking.purpose {
-            Purpose::Flush => {}
-            Purpose::Leave => self.over(cx, Over::Left),
-            Purpose::Sleep(duration) => self.over(cx, Over::Sleeps(duration)),
-            Purpose::Publish(raw) => {
-                if let Ok(frame) = nightjar_mqttsn::Frame::decode(&raw)
-                    && let Phase::Live(live) = &mut self.phase
-                {
-                    let result = live.receive(&mut self.link, cx, frame.message, &raw);
-                    if let Err(over) = result {
-                        self.over(cx, over);
-                    }
-                }
-            }
-        }
-    }
-
-    /// CONNECT is refused: what was there before stays.
-    fn refused(&mut self, cx: &mut Cx<'_>, code: ReturnCode) {
-        let congested = code == ReturnCode::CONGESTION;
-        cx.count(if congested {
-            Counted::ConnectsCongested
-        } else {
-            Counted::ConnectsDenied
-        });
-        cx.gateway.broker().metrics().count(if congested {
-            Counter::ConnectsRefused
-        } else {
-            Counter::ConnectsDenied
-        });
-        connack(&self.link, cx, code);
-        self.restore();
-    }
-
-    fn give_up_connect(&mut self, cx: &mut Cx<'_>) {
-        cx.count(Counted::ConnectsAbandoned);
-        self.restore();
-    }
-
-    fn restore(&mut self) {
-        self.last_connect = None;
-        let Phase::Connecting(connecting) = std::mem::replace(&mut self.phase, Phase::Gone) else {
-            return;
-        };
-        self.link.fall_back();
-        self.phase = match connecting.previous {
-            Previous::Nothing => Phase::Gone,
-            Previous::Live(live) => Phase::Live(live),
-            Previous::Asleep { seconds, lost_at } => Phase::Asleep { seconds, lost_at },
-        };
-    }
-
     /// A connection is over.
-    fn over(&mut self, cx: &mut Cx<'_>, over: Over) {
+    pub(super) fn over(&mut self, cx: &mut Cx<'_>, over: Over) {
         let Phase::Live(live) = std::mem::replace(&mut self.phase, Phase::Gone) else {
             return;
         };
         let mut live = *live;
         self.taken = live.taken.take();
+        self.air = live.air();
         let metrics = cx.gateway.broker().metrics();
         match over {
+            Over::Lost(_) if live.doubted > 0 && self.alone => {
+                let seconds = live.doubted;
+                let _ = self.park(cx, &mut live, seconds);
+            }
             Over::Lost(why) => {
                 cx.count(why);
                 metrics.count(Counter::DisconnectsKeepAlive);
@@ -664,6 +451,7 @@ impl Client {
             }
             Over::Sleeps(duration) => {
                 cx.count(Counted::Sleeps);
+                self.claimed = None;
                 let ticket = self.park(cx, &mut live, tolerance_secs(duration));
                 self.parting = Some(ticket);
             }
@@ -710,7 +498,6 @@ impl Client {
     fn park(&mut self, cx: &Cx<'_>, live: &mut Live, seconds: u32) -> Ticket {
         self.air = Air::Known(live.before_sleep());
         self.asleep_ids = u16::try_from(live.topics.iter().count()).ok();
-        self.parked_by = live.session.epoch();
         let expiry = if live.clean {
             seconds
         } else {
@@ -771,11 +558,16 @@ impl Client {
     }
 }
 
-fn connack(link: &Link, cx: &mut Cx<'_>, return_code: ReturnCode) {
-    link.answer(cx, Message::ConnAck { return_code });
-}
-
-/// Answers a CONNECT that changes nothing, where it came from.
-pub(super) fn refuse(path: &Path, cx: &mut Cx<'_>, return_code: ReturnCode) {
-    cx.send(path, Message::ConnAck { return_code });
+/// Is this what only a connected client sends?
+const fn speaks_awake(message: &Message<'_>) -> bool {
+    matches!(
+        message,
+        Message::PingReq { client_id: None }
+            | Message::Register(_)
+            | Message::Publish(_)
+            | Message::Subscribe(_)
+            | Message::Unsubscribe(_)
+            | Message::WillTopicUpd(_)
+            | Message::WillMsgUpd { .. }
+    )
 }

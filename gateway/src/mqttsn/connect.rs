@@ -97,6 +97,10 @@ pub(super) struct Connecting {
     pub since: Timestamp,
     pub acl: AccessCache,
     pub info: Option<Arc<ClientInfo>>,
+    /// The CONNECT may be a copy that the network made.
+    pub doubtful: bool,
+    /// It has its CONNACK, and this came behind it.
+    pub held: Option<Box<[u8]>>,
 }
 
 /// What a handshake came to.
@@ -264,6 +268,8 @@ impl Connecting {
             since: cx.now,
             acl: AccessCache::new(),
             info: None,
+            doubtful: false,
+            held: None,
         }
     }
 

@@ -130,6 +130,8 @@ pub(super) struct Live {
     /// The will handshake was its last word: a repeated WILLMSG gets CONNACK again.
     pub after_will: bool,
     pub awake: Option<Awake>,
+    /// It slept for so many seconds, and does on if nothing follows its CONNECT, which may be a copy; 0 if not.
+    pub doubted: u32,
     pub topics: Topics,
     pub offset: u16,
     pub air: Air,
@@ -212,6 +214,7 @@ impl Live {
             last_heard: cx.now,
             after_will: false,
             awake: begin.awake,
+            doubted: 0,
             topics: kept.topics,
             offset: kept.offset,
             air,
@@ -230,6 +233,15 @@ impl Live {
             taken: None,
             front_len,
         }
+    }
+
+    /// Its CONNECT was a copy that the network made, and it asks for its messages.
+    pub fn sleeps_on(&mut self) {
+        self.awake = Some(Awake {
+            seconds: std::mem::take(&mut self.doubted),
+            flush: true,
+            sent: 0,
+        });
     }
 
     /// When something is due without a message of the client.
@@ -498,6 +510,13 @@ impl Live {
             let _ = self.keep(|out| front::on_air(out, air));
         }
         air
+    }
+
+    /// What is known of it when this connection ends.
+    pub fn air(&self) -> Air {
+        self.exchange
+            .on_air()
+            .map_or(self.air, |id| Air::Known(Some(id)))
     }
 
     /// Packet id of the message that was sent and not acknowledged.

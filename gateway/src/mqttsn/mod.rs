@@ -47,6 +47,7 @@
 //! # Ok::<(), std::net::AddrParseError>(())
 //! ```
 
+mod arrive;
 mod bucket;
 mod client;
 mod connect;

@@ -28,6 +28,9 @@ pub trait Relay: Send + Sync {
     /// Sends octets to the gateways of one node, or of all others; to how many nodes they went. What gets lost on the way
     /// is as a datagram that got lost.
     fn send(&self, to: Option<u64>, octets: Bytes) -> usize;
+
+    /// Number of this node.
+    fn node(&self) -> u64;
 }
 
 /// Datagrams that wait for the word of other nodes.
@@ -179,23 +182,31 @@ impl Gateway {
         self.relay.get()
     }
 
-    /// Is this client at this address, or any if none is named?
-    fn has_at(&self, client_id: Option<&str>, end: &Path) -> bool {
+    /// The client at this address, or this one if it is there, and whether it does something here at this moment.
+    fn client_at(&self, client_id: Option<&str>, end: &Path) -> Option<(Arc<str>, bool)> {
         let home = match client_id {
             Some(id) => self.by_client.get(id).map(|home| *home),
             None => self
                 .by_address
                 .get(&end.key(&self.addresses))
                 .map(|home| *home),
-        };
-        home.is_some_and(|home| {
-            let shard = self.shards[home.shard as usize].lock();
-            let client = shard.slots.get(home.slot as usize);
-            let client = client.and_then(|slot| slot.client.as_deref());
-            client.is_some_and(|it| {
-                it.link.path.same_end(end) && client_id.is_none_or(|id| *id == *it.id)
-            })
-        })
+        }?;
+        let shard = self.shards[home.shard as usize].lock();
+        let client = shard.slots.get(home.slot as usize)?.client.as_deref()?;
+        let same = client.link.path.same_end(end) && client_id.is_none_or(|id| *id == *client.id);
+        same.then(|| (client.id.clone(), client.is_busy()))
+    }
+
+    /// The other node that has, or had last, this client's connection.
+    fn other_node_of(&self, relayed: &Relayed, client_id: &str) -> Option<u64> {
+        let node = self.broker().store().node_of(client_id)?;
+        (node != relayed.relay.node()).then_some(node)
+    }
+
+    /// Is this client at this address, or any if none is named? Not one that slept here and went to another node since.
+    fn has_at(&self, relayed: &Relayed, client_id: Option<&str>, end: &Path) -> bool {
+        self.client_at(client_id, end)
+            .is_some_and(|(id, busy)| busy || self.other_node_of(relayed, &id).is_none())
     }
 
     /// Takes what the gateway of another node sent. Not for this listener: nothing happens.
@@ -230,7 +241,7 @@ impl Gateway {
         let Some(relayed) = self.relay() else {
             return false;
         };
-        if from.via.is_some() || self.has_at(None, from) {
+        if from.via.is_some() || self.has_at(relayed, None, from) {
             return false;
         }
         let of_gateways = matches!(
@@ -253,18 +264,19 @@ impl Gateway {
             // A message without a connection is anybody's, and a client without a name is nobody's.
             (None, Message::Publish(publish)) if publish.qos == QoS::MinusOne => return false,
             (None, Message::Connect(_)) => return false,
-            (None, _) => relayed
-                .known
-                .lock()
-                .get(&from.key(&self.addresses))
-                .copied(),
+            (None, _) => {
+                let key = from.key(&self.addresses);
+                let known = relayed.known.lock().get(&key).copied();
+                known.or_else(|| {
+                    let (id, _) = self.client_at(None, from)?;
+                    self.other_node_of(relayed, &id)
+                })
+            }
             (Some(id), _) => {
-                if self.by_client.contains_key(id) {
-                    return false;
-                }
-                match self.broker().store().node_of(id) {
-                    Some(node) => Some(node),
-                    None => return false,
+                let busy = || self.client_at(Some(id), from).is_some_and(|(_, busy)| busy);
+                match self.other_node_of(relayed, id) {
+                    Some(node) if !busy() => Some(node),
+                    _ => return false,
                 }
             }
         };
@@ -390,7 +402,7 @@ impl Gateway {
             end.node = frame
                 .encapsulation
                 .map(|encapsulation| encapsulation.node_id.into());
-            self.has_at(named(&frame.message), &end)
+            self.has_at(relayed, named(&frame.message), &end)
         });
         let kind = if mine { TAKEN } else { UNKNOWN };
         let name = &self.settings().name;

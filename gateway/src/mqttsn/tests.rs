@@ -373,3 +373,87 @@ proptest! {
         prop_assert!(sent.iter().any(|(_, datagram)| datagram.ends_with(b"still")));
     }
 }
+
+/// Connects, subscribes and sleeps, all in a moment; then something waits for it.
+fn sleeps(node: &mut Node, clean: bool) {
+    node.connect(1, "s", clean);
+    node.subscribe(1, "t", QoS::AtLeastOnce);
+    let bye = Message::Disconnect { duration: Some(50) };
+    assert_eq!(node.send(1, bye), [[2, 0x18]]);
+    node.publish("t", nightjar_mqtt::QoS::AtMostOnce, b"x");
+    assert_eq!(node.state("s"), Some(State::Asleep));
+}
+
+#[test]
+fn a_sleeper_that_connects_at_once_with_the_same_octets_is_connected() {
+    let mut node = Node::new(|_| {});
+    sleeps(&mut node, false);
+    let sent = node.send(
+        1,
+        Message::Connect(Connect {
+            will: false,
+            clean_session: false,
+            protocol_id: 1,
+            duration: 60,
+            client_id: "s",
+        }),
+    );
+    assert_eq!((sent[0][1], sent[1][1]), (0x05, 0x0C), "{sent:?}");
+    assert_eq!(node.state("s"), Some(State::Active));
+    // It stays so beyond its keep alive, for it was heard again.
+    let ping = Message::PingReq { client_id: None };
+    assert_eq!(node.send(1, ping), [[2, 0x17]]);
+    node.now.0 += 91_000;
+    node.gateway.timeout(node.now, 0, &mut node.turn);
+    node.settle();
+    assert_eq!(node.state("s"), None, "lost as any other");
+}
+
+#[test]
+fn a_sleeper_whose_connect_the_network_doubles_sleeps_on() {
+    for asks in [false, true] {
+        let mut node = Node::new(|_| {});
+        sleeps(&mut node, false);
+        node.connect(1, "s", false);
+        assert_eq!(node.state("s"), Some(State::Active));
+        node.publish("t", nightjar_mqtt::QoS::AtLeastOnce, b"y");
+        node.settle();
+        if !asks {
+            // No answer to what it is sent, and not a word.
+            for _ in 0..20 {
+                node.now.0 += 5_000;
+                node.gateway.timeout(node.now, 0, &mut node.turn);
+                node.settle();
+            }
+            assert_eq!(node.state("s"), Some(State::Asleep));
+        }
+        let ping = Message::PingReq {
+            client_id: Some("s"),
+        };
+        let sent = node.send(1, ping);
+        let answers: Vec<u8> = sent.iter().map(|it| it[1]).collect();
+        assert!(!answers.contains(&0x18), "it has its session: {answers:?}");
+        assert_eq!(node.state("s"), Some(State::Awake));
+    }
+}
+
+#[test]
+fn a_copy_of_a_clean_connect_costs_a_sleeper_nothing_and_a_real_one_begins_anew() {
+    let mut node = Node::new(|_| {});
+    sleeps(&mut node, true);
+    node.connect(1, "s", true);
+    assert_eq!(node.state("s"), Some(State::Asleep), "perhaps a copy");
+    let ping = Message::PingReq {
+        client_id: Some("s"),
+    };
+    let sent = node.send(1, ping);
+    assert_eq!((sent[0][1], sent[1][1]), (0x0C, 0x17), "{sent:?}");
+    node.connect(1, "s", true);
+    // What only a connected client does shows that it was meant.
+    node.subscribe(1, "u", QoS::AtLeastOnce);
+    assert_eq!(node.state("s"), Some(State::Active));
+    node.publish("t", nightjar_mqtt::QoS::AtMostOnce, b"x");
+    assert!(node.settle().is_empty(), "the session before is over");
+    node.publish("u", nightjar_mqtt::QoS::AtMostOnce, b"x");
+    assert_eq!(node.settle().len(), 1);
+}
