@@ -96,6 +96,13 @@ pub enum Signal {
     Close(ReasonCode),
 }
 
+/// A signal, or who waits for one and for nothing else.
+#[derive(Debug)]
+enum Call {
+    Signal(Signal),
+    Waiter(Waker),
+}
+
 /// The outcome of [`SessionHandle::push`].
 #[derive(Debug)]
 pub struct Pushed {
@@ -155,7 +162,7 @@ struct Outbox {
     qos0: VecDeque<Delivery>,
     qos12: VecDeque<Delivery>,
     waker: Option<Waker>,
-    signal: Option<Box<Signal>>,
+    call: Option<Box<Call>>,
     /// Publishers that wait for room.
     stalled: Lazy<Vec<Arc<Completion>>>,
     limits: Arc<QueueLimits>,
@@ -254,7 +261,7 @@ impl SessionHandle {
                 qos0: VecDeque::new(),
                 qos12: VecDeque::new(),
                 waker: None,
-                signal: None,
+                call: None,
                 stalled: Lazy::default(),
                 limits,
             }),
@@ -337,14 +344,17 @@ impl SessionHandle {
             self.epoch.store(epoch, Ordering::Release);
             self.attached.lock().0 = info;
             outbox.state = State::Connected;
-            outbox.signal = None;
+            let call = outbox.call.take();
             outbox.blocked = false;
             outbox.free = u16::MAX;
             outbox.limits = limits;
             outbox.clear_qos12();
-            outbox.waker.take()
+            (outbox.waker.take(), call)
         };
-        if let Some(waker) = old {
+        if let Some(waker) = old.0 {
+            waker.wake();
+        }
+        if let Some(Call::Waiter(waker)) = old.1.map(|call| *call) {
             waker.wake();
         }
         true
@@ -358,6 +368,7 @@ impl SessionHandle {
         }
         outbox.state = State::Offline;
         outbox.waker = None;
+        outbox.call = None;
         outbox.clear_qos12();
         outbox.release_stalled();
         true
@@ -589,15 +600,18 @@ impl SessionHandle {
 
     /// Asks the connection of `epoch` to do something and wakes it.
     pub fn signal(&self, epoch: u64, signal: Signal) {
-        let waker = {
+        let (waker, waiter) = {
             let mut outbox = self.outbox.lock();
             if self.epoch() != epoch {
                 return;
             }
-            outbox.signal = Some(Box::new(signal));
-            outbox.waker.take()
+            let before = outbox.call.replace(Box::new(Call::Signal(signal)));
+            (outbox.waker.take(), before)
         };
         if let Some(waker) = waker {
+            waker.wake();
+        }
+        if let Some(Call::Waiter(waker)) = waiter.map(|call| *call) {
             waker.wake();
         }
     }
@@ -608,7 +622,33 @@ impl SessionHandle {
         if self.epoch() != epoch {
             return Some(Signal::TakenOver);
         }
-        outbox.signal.take().map(|signal| *signal)
+        let is_signal = matches!(outbox.call.as_deref(), Some(Call::Signal(_)));
+        let call = is_signal.then(|| outbox.call.take()).flatten();
+        call.and_then(|call| match *call {
+            Call::Signal(signal) => Some(signal),
+            Call::Waiter(_) => None,
+        })
+    }
+
+    /// Keeps `waker` for the next signal, and for nothing else: the connection takes no messages now.
+    pub fn await_signal(&self, epoch: u64, waker: &Waker) {
+        let mut outbox = self.outbox.lock();
+        let waits = match outbox.call.as_deref_mut() {
+            _ if self.epoch() != epoch => false,
+            Some(Call::Signal(_)) => false,
+            Some(Call::Waiter(old)) => {
+                old.clone_from(waker);
+                true
+            }
+            None => {
+                outbox.call = Some(Box::new(Call::Waiter(waker.clone())));
+                true
+            }
+        };
+        drop(outbox);
+        if !waits {
+            waker.wake_by_ref();
+        }
     }
 
     /// Number of queued messages.
@@ -695,7 +735,7 @@ impl Outbox {
         if !self.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
             self.waker = Some(waker.clone());
         }
-        if self.signal.is_some() {
+        if matches!(self.call.as_deref(), Some(Call::Signal(_))) {
             waker.wake_by_ref();
         }
     }

@@ -426,7 +426,7 @@ fn park_anew(session: &Restored, now: Timestamp) -> SessionEntry {
     SessionEntry::Close(Close {
         client_id,
         epoch,
-        kind: CloseKind::Park(session.supervision),
+        kind: CloseKind::Restart(0),
         expiry: None,
         now,
     })

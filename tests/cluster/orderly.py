@@ -139,6 +139,8 @@ class Client:
         elif self.again.pop(got.payload, 2) < 2:
             # Of the group another member may get it again, and to that one it is new.
             check(got.dup or item.payload.startswith(b"s"), f"{self} got again, without DUP: {got}")
+        elif got.payload in self.world.maybe and got.payload not in self.seen:
+            self.seen.add(got.payload)
         elif got.payload in self.world.group_again:
             self.world.group_again.discard(got.payload)
         else:
@@ -367,7 +369,8 @@ class World:
     def __init__(self, nodes, seed):
         random.seed(seed)
         self.nodes, self.payloads, self.retained = nodes, set(), {}
-        self.group, self.group_again, self.steps, self.probes = set(), set(), [], {}
+        self.group, self.group_again, self.maybe = set(), set(), set()
+        self.steps, self.probes = [], {}
         self.mqtt = [Mqtt(self, f"stays{n}", 4 + n % 2, True) for n in range(4)]
         self.mqtt += [Mqtt(self, f"goes{n}", 4 + n % 2, False) for n in range(2)]
         self.members = [Mqtt(self, f"member{n}", 5, True, member=True) for n in range(3)]
@@ -544,8 +547,8 @@ class World:
                 one.peer.sock.close()
                 will = one.will
                 one.gone()
-                if will:
-                    self.sent(WILLS + one.name, will, 1, False, loose=True)
+                # It comes unless the client is back within `mqtt.will_restart_grace`.
+                self.maybe.add(will)
             else:
                 one.unsure()
         if self.watcher.peer is None:

@@ -166,6 +166,8 @@ pub struct Front {
     pub will: Option<Box<Will>>,
     /// The session was parked for so many seconds; 0 if not.
     pub parked: u32,
+    /// The connection before could not leave what it had to.
+    pub cut: bool,
     /// Epoch of the connection before; 0: there was none.
     pub before: u64,
 }
@@ -203,6 +205,7 @@ impl Session {
                     octets: opened.front.clone(),
                     will: opened.will.clone(),
                     parked: opened.parked,
+                    cut: opened.cut,
                     before: opened.before,
                 })
             }),
@@ -284,6 +287,11 @@ impl Session {
     #[must_use]
     pub fn take_signal(&self) -> Option<Signal> {
         self.handle.take_signal(self.epoch)
+    }
+
+    /// Wakes `waker` at the next signal: of a front-end that asks for no messages now.
+    pub fn await_signal(&self, waker: &Waker) {
+        self.handle.await_signal(self.epoch, waker);
     }
 
     /// Epoch of this connection: later ones of the client have higher ones.

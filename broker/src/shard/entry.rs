@@ -286,6 +286,8 @@ pub struct Opened {
     pub will: Option<Box<Will>>,
     /// Of a supervised Open: the session was parked, for so many seconds; 0 if not, or if its client was lost.
     pub parked: u32,
+    /// The connection before ended with its node, or did not end: its front-end could leave nothing.
+    pub cut: bool,
 }
 
 /// A session whose client sleeps.

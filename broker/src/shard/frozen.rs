@@ -16,7 +16,7 @@ use super::record::Record;
 use super::retained::RetainedShard;
 use super::session::{Duty, SessionShard};
 use super::snapshot::{
-    BODY, CHECKED, CONNECTED, DISARMED, FRONT, KEEPS_WILL, NODE, OWNER, RETAIN, SUPERVISED,
+    BODY, CHECKED, CONNECTED, CUT, DISARMED, FRONT, KEEPS_WILL, NODE, OWNER, RETAIN, SUPERVISED,
     TRANSIENT, WITH_PLACES,
 };
 use super::wills::DueWills;
@@ -125,7 +125,7 @@ fn encode_record(out: &mut Encoder<'_>, bodies: &mut Bodies, record: &Record) {
         encode_item(out, bodies, item);
     }
     if record.supervision > 0 {
-        out.u64(u64::from(record.supervision));
+        out.u64(u64::from(record.supervision) | u64::from(record.cut) << CUT);
         out.time(record.park_at);
     }
     if !record.front.is_empty() {

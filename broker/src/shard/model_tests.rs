@@ -148,6 +148,7 @@ impl Model {
                 ..Opened::default()
             };
         }
+        let cut = kept.as_ref().is_some_and(|client| client.connected);
         let client = Client {
             epoch,
             connected: true,
@@ -160,6 +161,8 @@ impl Model {
             recorded: true,
             durable: true,
             epoch,
+            before: epoch - 1,
+            cut,
             subs: client
                 .subs
                 .iter()

@@ -14,6 +14,9 @@ use crate::settings::{QueueLimits, QueuePolicy};
 use crate::subs::SubTable;
 use crate::time::Timestamp;
 
+/// Awake, and asleep again as soon as its connection ends, however it does.
+pub(super) const AWAKE: Timestamp = Timestamp(Timestamp::NEVER.0 - 1);
+
 /// What is kept of one session.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
@@ -52,8 +55,10 @@ pub(super) struct Record {
     pub keeps_will: bool,
     /// Seconds of silence after which the client is lost; 0 if nothing but its connection watches it.
     pub supervision: u32,
-    /// When a parked client is lost; `NEVER` if it is not parked.
+    /// When a parked client is lost; `NEVER` if it is not parked, [`AWAKE`] while it is awake for its messages.
     pub park_at: Timestamp,
+    /// The last connection of a supervised client ended with its node: what was on the air then is not known.
+    pub cut: bool,
     /// What the front-end left here.
     pub front: Box<[u8]>,
 }
@@ -94,6 +99,7 @@ impl Record {
             disarmed: false,
             keeps_will: false,
             supervision: 0,
+            cut: false,
             park_at: Timestamp::NEVER,
             front: Box::default(),
         }

@@ -12,7 +12,7 @@ use super::entry::{
     Ack, Close, CloseKind, Open, Opened, Parked, Reply, SessionEntry, Will, WillRule,
 };
 use super::queued::Queued;
-use super::record::{Record, change};
+use super::record::{AWAKE, Record, change};
 use super::subscribers::Subscribers;
 use super::wills::DueWills;
 use crate::filter_index::FilterIndex;
@@ -468,7 +468,14 @@ impl SessionShard {
             record.disarmed = false;
         }
         record.keeps_will = open.supervision.is_some();
-        record.park_at = Timestamp::NEVER;
+        let wakes = open.supervision.is_some_and(|it| it.will == WillRule::Wake);
+        record.park_at = if wakes && parked > 0 {
+            AWAKE
+        } else {
+            Timestamp::NEVER
+        };
+        let cut = present && (record.cut || record.connected);
+        record.cut = false;
         if record.connected {
             record.note_sent();
         }
@@ -507,6 +514,7 @@ impl SessionShard {
                 None
             },
             parked,
+            cut,
         };
         self.arm(slot);
         if let Some(will) = old_will {
@@ -522,7 +530,18 @@ impl SessionShard {
         if let Some(expiry) = close.expiry {
             record.expiry = expiry;
         }
-        match close.kind {
+        let cut = matches!(close.kind, CloseKind::Abnormal | CloseKind::Restart(_));
+        let kind = match close.kind {
+            // Its node died while it was awake: it sleeps on, and wakes elsewhere.
+            CloseKind::Abnormal if record.park_at == AWAKE => CloseKind::Park(record.supervision),
+            // While the node was down no client could be heard: the countdown of a supervised one begins anew, so that no
+            // will is published before its client had its chance.
+            CloseKind::Restart(_) if record.supervision > 0 => CloseKind::Park(record.supervision),
+            kind => kind,
+        };
+        record.cut = cut && record.supervision > 0;
+        record.park_at = Timestamp::NEVER;
+        match kind {
             CloseKind::Normal => record.will = None,
             CloseKind::Disarmed => record.disarmed = true,
             CloseKind::Park(seconds) => {
@@ -536,7 +555,7 @@ impl SessionShard {
         record.note_sent();
         record.connected = false;
         record.queue.shrink();
-        let grace = match close.kind {
+        let grace = match kind {
             CloseKind::Restart(seconds) => Some(seconds),
             _ => None,
         };

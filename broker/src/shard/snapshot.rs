@@ -70,6 +70,8 @@ pub(super) const SUPERVISED: u8 = 16;
 pub(super) const FRONT: u8 = 32;
 pub(super) const NODE: u8 = 64;
 pub(super) const OWNER: u8 = 128;
+/// Beside the seconds of supervision.
+pub(super) const CUT: u8 = 32;
 
 pub(super) const RETAIN: u8 = 4;
 pub(super) const CHECKED: u8 = 8;
@@ -152,7 +154,10 @@ fn decode_record(from: &mut Decoder<'_>, bodies: &[Body]) -> Result<Record, Code
         record.queue.push_back(item);
     }
     if bits & SUPERVISED != 0 {
-        record.supervision = from.number("supervision")?;
+        let supervision = from.u64("supervision")?;
+        record.cut = supervision >> CUT & 1 != 0;
+        record.supervision = u32::try_from(supervision & !(1 << CUT))
+            .map_err(|_| CodecError::Invalid("supervision"))?;
         record.park_at = from.time("supervision")?;
     }
     if bits & FRONT != 0 {

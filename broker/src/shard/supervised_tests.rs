@@ -233,3 +233,45 @@ fn the_front_ends_octets_come_back_and_survive_a_snapshot() {
     let opened = node.open(true, WillRule::Replace, None, 62);
     assert!(opened.front.is_empty(), "CleanSession wipes it");
 }
+
+#[test]
+fn a_sleeper_whose_node_dies_while_it_is_awake_sleeps_on() {
+    for kind in [CloseKind::Abnormal, CloseKind::Restart(0)] {
+        for snapshot in [false, true] {
+            let mut node = Node::new();
+            let opened = node.open(true, WillRule::Replace, Some(will("w")), 0);
+            assert!(!opened.cut);
+            node.close(opened.epoch, CloseKind::Park(60), 0);
+            let awake = node.open(false, WillRule::Wake, None, 50);
+            assert_eq!((awake.parked, awake.cut), (60, false));
+            node.tick(1000);
+            assert!(node.fired.is_empty(), "no countdown while it is awake");
+            node.close(awake.epoch, kind, 1000);
+            if snapshot {
+                let mut bytes = Vec::new();
+                node.shard.encode(&mut bytes);
+                node.shard = SessionShard::decode(&bytes).unwrap();
+            }
+            assert!(node.fired.is_empty(), "{kind:?}");
+            let parked = node.shard.parked("c").unwrap();
+            assert_eq!(
+                (parked.seconds, parked.lost_at),
+                (60, Timestamp(1_060_000)),
+                "{kind:?}"
+            );
+            let again = node.open(false, WillRule::Wake, None, 1050);
+            assert_eq!((again.parked, again.cut), (60, true));
+            assert_eq!(again.before, awake.epoch);
+            // Its end here is in order: nothing is in doubt then.
+            node.close(again.epoch, CloseKind::Park(60), 1050);
+            let last = node.open(false, WillRule::Wake, None, 1051);
+            assert_eq!((last.parked, last.cut), (60, false));
+            // Wakes elsewhere before its node is taken for dead.
+            let over = node.open(false, WillRule::Wake, None, 1052);
+            assert_eq!((over.parked, over.cut), (60, true));
+            node.close(over.epoch, CloseKind::Park(60), 1053);
+            node.tick(1113);
+            assert_eq!(node.fired, ["w"], "lost when it does not wake");
+        }
+    }
+}

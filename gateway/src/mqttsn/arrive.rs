@@ -27,20 +27,27 @@ pub(super) struct LastConnect {
 }
 
 impl Client {
+    /// May a CONNECT be the last one once more?
+    pub(super) fn is_copy(&self, path: &Path, now: Timestamp, hash: u64) -> bool {
+        let hash = NonZeroU64::new(hash).unwrap_or(NonZeroU64::MIN);
+        self.last_connect.as_ref().is_some_and(|last| {
+            last.hash == hash
+                && self.link.path.same_end(path)
+                && (self.alone || now < last.at.plus_millis(COPY_MS))
+        })
+    }
+
     /// CONNECT came, from this path.
     pub fn on_connect(&mut self, cx: &mut Cx<'_>, path: &Path, connect: &Connect<'_>, raw: &[u8]) {
         if cx.traced.is_some() {
             cx.trace_received(path, &Message::Connect(*connect), None);
         }
+        let hash = cx.gateway.hash(raw);
+        let copy = self.is_copy(path, cx.now, hash);
         let this = LastConnect {
-            hash: NonZeroU64::new(cx.gateway.hash(raw)).unwrap_or(NonZeroU64::MIN),
+            hash: NonZeroU64::new(hash).unwrap_or(NonZeroU64::MIN),
             at: cx.now,
         };
-        let copy = self.last_connect.as_ref().is_some_and(|last| {
-            last.hash == this.hash
-                && self.link.path.same_end(path)
-                && (self.alone || cx.now < last.at.plus_millis(COPY_MS))
-        });
         let asked = Asked::from(connect);
         let asleep = matches!(self.phase, Phase::Asleep { .. } | Phase::Waking(_));
         // A sleeper's may be one that the network made, or a new one. With a will the handshake shows it; a session that stays
@@ -110,6 +117,7 @@ impl Client {
         cx.count(Counted::Connects);
         cx.gateway.broker().metrics().count(Counter::Connects);
         self.alone = held.is_none();
+        self.moving = false;
         self.claimed = doubtful.then_some((asked.keep_alive, asked.clean));
         self.parting = None;
         let previous = match std::mem::replace(&mut self.phase, Phase::Gone) {

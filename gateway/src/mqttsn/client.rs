@@ -41,6 +41,8 @@ pub(super) struct Client {
     pub(super) last_connect: Option<LastConnect>,
     /// Nothing else was heard since the last CONNECT.
     pub(super) alone: bool,
+    /// Another node heard its CONNECT from where it is here: it is not told when that node has it.
+    pub(super) moving: bool,
     /// Keep alive and CleanSession of a CONNECT while it slept that may be a copy.
     pub(super) claimed: Option<(u16, bool)>,
     /// What was on the air when it fell asleep.
@@ -70,6 +72,7 @@ impl Client {
             phase: Phase::Gone,
             last_connect: None,
             alone: false,
+            moving: false,
             claimed: None,
             air: Air::Unknown,
             taken: None,
@@ -470,7 +473,9 @@ impl Client {
             Over::Displaced => {
                 metrics.count(Counter::DisconnectsTakenOver);
                 live.session.abandon();
-                self.link.answer(cx, Message::Disconnect { duration: None });
+                if !self.moving {
+                    self.link.answer(cx, Message::Disconnect { duration: None });
+                }
             }
             Over::Closed(ReasonCode::ServerShuttingDown) => {
                 metrics.count(Counter::DisconnectsServer);

@@ -191,7 +191,9 @@ impl Live {
             ..front::Kept::default()
         });
         let air = match begin.air {
-            Air::Unknown if found.parked > 0 && front_len > 0 => Air::Known(kept.on_air),
+            Air::Unknown if found.parked > 0 && !found.cut && front_len > 0 => {
+                Air::Known(kept.on_air)
+            }
             air => air,
         };
         let limits = session.broker().limits();
@@ -304,6 +306,10 @@ impl Live {
         }
         self.tidy();
         let idle = self.flow(link, cx, waker)?;
+        if !idle {
+            // An exchange is open: no message is asked for, and a signal must come through all the same.
+            self.session.await_signal(waker);
+        }
         if self.session.has_unsubmitted() {
             self.session.finish_batch(&mut Session::new_batch(), cx.now);
         }

@@ -4,7 +4,8 @@
 //! A node that does not know a sender asks the others, all of them or the one that had the sender last; the datagram goes
 //! with the question, so that one way is enough. Who has a client at exactly this address takes it. If nobody does, the
 //! node that heard it serves it as if there were no others: a client that came from elsewhere is adopted by its id, a
-//! stranger is told to connect.
+//! stranger is told to connect. A client that connects is the node's that heard it, so that only the death of that node is
+//! of any concern to it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -209,6 +210,26 @@ impl Gateway {
             .is_some_and(|(id, busy)| busy || self.other_node_of(relayed, &id).is_none())
     }
 
+    /// Another node heard a CONNECT of a client that is at this address here. It is let go to that node, unless it is a copy
+    /// of the CONNECT that it came here with.
+    fn keeps(&self, now: Timestamp, client_id: &str, end: &Path, raw: &[u8]) -> bool {
+        let Some(home) = self.by_client.get(client_id).map(|home| *home) else {
+            return false;
+        };
+        let mut shard = self.shards[home.shard as usize].lock();
+        let client = shard.slots.get_mut(home.slot as usize);
+        let Some(client) = client.and_then(|slot| slot.client.as_deref_mut()) else {
+            return false;
+        };
+        let here = *client_id == *client.id && client.link.path.same_end(end) && client.is_busy();
+        if !here {
+            return false;
+        }
+        let copy = client.is_copy(end, now, self.hash(raw));
+        client.moving = !copy;
+        copy
+    }
+
     /// Takes what the gateway of another node sent. Not for this listener: nothing happens.
     pub fn relayed(&self, node: u64, octets: Bytes) {
         let Some(relayed) = self.relay() else { return };
@@ -402,7 +423,10 @@ impl Gateway {
             end.node = frame
                 .encapsulation
                 .map(|encapsulation| encapsulation.node_id.into());
-            self.has_at(relayed, named(&frame.message), &end)
+            match frame.message {
+                Message::Connect(it) => self.keeps(now, it.client_id, &end, parcel.datagram),
+                message => self.has_at(relayed, named(&message), &end),
+            }
         });
         let kind = if mine { TAKEN } else { UNKNOWN };
         let name = &self.settings().name;
