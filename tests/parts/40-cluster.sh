@@ -24,4 +24,8 @@ part_cluster() {
     count_script shared $?
     run timeout 300 python3 tests/cluster/sensors.py --bin "$target/debug/nightjar"
     count_script sensors $?
+    run timeout 300 python3 tests/cluster/orderly.py --bin "$target/debug/nightjar"
+    count_script orderly $?
+    run timeout 300 python3 tests/cluster/orderly.py --bin "$target/debug/nightjar" --kill
+    count_script orderly-kill $?
 }
