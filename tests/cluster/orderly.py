@@ -577,8 +577,10 @@ class World:
                 one.unsure()
         if self.watcher.peer is None:
             self.watcher.connect(self.node())
+        # A CONNECT like the one before may be taken for a copy: then the client is still at the node it was at.
         for one in self.sensors:
-            if one.node is node and not one.asleep:
+            if not one.asleep:
+                one.unsure()
                 one.connect(self.node())
 
     def end(self):
