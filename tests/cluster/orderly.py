@@ -160,7 +160,8 @@ class Client:
         check(self.may_find[got.topic] > 0, f"{self} found {got} and not {self.wants()}")
         check(got.payload in self.world.kept[got.topic], f"{self} found {got}, which nobody retained")
         self.may_find[got.topic] -= 1
-        self.must_find[got.topic] = min(self.must_find[got.topic], self.may_find[got.topic])
+        must = self.must_find[got.topic] - bool(got.qos)
+        self.must_find[got.topic] = min(max(0, must), self.may_find[got.topic])
         if got.qos:
             self.fresh[(got.payload, "retained")] = got.qos
 
