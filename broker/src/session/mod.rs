@@ -615,6 +615,7 @@ impl Session {
     /// A newer connection of this client owns the session: this one goes without a word to the store.
     pub fn abandon(mut self) {
         self.closed = true;
+        self.finish_reads(Timestamp::now());
         self.stall = None;
         self.broker.disconnected();
         self.handle.detach(self.epoch);
@@ -627,6 +628,7 @@ impl Session {
         }
         let mut batch = PublishBatch::default();
         self.finish_batch(&mut batch, now);
+        self.finish_reads(now);
         self.drop_deferred();
         if let Some(stall) = self.stall.take() {
             drop(stall);

@@ -21,11 +21,16 @@ const RETAINED_PART: usize = 512;
 /// portion is submitted takes that one and the next, which waits for it to empty.
 const QUEUE_PART: usize = 4;
 
+/// Topics that are looked at when a connection ends before it has read all.
+const LAST_READ: usize = 8192;
+
 /// A read of retained messages that waits until the subscription is in force everywhere.
 #[derive(Debug)]
 pub(super) struct RetainedRead {
     /// Done when it may go on.
     ticket: Ticket,
+    /// A part of it was read.
+    began: bool,
     cursor: RetainedCursor,
     filter: TopicFilter,
     sub: Subscription,
@@ -94,6 +99,7 @@ impl Session {
             let ticket = ticket.clone();
             self.reads.push(RetainedRead {
                 ticket,
+                began: false,
                 cursor: RetainedCursor::default(),
                 filter,
                 sub,
@@ -162,15 +168,42 @@ impl Session {
             waker.wake_by_ref(); // It ends here; another one may be ready.
             return;
         }
-        let (sub, client_id) = (read.sub, self.handle.client_id().clone());
-        let (durable, outbound) = (self.durable, &mut self.outbound);
-        let mut entries = Vec::new();
-        let budget = if durable {
+        let budget = if self.durable {
             let room = self.broker.settings().queue.max_len / QUEUE_PART;
             RETAINED_PART.min(room)
         } else {
             RETAINED_PART
         };
+        let (entries, over) = self.read_part(&mut read, budget, now);
+        read.began = true;
+        read.ticket = Ticket::DONE;
+        if !entries.is_empty() {
+            let store = self.broker.store();
+            let stall = Completion::new(1);
+            let shard = store.shard_of(self.handle.client_id());
+            let submitted = store.submit(shard, entries, Some(&stall));
+            let emptied = submitted.stalled.then(|| Ticket::on(stall));
+            read.ticket = Ticket::all([submitted.ticket].into_iter().chain(emptied));
+        }
+        if !over {
+            // Others have their turn first, among the filters as among the connections.
+            self.reads.push(read);
+        }
+        if !self.reads.is_empty() && !self.outbound.has_retained() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Reads on, looking at so many topics at most. What goes through the session's queue, and whether the read is over.
+    fn read_part(
+        &mut self,
+        read: &mut RetainedRead,
+        budget: usize,
+        now: Timestamp,
+    ) -> (Vec<SessionEntry>, bool) {
+        let (sub, client_id) = (read.sub, self.handle.client_id().clone());
+        let (durable, outbound) = (self.durable, &mut self.outbound);
+        let mut entries = Vec::new();
         let over = self.broker.read_retained_part(
             &read.filter,
             &mut read.cursor,
@@ -200,20 +233,41 @@ impl Session {
                 }
             },
         );
-        read.ticket = Ticket::DONE;
-        if !entries.is_empty() {
-            let store = self.broker.store();
-            let stall = Completion::new(1);
-            let submitted = store.submit(store.shard_of(&client_id), entries, Some(&stall));
-            let emptied = submitted.stalled.then(|| Ticket::on(stall));
-            read.ticket = Ticket::all([submitted.ticket].into_iter().chain(emptied));
+        (entries, over)
+    }
+
+    /// Reads on for a front-end that asks for no messages now, so that what is retained has its place in the queue of a
+    /// session that stays.
+    pub fn read_ahead(&mut self, now: Timestamp, waker: &Waker) {
+        if !self.reads.is_empty() {
+            self.read_retained(now, waker);
         }
-        if !over {
-            // Others have their turn first, among the filters as among the connections.
-            self.reads.push(read);
+    }
+
+    /// The connection ends before its subscriptions brought all that is retained: a session that stays gets the rest, as
+    /// far as its queue would take it.
+    pub(super) fn finish_reads(&mut self, now: Timestamp) {
+        if !self.durable {
+            return;
         }
-        if !self.reads.is_empty() && !self.outbound.has_retained() {
-            waker.wake_by_ref();
+        let mut room = self.broker.settings().queue.max_len.min(LAST_READ);
+        for mut read in std::mem::take(&mut self.reads) {
+            // Not in force: SUBACK was not sent.
+            if read.ticket.poll(None) == Progress::Pending && !read.began {
+                continue;
+            }
+            let mut over = false;
+            while !over && room > 0 {
+                let part = RETAINED_PART.min(room);
+                room -= part;
+                let entries;
+                (entries, over) = self.read_part(&mut read, part, now);
+                if !entries.is_empty() {
+                    let store = self.broker.store();
+                    let shard = store.shard_of(self.handle.client_id());
+                    let _ = store.submit(shard, entries, None);
+                }
+            }
         }
     }
 

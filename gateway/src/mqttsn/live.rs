@@ -308,6 +308,7 @@ impl Live {
         let idle = self.flow(link, cx, waker)?;
         if !idle {
             // An exchange is open: no message is asked for, and a signal must come through all the same.
+            self.session.read_ahead(cx.now, waker);
             self.session.await_signal(waker);
         }
         if self.session.has_unsubmitted() {

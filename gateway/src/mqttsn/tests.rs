@@ -457,3 +457,49 @@ fn a_copy_of_a_clean_connect_costs_a_sleeper_nothing_and_a_real_one_begins_anew(
     node.publish("u", nightjar_mqtt::QoS::AtMostOnce, b"x");
     assert_eq!(node.settle().len(), 1);
 }
+
+#[test]
+fn what_a_subscription_finds_retained_is_not_lost_when_the_client_goes_at_once() {
+    for sleeps in [false, true] {
+        let mut node = Node::new(|_| {});
+        let head = MessageHead {
+            topic: TopicName::new("kept").unwrap(),
+            qos: nightjar_mqtt::QoS::AtLeastOnce,
+            retain: true,
+            publisher: None,
+            received_at: node.now,
+            expires_at: None,
+            properties: None,
+        };
+        let _ = node.broker.publish_now(&BrokerMessage::new(head, b"k"));
+        node.connect(1, "s", false);
+        node.subscribe(1, "t", QoS::AtLeastOnce);
+        // On the air, and never acknowledged.
+        node.publish("t", nightjar_mqtt::QoS::AtLeastOnce, b"x");
+        assert_eq!(node.settle().len(), 1);
+        node.subscribe(1, "kept", QoS::AtLeastOnce);
+        if sleeps {
+            node.send(1, Message::Disconnect { duration: Some(50) });
+        }
+        node.now.0 += 10_000;
+        let sent = node.send(
+            1,
+            Message::Connect(Connect {
+                will: false,
+                clean_session: false,
+                protocol_id: 1,
+                duration: 60,
+                client_id: "s",
+            }),
+        );
+        assert_eq!((sent[0][1], &sent[1][7..]), (0x05, &b"x"[..]), "{sent:?}");
+        let acked = Message::PubAck(PubAck {
+            topic_id: u16::from_be_bytes([sent[1][3], sent[1][4]]),
+            msg_id: u16::from_be_bytes([sent[1][5], sent[1][6]]),
+            return_code: ReturnCode::ACCEPTED,
+        });
+        let sent = node.send(1, acked);
+        assert_eq!(sent.len(), 1, "{sent:?}");
+        assert_eq!(sent[0][7..], b"k"[..], "{sent:?}");
+    }
+}
