@@ -290,6 +290,7 @@ class Mqtt(Client):
     def leave(self):
         self.note_stash()
         self.peer.leave()
+        self.world.left.append((len(self.world.steps), self.node, self.will))
         self.gone()
         self.sure()
 
@@ -392,7 +393,7 @@ class World:
     def __init__(self, nodes, seed):
         random.seed(seed)
         self.nodes, self.payloads, self.retained = nodes, set(), {}
-        self.kept = collections.defaultdict(set)
+        self.kept, self.left = collections.defaultdict(set), collections.deque(maxlen=4)
         self.group, self.group_again, self.maybe = set(), set(), set()
         self.steps, self.probes = [], {}
         self.mqtt = [Mqtt(self, f"stays{n}", 4 + n % 2, True) for n in range(4)]
@@ -560,6 +561,10 @@ class World:
 
     def killed(self, node):
         """A node was killed and is back."""
+        # A DISCONNECT has no answer: what a node heard just before it was killed may not have been kept.
+        for step, where, will in self.left:
+            if where is node and step >= len(self.steps) - 3:
+                self.maybe.add(will)
         probe = self.probes.pop(node.number, None)
         if probe:
             probe.sock.close()
@@ -582,6 +587,8 @@ class World:
         for one in self.sensors:
             if not one.asleep:
                 one.unsure()
+                # What it sent to the node that died may be answered with DISCONNECT by its successor.
+                one.sn.rebind()
                 one.connect(self.node())
 
     def end(self):
