@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Clients that do one thing after the other, at any node, beside a naive model of what each must get.
 
-    python3 tests/cluster/orderly.py --bin target/debug/nightjar [--nodes 3] [--seed N] [--steps N] [--kill]
+    python3 tests/cluster/orderly.py --bin target/debug/nightjar [--alone] [--seed N] [--steps N] [--kill]
 
 Everything waits for its acknowledgement before the next thing is done. So each message is due to each subscriber exactly once
 and in the order of publication, whatever node they are at; after a takeover or a kill what was acknowledged just before may
@@ -138,6 +138,8 @@ class Client:
             return
         if self.due and self.due[0] == item:
             self.due.popleft()
+            # What may come again comes before.
+            self.again.clear()
         elif item in self.loose:
             self.loose.discard(item)
         elif self.again.pop(got.payload, 2) < 2:
@@ -153,7 +155,7 @@ class Client:
 
     def found(self, got):
         """What is retained is read when there is room for it: it may be newer than what there was at the SUBSCRIBE."""
-        if self.again.pop((got.payload, "retained"), 2) < 2:
+        if not self.may_find[got.topic] and self.again.pop((got.payload, "retained"), 2) < 2:
             check(got.dup, f"{self} got again, without DUP: {got}")
             self.fresh[(got.payload, "retained")] = got.qos
             return
@@ -171,7 +173,6 @@ class Client:
     def sure(self):
         """What it acknowledged so far is kept."""
         self.fresh.clear()
-        self.again.clear()
 
     def unsure(self):
         """What it acknowledged last may come again."""
@@ -188,7 +189,8 @@ class Client:
         self.loose.clear()
         self.may_find.clear()
         self.must_find.clear()
-        self.sure()
+        self.fresh.clear()
+        self.again.clear()
 
     def subscribed(self, topic, qos):
         self.subs[topic] = qos
@@ -620,6 +622,30 @@ class World:
             probe.leave()
 
 
+class Alone(run.Node):
+    """A node that is in no cluster."""
+
+    def config(self):
+        return super().config().partition("[cluster]")[0]
+
+    def serves(self):
+        try:
+            self.client("is-there").end()
+        except (Failed, OSError):
+            return False
+        return True
+
+
+class One(run.Cluster):
+    """No cluster, but a node alone."""
+
+    def __init__(self, binary):
+        self.binary, self.nodes = binary, {1: Alone(1, binary, lambda: [])}
+
+    def wait(self, timeout=40.0):
+        until(self.nodes[1].serves, "it serves", timeout)
+
+
 def walk(cluster, seed, steps, kill):
     """One walk by this seed; how many messages were published."""
     world = World(list(cluster.nodes.values()), seed)
@@ -647,6 +673,7 @@ def main():
     parser.add_argument("--bin", required=True, type=lambda text: pathlib.Path(text).resolve())
     parser.add_argument("--seed", help="a number, or the first and last of several: 7-99")
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--alone", action="store_true", help="with a node that is in no cluster")
     parser.add_argument("--kill", action="store_true", help="three times a node is killed and started again")
     args = parser.parse_args()
     results = Results()
@@ -655,7 +682,7 @@ def main():
         seeds = range(int(first), int(last or first) + 1)
     else:
         seeds = [1, 2, random.SystemRandom().randrange(1000, 1_000_000)]
-    cluster = run.Cluster(args.bin)
+    cluster = One(args.bin) if args.alone else run.Cluster(args.bin)
     try:
         cluster.start()
         for seed in seeds:

@@ -501,7 +501,7 @@ impl Client {
 
     /// The session goes into its record for so many seconds.
     fn park(&mut self, cx: &Cx<'_>, live: &mut Live, seconds: u32) -> Ticket {
-        self.air = Air::Known(live.before_sleep());
+        self.air = live.before_sleep();
         self.asleep_ids = u16::try_from(live.topics.iter().count()).ok();
         let expiry = if live.clean {
             seconds

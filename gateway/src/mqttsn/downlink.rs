@@ -169,6 +169,10 @@ impl Live {
                 None => return Ok(true),
                 Some(Transmit::Publish { delivery, id, dup }) => {
                     let dup = dup && self.was_on_air(id);
+                    if !dup && id != 0 {
+                        // What comes behind the first that is new is new.
+                        self.air = Air::Known(None);
+                    }
                     self.deliver(
                         link,
                         cx,

@@ -5,6 +5,7 @@
 
 use nightjar_mqtt::TopicName;
 
+use super::live::Air;
 use super::topics::Topics;
 
 const VERSION: u8 = 1;
@@ -12,15 +13,27 @@ const HEAD: u8 = b'H';
 const TOPIC: u8 = b'T';
 const GONE: u8 = b'X';
 const AIR: u8 = b'A';
+const UNSURE: u8 = b'U';
 
 /// What was found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Kept {
     pub offset: u16,
     pub clean: bool,
     pub topics: Topics,
-    /// Packet id of the message that was sent and not acknowledged.
-    pub on_air: Option<u16>,
+    /// What was on the air when the connection ended, if it could say so.
+    pub air: Air,
+}
+
+impl Kept {
+    pub fn new(offset: u16, clean: bool) -> Self {
+        Self {
+            offset,
+            clean,
+            topics: Topics::default(),
+            air: Air::Known(None),
+        }
+    }
 }
 
 /// The head: always first.
@@ -43,20 +56,25 @@ pub(super) fn gone(out: &mut Vec<u8>, id: u16) {
     out.extend_from_slice(&id.to_be_bytes());
 }
 
-pub(super) fn on_air(out: &mut Vec<u8>, packet_id: Option<u16>) {
-    out.push(AIR);
-    out.extend_from_slice(&packet_id.unwrap_or(0).to_be_bytes());
+pub(super) fn air(out: &mut Vec<u8>, air: Air) {
+    match air {
+        Air::Unknown => out.push(UNSURE),
+        Air::Known(packet_id) => {
+            out.push(AIR);
+            out.extend_from_slice(&packet_id.unwrap_or(0).to_be_bytes());
+        }
+    }
 }
 
 /// Everything anew.
-pub(super) fn whole(offset: u16, clean: bool, topics: &Topics, air: Option<u16>) -> Vec<u8> {
+pub(super) fn whole(offset: u16, clean: bool, topics: &Topics, now: Air) -> Vec<u8> {
     let mut out = Vec::new();
     head(&mut out, offset, clean);
     for (id, name) in topics.iter() {
         topic(&mut out, id, name);
     }
-    if air.is_some() {
-        on_air(&mut out, air);
+    if now != Air::Known(None) {
+        air(&mut out, now);
     }
     out
 }
@@ -67,11 +85,7 @@ pub(super) fn read(octets: &[u8]) -> Option<Kept> {
     let [VERSION, HEAD, o0, o1, clean, rest @ ..] = octets else {
         return None;
     };
-    let mut kept = Kept {
-        offset: u16::from_be_bytes([*o0, *o1]),
-        clean: *clean != 0,
-        ..Kept::default()
-    };
+    let mut kept = Kept::new(u16::from_be_bytes([*o0, *o1]), *clean != 0);
     let mut rest = rest;
     loop {
         match rest {
@@ -88,7 +102,11 @@ pub(super) fn read(octets: &[u8]) -> Option<Kept> {
             }
             [AIR, p0, p1, tail @ ..] => {
                 let id = u16::from_be_bytes([*p0, *p1]);
-                kept.on_air = (id != 0).then_some(id);
+                kept.air = Air::Known((id != 0).then_some(id));
+                rest = tail;
+            }
+            [UNSURE, tail @ ..] => {
+                kept.air = Air::Unknown;
                 rest = tail;
             }
             [] => return Some(kept),
@@ -108,20 +126,26 @@ mod tests {
         topic(&mut octets, 1, "a/b");
         topic(&mut octets, 2, "c");
         gone(&mut octets, 1);
-        on_air(&mut octets, Some(9));
-        on_air(&mut octets, None);
+        air(&mut octets, Air::Known(Some(9)));
+        air(&mut octets, Air::Unknown);
+        air(&mut octets, Air::Known(None));
         topic(&mut octets, 7, "a/b");
         let kept = read(&octets).unwrap();
-        assert_eq!((kept.offset, kept.clean, kept.on_air), (500, true, None));
+        assert_eq!(
+            (kept.offset, kept.clean, kept.air),
+            (500, true, Air::Known(None))
+        );
         let topics: Vec<_> = kept
             .topics
             .iter()
             .map(|(id, name)| (id, name.as_str()))
             .collect();
         assert_eq!(topics, [(2, "c"), (7, "a/b")]);
-        let again = whole(500, true, &kept.topics, Some(3));
-        let kept = read(&again).unwrap();
-        assert_eq!((kept.on_air, kept.topics.len()), (Some(3), 2));
+        for now in [Air::Known(Some(3)), Air::Unknown] {
+            let kept = read(&whole(500, true, &kept.topics, now)).unwrap();
+            assert_eq!((kept.air, kept.topics.len()), (now, 2));
+        }
+        let again = whole(500, true, &kept.topics, Air::Known(Some(3)));
         for end in 0..again.len() {
             // Damage is never a panic.
             let _ = read(&again[..end]);

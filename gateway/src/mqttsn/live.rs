@@ -135,6 +135,8 @@ pub(super) struct Live {
     pub topics: Topics,
     pub offset: u16,
     pub air: Air,
+    /// What the stored front-end state says of it.
+    noted: Air,
     pub exchange: Exchange,
     pub will: Option<Box<Will>>,
     pub cache: TopicCache,
@@ -185,15 +187,10 @@ impl Live {
         } else {
             0
         };
-        let kept = kept.unwrap_or_else(|| front::Kept {
-            offset: cx.random() as u16,
-            clean: begin.clean,
-            ..front::Kept::default()
-        });
+        let kept = kept.unwrap_or_else(|| front::Kept::new(cx.random() as u16, begin.clean));
         let air = match begin.air {
-            Air::Unknown if found.parked > 0 && !found.cut && front_len > 0 => {
-                Air::Known(kept.on_air)
-            }
+            _ if !begin.present => Air::Known(None),
+            Air::Unknown if found.parked > 0 && !found.cut && front_len > 0 => kept.air,
             air => air,
         };
         let limits = session.broker().limits();
@@ -219,6 +216,7 @@ impl Live {
             doubted: 0,
             topics: kept.topics,
             offset: kept.offset,
+            noted: kept.air,
             air,
             exchange: Exchange::Idle,
             will: found.will,
@@ -491,7 +489,8 @@ impl Live {
                 return self.session.put_front(true, octets);
             }
         }
-        let octets = front::whole(self.offset, self.clean, &self.topics, self.on_air());
+        self.noted = self.air();
+        let octets = front::whole(self.offset, self.clean, &self.topics, self.noted);
         self.front_len = octets.len();
         self.session.put_front(false, octets)
     }
@@ -504,36 +503,26 @@ impl Live {
     }
 
     /// The session before the client sleeps: what was taken and not sent goes back, what is on the air is noted.
-    pub fn before_sleep(&mut self) -> Option<u16> {
-        let air = self.on_air();
+    pub fn before_sleep(&mut self) -> Air {
+        let air = self.air();
         if let Some(delivery) = self.exchange.take_held() {
             self.session.put_back(delivery);
         }
-        let noted = match self.air {
-            Air::Known(noted) => noted,
-            Air::Unknown => None,
-        };
-        if self.front_len == 0 || air.is_some() || noted.is_some() {
-            let _ = self.keep(|out| front::on_air(out, air));
+        if self.front_len == 0 {
+            let _ = self.keep(|_| {});
+        } else if air != self.noted {
+            let _ = self.keep(|out| front::air(out, air));
+            self.noted = air;
         }
         air
     }
 
-    /// What is known of it when this connection ends.
+    /// What is known of the message on the air, should this connection end: what was on the air before still is if it was
+    /// not sent again.
     pub fn air(&self) -> Air {
         self.exchange
             .on_air()
             .map_or(self.air, |id| Air::Known(Some(id)))
-    }
-
-    /// Packet id of the message that was sent and not acknowledged.
-    pub fn on_air(&self) -> Option<u16> {
-        match (self.exchange.on_air(), self.air) {
-            (Some(id), _) => Some(id),
-            // It was not sent again in this connection.
-            (None, Air::Known(id)) => id,
-            (None, Air::Unknown) => None,
-        }
     }
 
     /// The topic as the broker knows it.
