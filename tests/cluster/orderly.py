@@ -671,7 +671,7 @@ def walk(cluster, seed, steps, kill):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", required=True, type=lambda text: pathlib.Path(text).resolve())
-    parser.add_argument("--seed", help="a number, or the first and last of several: 7-99")
+    parser.add_argument("--seed", help="a number, or the first and last of several: 7-99; else 1-3")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--alone", action="store_true", help="with a node that is in no cluster")
     parser.add_argument("--kill", action="store_true", help="three times a node is killed and started again")
@@ -681,7 +681,7 @@ def main():
         first, _, last = args.seed.partition("-")
         seeds = range(int(first), int(last or first) + 1)
     else:
-        seeds = [1, 2, random.SystemRandom().randrange(1000, 1_000_000)]
+        seeds = [1, 2, 3]
     cluster = One(args.bin) if args.alone else run.Cluster(args.bin)
     try:
         cluster.start()

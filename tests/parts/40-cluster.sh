@@ -26,6 +26,10 @@ part_cluster() {
     count_script sensors $?
     run timeout 300 python3 tests/cluster/orderly.py --bin "$target/debug/nightjar"
     count_script orderly $?
-    run timeout 300 python3 tests/cluster/orderly.py --bin "$target/debug/nightjar" --kill
+    run timeout 300 python3 tests/cluster/orderly.py --bin "$target/debug/nightjar" --kill --seed 1-2
     count_script orderly-kill $?
+    run timeout 300 python3 tests/cluster/orderly.py --bin "$target/debug/nightjar" --alone --seed 1-2
+    count_script orderly-alone $?
+    run timeout 300 python3 tests/cluster/orderly.py --bin "$target/debug/nightjar" --alone --kill --seed 1-2
+    count_script orderly-alone-kill $?
 }
