@@ -532,8 +532,6 @@ impl SessionShard {
         }
         let cut = matches!(close.kind, CloseKind::Abnormal | CloseKind::Restart(_));
         let kind = match close.kind {
-            // Its node died while it was awake: it sleeps on, and wakes elsewhere.
-            CloseKind::Abnormal if record.park_at == AWAKE => CloseKind::Park(record.supervision),
             // While the node was down no client could be heard: the countdown of a supervised one begins anew, so that no
             // will is published before its client had its chance.
             CloseKind::Restart(_) if record.supervision > 0 => CloseKind::Park(record.supervision),
@@ -670,15 +668,23 @@ impl SessionShard {
 
     /// Ends the connections of a node, in the order of client ids, which replicas agree on.
     fn node_gone(&mut self, node: u64, kind: CloseKind, now: Timestamp, effects: &mut Vec<Effect>) {
-        let mut gone: Vec<(Arc<str>, u64)> = self
+        let mut gone: Vec<(Arc<str>, u64, CloseKind)> = self
             .slots
             .iter()
             .flatten()
             .filter(|record| record.connected && record.node == node)
-            .map(|record| (record.client_id.clone(), record.epoch))
+            .map(|record| {
+                // Whose node died while it was awake sleeps on, and wakes elsewhere.
+                let kind = if record.park_at == AWAKE {
+                    CloseKind::Restart(0)
+                } else {
+                    kind
+                };
+                (record.client_id.clone(), record.epoch, kind)
+            })
             .collect();
-        gone.sort_unstable();
-        for (client_id, epoch) in gone {
+        gone.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        for (client_id, epoch, kind) in gone {
             let close = Close {
                 client_id,
                 epoch,

@@ -246,7 +246,17 @@ fn a_sleeper_whose_node_dies_while_it_is_awake_sleeps_on() {
             assert_eq!((awake.parked, awake.cut), (60, false));
             node.tick(1000);
             assert!(node.fired.is_empty(), "no countdown while it is awake");
-            node.close(awake.epoch, kind, 1000);
+            match kind {
+                CloseKind::Abnormal => {
+                    let gone = SessionEntry::NodeGone {
+                        node: 0,
+                        kind,
+                        now: Timestamp(1_000_000),
+                    };
+                    assert_eq!(node.apply(gone), Reply::None);
+                }
+                kind => node.close(awake.epoch, kind, 1000),
+            }
             if snapshot {
                 let mut bytes = Vec::new();
                 node.shard.encode(&mut bytes);
@@ -270,8 +280,11 @@ fn a_sleeper_whose_node_dies_while_it_is_awake_sleeps_on() {
             let over = node.open(false, WillRule::Wake, None, 1052);
             assert_eq!((over.parked, over.cut), (60, true));
             node.close(over.epoch, CloseKind::Park(60), 1053);
-            node.tick(1113);
-            assert_eq!(node.fired, ["w"], "lost when it does not wake");
+            // What its gateway ends while it is awake is over.
+            let ended = node.open(false, WillRule::Wake, None, 1100);
+            node.close(ended.epoch, CloseKind::Abnormal, 1101);
+            assert_eq!(node.fired, ["w"]);
+            assert_eq!(node.shard.parked("c"), None);
         }
     }
 }

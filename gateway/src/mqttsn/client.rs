@@ -188,7 +188,10 @@ impl Client {
                 match &mut live.awake {
                     Some(awake) => awake.flush = true,
                     // It sleeps: its CONNECT was a copy.
-                    None if live.doubted > 0 && alone => live.sleeps_on(),
+                    None if live.doubted > 0 && alone => {
+                        live.sleeps_on();
+                        live.resend_now(&mut self.link, cx);
+                    }
                     None => self.link.answer(cx, Message::PingResp),
                 }
             }
