@@ -7,6 +7,7 @@ opinion on the tests themselves.
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -132,8 +133,22 @@ def clean_environment():
     return {name: value for name, value in os.environ.items() if not name.startswith("NIGHTJAR_")}
 
 
-def free_port():
-    with socket.socket() as s:
+def free_port(kind=socket.SOCK_STREAM):
+    """A port for a server that starts later: below those that the system gives to connections, which may take any of them
+    until then."""
+    try:
+        first = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        first = 32768
+    for _ in range(200):
+        port = random.SystemRandom().randrange(10240, max(first, 10241))
+        with socket.socket(socket.AF_INET, kind) as s:
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    with socket.socket(socket.AF_INET, kind) as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
 
