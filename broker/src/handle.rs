@@ -336,7 +336,7 @@ impl SessionHandle {
     /// Attaches a new connection to a durable session's handle. What durable deliveries the old connection had not
     /// taken are forgotten here: the shard sends them again. False if a newer connection has it already.
     pub fn attach(&self, info: Arc<ClientInfo>, epoch: u64, limits: Arc<QueueLimits>) -> bool {
-        let old = {
+        let (waker, waiter) = {
             let mut outbox = self.outbox.lock();
             if self.epoch() >= epoch {
                 return false;
@@ -351,10 +351,10 @@ impl SessionHandle {
             outbox.clear_qos12();
             (outbox.waker.take(), call)
         };
-        if let Some(waker) = old.0 {
+        if let Some(waker) = waker {
             waker.wake();
         }
-        if let Some(Call::Waiter(waker)) = old.1.map(|call| *call) {
+        if let Some(Call::Waiter(waker)) = waiter.map(|call| *call) {
             waker.wake();
         }
         true
@@ -622,12 +622,11 @@ impl SessionHandle {
         if self.epoch() != epoch {
             return Some(Signal::TakenOver);
         }
-        let is_signal = matches!(outbox.call.as_deref(), Some(Call::Signal(_)));
-        let call = is_signal.then(|| outbox.call.take()).flatten();
-        call.and_then(|call| match *call {
-            Call::Signal(signal) => Some(signal),
-            Call::Waiter(_) => None,
-        })
+        let is_signal = |call: &mut Box<Call>| matches!(**call, Call::Signal(_));
+        match outbox.call.take_if(is_signal).map(|call| *call) {
+            Some(Call::Signal(signal)) => Some(signal),
+            _ => None,
+        }
     }
 
     /// Keeps `waker` for the next signal, and for nothing else: the connection takes no messages now.

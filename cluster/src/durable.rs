@@ -134,9 +134,7 @@ impl DurableStore for NodeStore {
         let Some(member) = &self.core.member else {
             return true; // The broker compares the epochs of one node itself.
         };
-        let group = &self.core.sessions[usize::from(self.shard_of(client_id))];
-        let connection = group.state.lock().shard.connection(client_id);
-        connection == Some((epoch, member.number()))
+        self.connection(client_id) == Some((epoch, member.number()))
     }
 
     fn open(&self, mut open: Open) -> (Ticket, OpenReply) {

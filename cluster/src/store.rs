@@ -363,11 +363,10 @@ impl NodeStore {
             .contains_key(client_id)
     }
 
-    /// The node that has a client's connection, as far as this one knows.
-    pub(crate) fn connected_at(&self, client_id: &str) -> Option<u64> {
+    /// Epoch and node of a client's connection, as far as this node knows.
+    pub(crate) fn connection(&self, client_id: &str) -> Option<(u64, u64)> {
         let group = &self.core.sessions[usize::from(self.shard_of(client_id))];
-        let connection = group.state.lock().shard.connection(client_id);
-        connection.map(|(_, node)| node)
+        group.state.lock().shard.connection(client_id)
     }
 
     /// Ends the store: what was submitted is written, applied and marked, the sink is let go, the directory is free

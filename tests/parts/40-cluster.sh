@@ -24,12 +24,10 @@ part_cluster() {
     count_script shared $?
     run timeout 300 python3 tests/cluster/sensors.py --bin "$target/debug/nightjar"
     count_script sensors $?
-    run timeout 300 python3 tests/cluster/orderly.py --bin "$target/debug/nightjar"
-    count_script orderly $?
-    run timeout 300 python3 tests/cluster/orderly.py --bin "$target/debug/nightjar" --kill --seed 1-2
-    count_script orderly-kill $?
-    run timeout 300 python3 tests/cluster/orderly.py --bin "$target/debug/nightjar" --alone --seed 1-2
-    count_script orderly-alone $?
-    run timeout 300 python3 tests/cluster/orderly.py --bin "$target/debug/nightjar" --alone --kill --seed 1-2
-    count_script orderly-alone-kill $?
+    local how
+    for how in "" --kill --alone "--alone --kill"; do
+        # shellcheck disable=SC2086  # words
+        run timeout 300 python3 tests/cluster/orderly.py --bin "$target/debug/nightjar" $how
+        count_script "orderly $how" $?
+    done
 }

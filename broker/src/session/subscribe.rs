@@ -252,9 +252,11 @@ impl Session {
         }
         let mut room = self.broker.settings().queue.max_len.min(LAST_READ);
         for mut read in std::mem::take(&mut self.reads) {
-            // Not in force: SUBACK was not sent.
-            if read.ticket.poll(None) == Progress::Pending && !read.began {
-                continue;
+            match read.ticket.poll(None) {
+                Progress::Done => {}
+                Progress::Pending if read.began => {}
+                // Not in force, SUBACK was not sent; or it was refused.
+                Progress::Pending | Progress::Failed(_) => continue,
             }
             let mut over = false;
             while !over && room > 0 {

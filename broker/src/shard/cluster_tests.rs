@@ -16,9 +16,9 @@ use crate::message::{Message, MessageHead};
 use crate::settings::QueueLimits;
 use crate::time::Timestamp;
 
-fn will(delay: u32) -> Option<Box<Will>> {
+fn message(topic: &str, payload: &str) -> Message {
     let head = MessageHead {
-        topic: TopicName::new("will").unwrap(),
+        topic: TopicName::new(topic).unwrap(),
         qos: QoS::AtLeastOnce,
         retain: false,
         publisher: None,
@@ -26,9 +26,12 @@ fn will(delay: u32) -> Option<Box<Will>> {
         expires_at: None,
         properties: None,
     };
-    let message = Message::new(head, b"gone");
+    Message::new(head, payload.as_bytes())
+}
+
+fn will(delay: u32) -> Option<Box<Will>> {
     Some(Box::new(Will {
-        message,
+        message: message("will", "gone"),
         delay,
         expiry: None,
     }))
@@ -193,18 +196,9 @@ fn a_connection_is_its_clients_until_a_later_one_comes_wherever_it_is() {
 }
 
 fn waits(client_id: &str, payload: &str) -> SessionEntry {
-    let head = MessageHead {
-        topic: TopicName::new("a").unwrap(),
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        publisher: None,
-        received_at: Timestamp(0),
-        expires_at: None,
-        properties: None,
-    };
     SessionEntry::Enqueue(Box::new(Enqueue {
         client_id: client_id.into(),
-        message: Message::new(head, payload.as_bytes()),
+        message: message("a", payload),
         qos: QoS::AtLeastOnce,
         retain: false,
         sub_id: 0,

@@ -464,11 +464,11 @@ impl SessionShard {
             Some(supervision) if supervision.will == WillRule::Wake && parked > 0 => {}
             Some(supervision) => record.supervision = supervision.seconds,
         }
-        if open.supervision.is_none_or(|it| it.will != WillRule::Wake) {
+        let wakes = open.supervision.is_some_and(|it| it.will == WillRule::Wake);
+        if !wakes {
             record.disarmed = false;
         }
         record.keeps_will = open.supervision.is_some();
-        let wakes = open.supervision.is_some_and(|it| it.will == WillRule::Wake);
         record.park_at = if wakes && parked > 0 {
             AWAKE
         } else {

@@ -11,7 +11,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal;
 use tokio::sync::mpsc;
 
-use super::requests::{Reply, Request};
+use super::requests::{Reply, Request, ask};
 use super::{AGAIN, ClusterNode, LEASE, Phase, RENEW, random};
 use crate::links::{Link, kind};
 use crate::member::{Change, Event};
@@ -269,7 +269,7 @@ impl ClusterNode {
     async fn tell_whoever_leads(&self, request: &Request) {
         loop {
             for link in self.links().map(|links| links.all()).unwrap_or_default() {
-                if let Ok(Reply::Ok) = self.ask(&link, request, RENEW).await {
+                if let Ok(Reply::Ok) = ask(&link, request, RENEW).await {
                     return;
                 }
             }
@@ -343,7 +343,7 @@ impl ClusterNode {
             // If it does not succeed the lease ends by itself.
             let _ = tokio::time::timeout(PATIENCE, self.commit(&entry)).await;
         } else if let Some(link) = self.links().and_then(|links| links.to(leader)) {
-            let _ = self.ask(&link, &request, PATIENCE).await;
+            let _ = ask(&link, &request, PATIENCE).await;
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use std::collections::BTreeMap;
 
-use super::requests::{Reply, Request};
+use super::requests::{Reply, Request, ask};
 use super::{ClusterNode, Phase};
 use crate::error::Error;
 use crate::member::{MemberIdentity, raft_dir};
@@ -128,7 +128,7 @@ impl ClusterNode {
             nonce,
             groups: (self.core().groups.sessions, self.core().groups.retained),
         };
-        match self.ask(link, &request, Duration::from_secs(10)).await {
+        match ask(link, &request, Duration::from_secs(10)).await {
             Ok(Reply::Joined { number, cluster }) => {
                 tracing::info!(%cluster, number, "joined");
                 self.lease.lock().nonce = 0;

@@ -11,7 +11,7 @@ use nightjar_mqtt::ReasonCode;
 use openraft::async_runtime::watch::WatchReceiver;
 use serde::{Deserialize, Serialize};
 
-use super::requests::{Reply, Request};
+use super::requests::{Reply, Request, ask};
 use super::{ClusterNode, random};
 use crate::member::NodeEntry;
 use crate::routes::RouteStatus;
@@ -133,7 +133,7 @@ impl ClusterNode {
             (number != 0 && number != here).then_some((number, link))
         });
         let answers = asked.map(|(number, link)| async move {
-            (number, self.ask(&link, &Request::Load, PATIENCE).await)
+            (number, ask(&link, &Request::Load, PATIENCE).await)
         });
         let answers = futures_util::future::join_all(answers).await;
         let mut heard = self.loads.lock();
@@ -301,7 +301,7 @@ impl ClusterNode {
                 let link = self.links().and_then(|links| links.to(number));
                 let link = link.ok_or_else(|| format!("there is no link to node {number}"))?;
                 let request = Request::Shed { count: away, rate };
-                match self.ask(&link, &request, PATIENCE).await? {
+                match ask(&link, &request, PATIENCE).await? {
                     Reply::Ok => {}
                     other => return Err(format!("node {number}: {other:?}")),
                 }
@@ -374,8 +374,7 @@ impl ClusterNode {
             for number in names.keys().filter(|number| **number != here) {
                 let link = self.links().and_then(|links| links.to(*number));
                 let link = link.ok_or_else(|| format!("there is no link to node {number}"))?;
-                if let Reply::Known(it) = self.ask(&link, &Request::Known { nonce }, SETTLE).await?
-                {
+                if let Reply::Known(it) = ask(&link, &Request::Known { nonce }, SETTLE).await? {
                     known.insert(*number, it);
                 }
             }

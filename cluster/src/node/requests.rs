@@ -85,7 +85,7 @@ pub(super) enum Reply {
 }
 
 /// How long a CONNECT waits for the node that its client was at.
-const SETTLE: Duration = Duration::from_millis(500);
+const CATCH_UP: Duration = Duration::from_millis(500);
 
 const NO_LEADER: &str = "there is no leader: no majority of the voters is reachable";
 
@@ -101,7 +101,12 @@ pub(crate) fn raft_request(rpc: &Rpc) -> Result<Vec<u8>, String> {
     postcard::to_extend(rpc, vec![RAFT]).map_err(|error| error.to_string())
 }
 
-async fn ask(link: &Link, request: &Request, patience: Duration) -> Result<Reply, String> {
+/// Asks another node.
+pub(super) async fn ask(
+    link: &Link,
+    request: &Request,
+    patience: Duration,
+) -> Result<Reply, String> {
     let body = postcard::to_extend(request, vec![NODE]).map_err(|error| error.to_string())?;
     let answer = link
         .request(Lane::Control, &body, patience)
@@ -125,26 +130,14 @@ impl ClusterNode {
             .links()
             .and_then(|links| links.to(leader))
             .ok_or_else(|| format!("there is no link to the leader, node {leader}"))?;
-        self.ask(&link, &request, patience).await
-    }
-
-    pub(super) async fn ask(
-        &self,
-        link: &Link,
-        request: &Request,
-        patience: Duration,
-    ) -> Result<Reply, String> {
-        ask(link, request, patience).await
+        ask(&link, &request, patience).await
     }
 
     /// See [`nightjar_broker::Mesh::settled`].
     pub(super) fn settle(&self, client_id: &str) -> Ticket {
         let here = self.member().number();
-        let Some(node) = self
-            .store
-            .connected_at(client_id)
-            .filter(|node| *node != here)
-        else {
+        let node = self.store.connection(client_id).map(|(_, node)| node);
+        let Some(node) = node.filter(|node| *node != here) else {
             return Ticket::DONE;
         };
         let Some(link) = self.links().and_then(|links| links.to(node)) else {
@@ -154,7 +147,7 @@ impl ClusterNode {
         let told = done.clone();
         tokio::spawn(async move {
             // Without an answer its connection is taken over as of a node that died.
-            let _ = ask(&link, &Request::Settle, SETTLE).await;
+            let _ = ask(&link, &Request::Settle, CATCH_UP).await;
             told.complete(Ok(()));
         });
         Ticket::on(done)

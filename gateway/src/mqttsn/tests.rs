@@ -95,7 +95,8 @@ impl Node {
         sent.into_iter().map(|(_, datagram)| datagram).collect()
     }
 
-    fn connect(&mut self, host: u8, id: &str, clean: bool) {
+    /// Connects; CONNACK, and what comes behind it.
+    fn connect(&mut self, host: u8, id: &str, clean: bool) -> Vec<Vec<u8>> {
         let sent = self.send(
             host,
             Message::Connect(Connect {
@@ -107,6 +108,7 @@ impl Node {
             }),
         );
         assert_eq!(sent[0], [3, 0x05, 0]);
+        sent
     }
 
     fn subscribe(&mut self, host: u8, filter: &str, qos: QoS) {
@@ -123,11 +125,15 @@ impl Node {
     }
 
     fn publish(&mut self, topic: &str, qos: nightjar_mqtt::QoS, payload: &[u8]) {
+        self.publish_as(topic, qos, false, payload);
+    }
+
+    fn publish_as(&mut self, topic: &str, qos: nightjar_mqtt::QoS, retain: bool, payload: &[u8]) {
         self.now.0 += 1;
         let head = MessageHead {
             topic: TopicName::new(topic).unwrap(),
             qos,
-            retain: false,
+            retain,
             publisher: None,
             received_at: self.now,
             expires_at: None,
@@ -388,17 +394,8 @@ fn sleeps(node: &mut Node, clean: bool) {
 fn a_sleeper_that_connects_at_once_with_the_same_octets_is_connected() {
     let mut node = Node::new(|_| {});
     sleeps(&mut node, false);
-    let sent = node.send(
-        1,
-        Message::Connect(Connect {
-            will: false,
-            clean_session: false,
-            protocol_id: 1,
-            duration: 60,
-            client_id: "s",
-        }),
-    );
-    assert_eq!((sent[0][1], sent[1][1]), (0x05, 0x0C), "{sent:?}");
+    let sent = node.connect(1, "s", false);
+    assert_eq!(sent[1][1], 0x0C, "{sent:?}");
     assert_eq!(node.state("s"), Some(State::Active));
     // It stays so beyond its keep alive, for it was heard again.
     let ping = Message::PingReq { client_id: None };
@@ -462,16 +459,7 @@ fn a_copy_of_a_clean_connect_costs_a_sleeper_nothing_and_a_real_one_begins_anew(
 fn what_a_subscription_finds_retained_is_not_lost_when_the_client_goes_at_once() {
     for sleeps in [false, true] {
         let mut node = Node::new(|_| {});
-        let head = MessageHead {
-            topic: TopicName::new("kept").unwrap(),
-            qos: nightjar_mqtt::QoS::AtLeastOnce,
-            retain: true,
-            publisher: None,
-            received_at: node.now,
-            expires_at: None,
-            properties: None,
-        };
-        let _ = node.broker.publish_now(&BrokerMessage::new(head, b"k"));
+        node.publish_as("kept", nightjar_mqtt::QoS::AtLeastOnce, true, b"k");
         node.connect(1, "s", false);
         node.subscribe(1, "t", QoS::AtLeastOnce);
         // On the air, and never acknowledged.
@@ -482,17 +470,8 @@ fn what_a_subscription_finds_retained_is_not_lost_when_the_client_goes_at_once()
             node.send(1, Message::Disconnect { duration: Some(50) });
         }
         node.now.0 += 10_000;
-        let sent = node.send(
-            1,
-            Message::Connect(Connect {
-                will: false,
-                clean_session: false,
-                protocol_id: 1,
-                duration: 60,
-                client_id: "s",
-            }),
-        );
-        assert_eq!((sent[0][1], &sent[1][7..]), (0x05, &b"x"[..]), "{sent:?}");
+        let sent = node.connect(1, "s", false);
+        assert_eq!(&sent[1][7..], b"x", "{sent:?}");
         let acked = Message::PubAck(PubAck {
             topic_id: u16::from_be_bytes([sent[1][3], sent[1][4]]),
             msg_id: u16::from_be_bytes([sent[1][5], sent[1][6]]),

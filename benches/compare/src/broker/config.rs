@@ -316,13 +316,13 @@ fn rmqtt(binary: &Path, nightjar: &Path, folder: &Path, port: u16) -> io::Result
     Ok(single(command, version, other))
 }
 
-/// The first line a program prints, on whichever stream.
 /// Says which program it was.
 pub fn cannot_start(command: &Command, error: &io::Error) -> io::Error {
     let program = command.get_program().display();
     io::Error::new(error.kind(), format!("cannot start {program}: {error}"))
 }
 
+/// The first line a program prints, on whichever stream.
 fn first_line(command: &mut Command) -> io::Result<String> {
     let output = command
         .output()
